@@ -1,0 +1,1 @@
+"""Structural schemas of CustomResourceDefinitions: pruning, defaults, validation and CEL rules."""
