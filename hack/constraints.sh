@@ -1,0 +1,13 @@
+#!/bin/sh
+# Resolves constraints.txt anew, for every Python and platform at once.
+set -eu
+cd "$(dirname "$0")/.."
+trap 'rm -f .constraints.in' EXIT
+printf -- '-e ./presets[mistralrs]\n-e .[dev]\n' >.constraints.in
+{
+    echo '# Every package that an installation of kaito brings, pinned. Made by `make constraints`; checked by `make check-wheels`.'
+    .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --only-binary :all: --no-header \
+        --no-annotate --no-emit-index-url .constraints.in |
+        grep -vE "^-e|sys_platform == '(emscripten|win32)'|os_name == 'nt'"
+} >constraints.new
+mv constraints.new constraints.txt
