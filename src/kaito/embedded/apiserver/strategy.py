@@ -1,14 +1,15 @@
 """What one served kind allows: the seam between the HTTP half and the object half of the API server.
 
-The HTTP half (store, routing, watch, tables) knows verbs and bytes and asks a `KindStrategy` everything that depends
-on the kind. The order in which a write passes through it:
+The HTTP half (store, routing, watch, tables) knows verbs and bytes and asks a `KindStrategy` everything that
+depends on the kind. The order in which a write passes through it:
 
     create   prune -> (HTTP half sets uid, name, creationTimestamp) -> prepare_create -> validate(new, None)
              -> patching.track_update | server_side_apply -> to_storage
-    update   prune -> prepare_update | prepare_status_update -> validate(new, old, subresource) -> managed fields
+    update   prune -> prepare_update | prepare_status_update -> validate(new, old, subresource)
+             -> managed fields -> to_storage
 
-Objects are plain `dict`s of JSON values. Methods named `prepare_*` and `prune` change the object in place; nothing
-here does I/O or knows the time.
+Objects are plain `dict`s of JSON values. Methods named `prepare_*` and `prune` change the object in place;
+nothing here does I/O or knows the time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import orjson
+
+from kaito.runtime.errors import Invalid
 from kaito.runtime.resources import Resource
 
 Object = dict[str, Any]
@@ -48,14 +52,16 @@ CAUSE_REASONS: Mapping[str, str] = {
 """`details.causes[].reason` of a 422 Status for each kind of field error."""
 
 _NO_VALUE = object()
+_VALUELESS = (REQUIRED, FORBIDDEN, TOO_LONG, TOO_MANY, INTERNAL)
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One thing wrong with one field; `str()` is Kubernetes' wording.
 
-    `path` is dotted (`spec.containers[0].name`), `type` one of the constants of this module (Kubernetes' ErrorType
-    words), `value` the offending value where Kubernetes would print it, `reason` overrides the cause's reason.
+    `path` is dotted (`spec.containers[0].name`), `type` one of the constants of this module (Kubernetes'
+    ErrorType words), `value` the offending value where Kubernetes would print it, `reason` overrides the
+    cause's reason.
     """
 
     path: str
@@ -67,13 +73,7 @@ class FieldError:
     def body(self) -> str:
         """The text after the path: `Invalid value: "x": must be …`."""
         text = self.type
-        if self.value is not _NO_VALUE and self.type not in (
-            REQUIRED,
-            FORBIDDEN,
-            TOO_LONG,
-            TOO_MANY,
-            INTERNAL,
-        ):
+        if self.value is not _NO_VALUE and self.type not in _VALUELESS:
             text += f": {go_value(self.value)}"
         return f"{text}: {self.message}" if self.message else text
 
@@ -91,8 +91,6 @@ class FieldError:
 
 def go_value(value: Any) -> str:
     """A value as Kubernetes prints it in a field error."""
-    import orjson
-
     if value is None:
         return "null"
     if isinstance(value, str):
@@ -112,7 +110,7 @@ def aggregate(errors: Sequence[FieldError]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One printer column: `type` is integer|number|string|boolean|date, `priority` > 0 shows only with -o wide."""
+    """One printer column: `type` integer|number|string|boolean|date; `priority` > 0: only with -o wide."""
 
     name: str
     type: str
@@ -135,13 +133,13 @@ class ScalePaths:
 class MergeSchema:
     """How a value is merged: drives strategic merge patch, server-side apply and managedFields alike.
 
-    One node per type; nodes of recursive types refer to one another, so never walk the graph without an object.
+    One node per type; nodes of recursive types refer to one another: never walk the graph without an object.
 
     - `kind` "scalar": replaced as a whole (also what is unknown inside a typed object never reaches here).
     - `kind` "object": `fields` by name; `items` (if any) types every other key, as in `map[string]string`.
     - `kind` "list": `items`; `list_type` atomic | set | map; `keys` identify an element of a map list and
       `key_defaults` fills a key that an element leaves out (`protocol: TCP`).
-    - `kind` "any": no schema; maps merge key by key, lists are atomic, which is how Kubernetes treats untyped data.
+    - `kind` "any": no schema; maps merge key by key, lists are atomic, as Kubernetes treats untyped data.
     - `atomic`: the object is owned and replaced as a whole in server-side apply.
     - `patch_key`: merge key of strategic merge patch ("" replaces the list; "." merges a list of primitives);
       `retain_keys` marks unions such as a Volume or a Deployment's strategy.
@@ -166,15 +164,15 @@ ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "up
 
 
 class KindStrategy:
-    """Everything the API server must know of one served group, version and kind. Base class with neutral answers.
+    """All the API server must know of one served group, version and kind. Base class with neutral answers.
 
     Attributes
-        resource      what is served; `storage` the resource under which objects are stored (it differs for a CRD's
-                      non-storage versions and for `events.k8s.io`, which shares the core group's events)
+        resource      what is served; `storage` the resource under which objects are stored (it differs for
+                      a CRD's non-storage versions and for `events.k8s.io`, which shares the core's events)
         subresources  names such as "status", "scale", "log", "exec", "binding", "eviction"
         verbs         () for kinds that can only be POSTed, such as reviews
         scale         set when "scale" is in `subresources`
-        columns       printer columns of a CRD; empty for builtin kinds, whose tables the HTTP half draws itself
+        columns       printer columns of a CRD; empty for builtin kinds, whose tables the HTTP half draws
         warning       text of the `Warning:` header for a deprecated version, else ""
         selectable_fields   dotted paths usable in field selectors beside metadata.name and metadata.namespace
     """
@@ -218,8 +216,8 @@ class KindStrategy:
     def prune(self, obj: Object) -> list[str]:
         """Drop what the kind does not know, in place; the dropped paths (`spec.foo`) in order.
 
-        The caller turns them into a 400 (`fieldValidation=Strict`), warnings (`Warn`) or nothing (`Ignore`) with
-        `unknown_field_message`. Raises `BadRequest` where a builtin kind's field has the wrong JSON type.
+        The caller turns them into a 400 (`fieldValidation=Strict`), warnings (`Warn`) or nothing (`Ignore`)
+        with `unknown_field_message`. Raises `BadRequest` where a builtin kind's field has a wrong JSON type.
         """
         return []
 
@@ -267,10 +265,24 @@ class KindStrategy:
         return obj
 
     def openapi(self) -> tuple[str, dict[str, Object]] | None:
-        """(name of this kind's schema, all OpenAPI v3 schemas it needs by name), or None when there is none."""
+        """(name of this kind's schema, all OpenAPI v3 schemas it needs by name), or None if it has none."""
         return None
 
 
 def unknown_field_message(paths: Sequence[str]) -> str:
-    """The message of the 400 for `fieldValidation=Strict`; use `paths[i]` with the same words for warnings."""
+    """The message of the 400 for `fieldValidation=Strict`; warnings use the same words, one per path."""
     return "strict decoding error: " + ", ".join(f'unknown field "{path}"' for path in paths)
+
+
+def invalid(resource: Resource, name: str, errors: Sequence[FieldError]) -> Invalid:
+    """The 422 for an object that did not validate, with one cause per field."""
+    kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    return Invalid(
+        f'{kind} "{name}" is invalid: {aggregate(errors)}',
+        details={
+            "name": name,
+            "group": resource.group,
+            "kind": resource.kind,
+            "causes": [error.cause() for error in errors],
+        },
+    )
