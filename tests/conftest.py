@@ -17,7 +17,7 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
     """Fails a test whose tasks are still running one second after it ended."""
     before = asyncio.all_tasks()
     yield
-    leaked = {task for task in asyncio.all_tasks() - before if not task.done()}
+    leaked = {task for task in asyncio.all_tasks() - before - {asyncio.current_task()} if not task.done()}
     if leaked:
         _, leaked = await asyncio.wait(leaked, timeout=1)
     assert not leaked, f"tasks still running after the test: {leaked}"
