@@ -1,0 +1,178 @@
+"""The transport over sockets.
+
+One aiohttp session of our own per API server: `trust_env` is off because it costs a netrc and proxy look-up
+in a thread per request, time limits are always set, and sockets have keep-alive on so that the kernel notices
+dead peers.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+import aiohttp
+from yarl import URL
+
+from kaito.runtime.clock import Clock, LoopClock
+from kaito.runtime.errors import TransportError
+from kaito.runtime.transport import BufferedResponse, Request, Response
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds to establish one connection."""
+
+CONNECTION_LIMIT = 200
+"""Connections at a time; each watch holds one."""
+
+READ_BUFFER = 1 << 20
+"""Bytes that aiohttp buffers before it slows the sender down; large enough for chunks of a big LIST."""
+
+
+class Credentials(Protocol):
+    """Supplies the Authorization header and learns when it was refused."""
+
+    async def authorization(self) -> str | None:
+        """The header's value, refreshed if due; None sends none."""
+
+    def rejected(self) -> None:
+        """The server answered 401: the next `authorization()` should not come from memory."""
+
+
+def _keep_alive_socket(info: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol = info[0], info[1], info[2]
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Names differ by platform (Linux TCP_KEEPIDLE, macOS TCP_KEEPALIVE); 30 s idle, then every 15 s.
+    for option, seconds in (
+        ("TCP_KEEPIDLE", 30),
+        ("TCP_KEEPALIVE", 30),
+        ("TCP_KEEPINTVL", 15),
+        ("TCP_KEEPCNT", 3),
+    ):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+    return sock
+
+
+class AioHttpTransport:
+    """Sends requests to one base URL.
+
+    `ssl_context` None means the defaults of the platform for https; `server_hostname` overrides the name that
+    is checked and sent in the handshake; `proxy` is an explicit proxy URL. The session is made on first use,
+    inside the running loop.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+        proxy: str | None = None,
+        credentials: Credentials | None = None,
+        clock: Clock | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._ssl = ssl_context
+        self._server_hostname = server_hostname
+        self._proxy = proxy
+        self._credentials = credentials
+        self._clock = clock or LoopClock()
+        self._connect_timeout = connect_timeout
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    async def send(self, request: Request, *, timeout: float | None = None, stream: bool = False) -> Response:
+        try:
+            async with self._clock.timeout(timeout):
+                response = await self._start(request)
+                if response.status == 401 and self._credentials is not None:
+                    self._credentials.rejected()
+                if stream:
+                    return _AioHttpStream(response)
+                async with response:
+                    return BufferedResponse(response.status, await response.read(), response.headers)
+        except TimeoutError as error:
+            raise TransportError(
+                f"{request.method} {self.url}{request.path}: no answer within "
+                f"{timeout if timeout is not None else self._connect_timeout:g} s"
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransportError(f"{request.method} {self.url}{request.path}: {_reason(error)}") from error
+
+    async def _start(self, request: Request) -> aiohttp.ClientResponse:
+        session = self._open_session()
+        headers = dict(request.headers)
+        if self._credentials is not None:
+            authorization = await self._credentials.authorization()
+            if authorization:
+                headers["Authorization"] = authorization
+        extra: dict[str, Any] = {"server_hostname": self._server_hostname} if self._server_hostname else {}
+        if self._ssl is not None:
+            extra["ssl"] = self._ssl
+        return await session.request(
+            request.method,
+            URL(f"{self.url}{request.path}", encoded=True).with_query(list(request.query))
+            if request.query
+            else URL(f"{self.url}{request.path}", encoded=True),
+            headers=headers,
+            data=request.body,
+            proxy=self._proxy,
+            allow_redirects=False,
+            **extra,
+        )
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise TransportError(f"{self.url}: this transport has been closed")
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONNECTION_LIMIT, socket_factory=_keep_alive_socket),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout),
+                trust_env=False,
+                read_bufsize=READ_BUFFER,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _reason(error: BaseException) -> str:
+    """One line for people: the system's words rather than a class name."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the server closed the connection without an answer"
+    return text
+
+
+class _AioHttpStream:
+    """A response whose body is read as it arrives."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    async def read(self) -> bytes:
+        try:
+            return await self._response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise TransportError(f"connection lost while reading: {_reason(error)}") from error
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise TransportError(f"connection lost in mid-stream: {_reason(error)}") from error
+
+    async def close(self) -> None:
+        # An unfinished body makes the connection useless, so it is dropped rather than drained.
+        self._response.close()
