@@ -1,7 +1,8 @@
 """Status conditions as plain dicts (`metav1.Condition`): set one, find one, compare.
 
-Controllers build status from dicts, so these helpers take and return lists of dicts and never change their input.
-The arithmetic of Karpenter's claims differs (a root condition is recomputed) and lives with the machine controller.
+Controllers build status from dicts, so these helpers take and return lists of dicts and never change their
+input. The arithmetic of Karpenter's claims differs (a root condition is recomputed) and lives with the
+machine controller.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ def set_condition(
 ) -> list[Condition]:
     """A new list in which `type` has this status, reason and message.
 
-    `lastTransitionTime` moves only when the status changes. The condition keeps its place; a new one goes last.
-    `generation` becomes `observedGeneration` (left out when None). Raises ValueError for an empty reason, which the
-    API server would refuse.
+    `lastTransitionTime` moves only when the status changes. The condition keeps its place; a new one goes
+    last. `generation` becomes `observedGeneration` (left out when None). Raises ValueError for an empty
+    reason, which the API server would refuse.
     """
     if not reason:
         raise ValueError(f"condition {type}: a reason must not be empty")

@@ -1,7 +1,7 @@
 """Every label, annotation, taint and finalizer name that KAITO reads or writes.
 
-They are wire format: users, dashboards, the Go KAITO and Karpenter read them, so they never change. Names ending in
-`_LABEL`, `_ANNOTATION`, `_FINALIZER` and `_TAINT` say where the string is used.
+They are wire format: users, dashboards, the Go KAITO and Karpenter read them, so they never change. Names
+ending in `_LABEL`, `_ANNOTATION`, `_FINALIZER` and `_TAINT` say where the string is used.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-# --- ownership --------------------------------------------------------------------------------------------------
-# Claims and nodes are cluster-scoped, Workspaces are namespaced: these labels, not owner references, connect them.
+# --- ownership ----------------------------------------------------------------------------------------------
+# Claims and nodes are cluster-scoped, Workspaces are namespaced: these labels, not owner references, connect
+# them.
 WORKSPACE_LABEL: Final = "kaito.sh/workspace"
 WORKSPACE_NAMESPACE_LABEL: Final = "kaito.sh/workspacenamespace"
 WORKSPACE_UID_LABEL: Final = "kaito.sh/workspace-uid"
@@ -42,12 +43,13 @@ RESERVED_LABELS: Final = frozenset(
 )
 """Ownership keys: taken out of a user's matchLabels before those are copied to claims and nodes."""
 
-# --- finalizers -------------------------------------------------------------------------------------------------
+# --- finalizers ---------------------------------------------------------------------------------------------
 WORKSPACE_FINALIZER: Final = "workspace.finalizer.kaito.sh"
 TERMINATION_FINALIZER: Final = "karpenter.sh/termination"
-"""On Machine, NodeClaim and Node alike: the machine controller releases it once the instance is really gone."""
+"""On Machine, NodeClaim and Node alike: the machine controller releases it once the instance is really
+gone."""
 
-# --- Workspace annotations --------------------------------------------------------------------------------------
+# --- Workspace annotations ----------------------------------------------------------------------------------
 REVISION_ANNOTATION: Final = "workspace.kaito.io/revision"
 REVISION_HASH_ANNOTATION: Final = "workspace.kaito.io/hash"
 REVISION_NAME_LABEL: Final = "workspace.kaito.io/name"
@@ -60,13 +62,15 @@ PERFORMANCE_MODE_ANNOTATION: Final = "kaito.sh/performance-mode"
 DISABLE_BENCHMARK_ANNOTATION: Final = "kaito.sh/disable-benchmark"
 USE_LOCAL_WEIGHTS_ANNOTATION: Final = "kaito.sh/use-local-weights"
 
-# --- children of a Workspace ------------------------------------------------------------------------------------
+# --- children of a Workspace --------------------------------------------------------------------------------
 DESIRED_HASH_ANNOTATION: Final = "kaito.sh/desired-hash"
-"""Hash of what was rendered for a child; with a comparison of fields it tells whether the child is in sync."""
+"""Hash of what was rendered for a child; with a comparison of fields it tells whether the child is in
+sync."""
 EXTERNAL_URL_ANNOTATION: Final = "kaito.sh/external-url"
-"""On a Service: the address that works from outside the cluster; becomes `status.endpoint` of the Workspace."""
+"""On a Service: the address that works from outside the cluster; becomes `status.endpoint` of the
+Workspace."""
 
-# --- nodes ------------------------------------------------------------------------------------------------------
+# --- nodes --------------------------------------------------------------------------------------------------
 INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
 OS_LABEL: Final = "kubernetes.io/os"
 ARCH_LABEL: Final = "kubernetes.io/arch"
@@ -86,11 +90,12 @@ GPU_TAINT_VALUE: Final = "gpu"
 INSTANT_CLOUD_LABEL: Final = "kaito.sh/instant-cloud"
 """`"true"` on nodes that the embedded process kubelet serves."""
 SIMULATED_PODS_LABEL: Final = "kaito.sh/simulated-pods"
-"""`"true"` on nodes whose pods start no process; the kubelet writes the same key as an annotation on such pods."""
+"""`"true"` on nodes whose pods start no process; the kubelet writes the same key as an annotation on such
+pods."""
 STAND_IN_WEIGHTS_ANNOTATION: Final = "kaito.sh/stand-in-weights"
 """On a pod: name of the small model that answers in place of the real weights."""
 
-# --- Karpenter --------------------------------------------------------------------------------------------------
+# --- Karpenter ----------------------------------------------------------------------------------------------
 NODEPOOL_LABEL: Final = "karpenter.sh/nodepool"
 PROVISIONER_NAME_LABEL: Final = "karpenter.sh/provisioner-name"
 REGISTERED_LABEL: Final = "karpenter.sh/registered"

@@ -1,0 +1,80 @@
+"""CustomResourceDefinitions from pydantic classes. Needs the extra `kaito[crd]`.
+
+    from typing import Annotated, Literal
+    from kaito.runtime.crd import AGE, Column, CustomObject, CustomResource, Object, Rule, Version, to_yaml
+
+    class BackupSpec(Object):
+        schedule: Annotated[str, Rule("self == oldSelf", "schedule cannot change; create another Backup")]
+        \"\"\"When to run, as a five-field cron line.\"\"\"
+        mode: Literal["full", "incremental"] = "full"
+        keep: int | None = None
+        validations = (Rule("!has(self.keep) || self.keep > 0", "keep: write 1 or more", ".keep"),)
+
+    class Backup(CustomObject):
+        spec: BackupSpec
+
+    crd = CustomResource(
+        "example.com", "Backup", "backups", short_names=("bk",),
+        versions=(Version("v1", Backup, storage=True, columns=(Column("Schedule", ".spec.schedule"), AGE)),),
+    )
+    print(to_yaml(crd.manifest()))
+
+How types map: `X | None = None` is optional; another default is the schema's default; `Literal` and `Enum`
+are enums; `dict[str, X]` is a map; `list[X]` an array (mark it `ListMap("name")`, `ListSet()` or `Atomic()`);
+`Schemaless` is any object, `Quantity` and `IntOrString` take numbers or text; `Field(max_length=…, pattern=…,
+ge=…)` become their schema keywords. What a structural schema cannot say raises `CrdError` with the field's
+path.
+"""
+
+from kaito.runtime.crd.definition import (
+    AGE,
+    Column,
+    CustomResource,
+    Scale,
+    Version,
+    condition_column,
+    root_schema,
+    to_yaml,
+)
+from kaito.runtime.crd.markers import (
+    Atomic,
+    AtomicMap,
+    Format,
+    IntOrString,
+    ListMap,
+    ListSet,
+    Nullable,
+    PreserveUnknown,
+    Rule,
+)
+from kaito.runtime.crd.models import CustomObject, Metadata, Object, Quantity, Schemaless
+from kaito.runtime.crd.schema import CrdError, schema_of
+from kaito.runtime.crd.structural import problems
+
+__all__ = [
+    "AGE",
+    "Atomic",
+    "AtomicMap",
+    "Column",
+    "CrdError",
+    "CustomObject",
+    "CustomResource",
+    "Format",
+    "IntOrString",
+    "ListMap",
+    "ListSet",
+    "Metadata",
+    "Nullable",
+    "Object",
+    "PreserveUnknown",
+    "Quantity",
+    "Rule",
+    "Scale",
+    "Schemaless",
+    "Version",
+    "condition_column",
+    "problems",
+    "root_schema",
+    "schema_of",
+    "to_yaml",
+]
