@@ -1,0 +1,95 @@
+"""`kaito chat` and `kaito proxy`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import typer
+
+from kaito.cli.connect import USER_AGENT, choose_kubeconfig, connect
+from kaito.cli.errors import CliError
+from kaito.cli.inference import InferenceService, find_service
+from kaito.cli.proxy import InferenceProxy, usage
+from kaito.cli.terminal import LineReader
+from kaito.runtime.clock import LoopClock
+
+
+@asynccontextmanager
+async def service_of(
+    workspace: str, *, namespace: str, kubeconfig: Path | None, context: str | None
+) -> AsyncIterator[InferenceService]:
+    """The Workspace's inference server, for as long as the block runs."""
+    connection, client = await connect(choose_kubeconfig(kubeconfig), context, LoopClock())
+    try:
+        yield await find_service(client, connection.transport, workspace, namespace, USER_AGENT)
+    finally:
+        await connection.close()
+
+
+async def converse(service: InferenceService, *, prompt_text: str = "> ") -> None:
+    """Reads questions from the terminal until its end, answers each as it comes; earlier turns are remembered."""
+    reader = LineReader()
+    messages: list[dict[str, str]] = []
+    while True:
+        line = await reader.line(prompt_text)
+        if line is None:
+            typer.echo("")
+            return
+        question = line.strip()
+        if not question:
+            continue
+        messages.append({"role": "user", "content": question})
+        pieces: list[str] = []
+        try:
+            async for piece in service.stream_chat(messages):
+                pieces.append(piece)
+                typer.echo(piece, nl=False)
+        except CliError as error:
+            typer.echo(f"({error})")
+            messages.pop()
+            continue
+        typer.echo("")
+        messages.append({"role": "assistant", "content": "".join(pieces)})
+
+
+async def run_chat(
+    workspace: str, prompt: str | None, *, namespace: str, kubeconfig: Path | None, context: str | None
+) -> None:
+    async with service_of(workspace, namespace=namespace, kubeconfig=kubeconfig, context=context) as service:
+        if prompt is not None:
+            async for piece in service.stream_chat([{"role": "user", "content": prompt}]):
+                typer.echo(piece, nl=False)
+            typer.echo("")
+            return
+        if sys.stdin.isatty():
+            typer.echo(f"{await service.model()} answers. Ctrl-D ends.")
+        await converse(service, prompt_text="> " if sys.stdin.isatty() else "")
+
+
+async def run_proxy(
+    workspace: str, *, namespace: str, port: int, kubeconfig: Path | None, context: str | None
+) -> None:
+    async with service_of(workspace, namespace=namespace, kubeconfig=kubeconfig, context=context) as service:
+        model = await service.model()
+        proxy = InferenceProxy(service, port=port)
+        try:
+            await proxy.start()
+        except OSError as error:
+            await proxy.stop()
+            raise CliError(
+                f"Cannot listen on 127.0.0.1:{port}: {error.strerror}. Choose another --port."
+            ) from None
+        try:
+            usage(proxy.port, model, typer.echo)
+            stop = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            typer.echo("\n# serving; Ctrl-C ends it", err=True)
+            await stop.wait()
+        finally:
+            await proxy.stop()

@@ -1,0 +1,1 @@
+"""`kaito local`: a Kubernetes for one machine, with the operator in it."""

@@ -1,0 +1,137 @@
+"""`kaito local up`, `down` and `status`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from kaito.cli.connect import connect
+from kaito.cli.errors import CliError
+from kaito.cli.local.cluster import LocalCluster, LocalOptions
+from kaito.cli.local.images import parse_image_map, require_presets
+from kaito.cli.local.state import CONTEXT, LocalDirectory
+from kaito.runtime.clock import LoopClock
+from kaito.runtime.errors import ApiError, TransportError
+
+STAND_IN_NOTICE = (
+    "Presets of the Phi-3 family are answered here by stand-in weights: tiny-phi-3, a model of 0.4 million parameters "
+    "that knows the capitals of some countries. The model's name says so. For the real weights: kaito local up "
+    "--weights=real"
+)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C ends the process at once (the lifeline does the rest)."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, asked)
+    return stop
+
+
+def print_progress(part: str, detail: str, seconds: float) -> None:
+    typer.echo(f"  {part:<17} {detail:<52} {seconds:5.1f} s")
+
+
+async def up(root: Path, *, images: Sequence[str], weights: str, only: str | None) -> None:
+    """Starts, prints how to use it, stays until a signal."""
+    if only not in (None, "api"):
+        raise CliError(f"--only {only}: the only part that can run alone is `api`.")
+    if weights not in ("stand-in", "real"):
+        raise CliError(f"--weights {weights}: write stand-in or real.")
+    require_presets()
+    real: dict[str, Path] = {}
+    if weights == "real":
+        from kaito.cli.local.weights import obtain
+
+        real = await obtain(typer.echo)
+    stop = stop_on_signals()
+    options = LocalOptions(images=parse_image_map(images), weights=real, operator=only is None)
+    directory = LocalDirectory(root)
+    cluster = LocalCluster(directory, LoopClock(), options)
+    typer.echo(f"Starting a Kubernetes for this machine alone; everything it keeps is in {root}/")
+    await cluster.start(print_progress)
+    try:
+        print_usage(directory, options)
+        await cluster.wait(stop)
+    finally:
+        await cluster.stop(lambda name: typer.echo(f"  ending {name}"))
+
+
+def print_usage(directory: LocalDirectory, options: LocalOptions) -> None:
+    typer.echo("")
+    if options.operator:
+        typer.echo(STAND_IN_NOTICE)
+        if options.weights:
+            typer.echo(f"Real weights answer for: {', '.join(sorted(options.weights))}.")
+        typer.echo("")
+    typer.echo("In another window (your ~/.kube/config is neither read nor changed):")
+    typer.echo(f"  export KUBECONFIG={directory.kubeconfig.resolve()}")
+    if options.operator:
+        typer.echo("  kubectl apply -f examples/inference/kaito_workspace_phi_3.yaml")
+        typer.echo("  kubectl get workspace -w")
+    typer.echo("\nCtrl-C ends it and everything it started.")
+
+
+async def down(root: Path) -> None:
+    """Ends a running local mode and waits until it is gone."""
+    directory = LocalDirectory(root)
+    if not directory.is_running():
+        typer.echo(f"Nothing runs in {root}.")
+        return
+    pid = directory.read_state().get("pid")
+    if not isinstance(pid, int):
+        raise CliError(f"A local mode is just starting in {root}; try again in a moment.")
+    os.kill(pid, signal.SIGTERM)
+    clock = LoopClock()
+    try:
+        async with clock.timeout(30):
+            while directory.is_running():
+                await clock.sleep(0.1)
+    except TimeoutError:
+        raise CliError(f"Process {pid} did not end within 30 s; look at {directory.logs}.") from None
+    typer.echo(f"Ended what ran in {root}.")
+
+
+async def status(root: Path) -> None:
+    """Prints processes, addresses and the Workspaces with their endpoints."""
+    directory = LocalDirectory(root)
+    state = directory.read_state()
+    if not directory.is_running() or not state:
+        raise CliError(f"Nothing runs in {root}. Start it: kaito local up", code=3)
+    typer.echo(f"API server  {state['url']} since {state['started']}")
+    typer.echo(f"kubeconfig  {directory.kubeconfig.resolve()}")
+    for name, pid in state["processes"].items():
+        typer.echo(f"process     {name} ({pid}), log {directory.logs / name}.log")
+    for workspace in await _workspaces(directory):
+        typer.echo(_workspace_line(workspace))
+
+
+async def _workspaces(directory: LocalDirectory) -> list[dict[str, Any]]:
+    from kaito.api.resources import WORKSPACES
+
+    connection, client = await connect(directory.kubeconfig, CONTEXT, LoopClock())
+    try:
+        return await client.list(WORKSPACES)
+    except (ApiError, TransportError) as error:
+        raise CliError(f"The API server does not answer: {error}. Look at {directory.logs}.") from None
+    finally:
+        await connection.close()
+
+
+def _workspace_line(workspace: dict[str, Any]) -> str:
+    meta, state = workspace["metadata"], workspace.get("status", {})
+    endpoint = state.get("endpoint", "no endpoint yet")
+    return f"workspace   {meta['namespace']}/{meta['name']}: {state.get('reason', 'new')}, {endpoint}"

@@ -1,0 +1,194 @@
+"""The `kaito` command.
+
+Only the names and options of commands live here; what a command does is imported when it runs, so that `kaito --help`
+is quick and `kaito chat` never loads the operator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kaito import __version__
+from kaito.cli.errors import CliError
+
+app = typer.Typer(
+    name="kaito",
+    help="KAITO in Python: apply a Workspace, get GPU nodes and a served model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+local = typer.Typer(help="A Kubernetes on this machine with the operator in it.", no_args_is_help=True)
+app.add_typer(local, name="local")
+
+Directory = Annotated[
+    Path, typer.Option("--dir", help="Folder for kubeconfig, logs and pods. Nothing outside it is touched.")
+]
+Images = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--image",
+        metavar="REF=oci:PATH",
+        help="Answer for image REF with the OCI image layout in folder PATH. May be given several times.",
+    ),
+]
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(help="Default: $KUBECONFIG, else a running local mode's, else ~/.kube/config."),
+]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the Workspace.")]
+Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig. Default: its current one.")]
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Runs a command to its end; Ctrl-C is a normal way to end one."""
+    try:
+        asyncio.run(coroutine)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@local.command("up")
+def local_up(
+    directory: Directory = Path(".kaito"),
+    image: Images = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="stand-in: small demo weights answer for the Phi-3 presets. real: download the real ones."
+        ),
+    ] = "stand-in",
+    only: Annotated[
+        str | None,
+        typer.Option(help="`api`: only the API server with KAITO's CRDs, for work on controllers."),
+    ] = None,
+) -> None:
+    """Start it and keep it up until Ctrl-C."""
+    from kaito.cli.local.commands import up
+
+    run(up(directory, images=image or [], weights=weights, only=only))
+
+
+@local.command("down")
+def local_down(directory: Directory = Path(".kaito")) -> None:
+    """End a running local mode."""
+    from kaito.cli.local.commands import down
+
+    run(down(directory))
+
+
+@local.command("status")
+def local_status(directory: Directory = Path(".kaito")) -> None:
+    """Say what runs, where, and what the Workspaces do."""
+    from kaito.cli.local.commands import status
+
+    run(status(directory))
+
+
+@app.command()
+def demo(directory: Directory = Path(".kaito")) -> None:
+    """Apply the first examples on this machine and ask the model: the main job, for real, in a minute."""
+    from kaito.cli.demo import run_demo
+
+    run(run_demo(directory))
+
+
+@app.command()
+def chat(
+    workspace: Annotated[str, typer.Argument(help="Name of the Workspace.")],
+    prompt: Annotated[str | None, typer.Argument(help="One question. Without it: a conversation.")] = None,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Ask a Workspace's model."""
+    from kaito.cli.chat import run_chat
+
+    run(run_chat(workspace, prompt, namespace=namespace, kubeconfig=kubeconfig, context=context))
+
+
+@app.command()
+def proxy(
+    workspace: Annotated[str, typer.Argument(help="Name of the Workspace.")],
+    namespace: Namespace = "default",
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Give a Workspace's model an OpenAI-compatible address on this machine."""
+    from kaito.cli.chat import run_proxy
+
+    run(run_proxy(workspace, namespace=namespace, port=port, kubeconfig=kubeconfig, context=context))
+
+
+@app.command()
+def operator(
+    kubeconfig: Annotated[Path | None, typer.Option(help="Outside a cluster: the kubeconfig to use.")] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(help="Outside a cluster: the context, by name. There is no default on purpose."),
+    ] = None,
+    node_provisioner: Annotated[
+        str, typer.Option(help="machine | nodeclaim (alias azure-gpu-provisioner) | karpenter | byo")
+    ] = "machine",
+    cloud_provider: Annotated[
+        str,
+        typer.Option(
+            help="Who makes machines for claims. none: another Karpenter-core compatible controller does. "
+            "instant: Node objects of the local mode."
+        ),
+    ] = "none",
+    preset_registry: Annotated[
+        str | None,
+        typer.Option(envvar="PRESET_REGISTRY_NAME", help="Registry and path of the preset images."),
+    ] = None,
+    image: Images = None,
+    metrics_bind_address: Annotated[
+        str, typer.Option(help='Address of /metrics; "0" turns it off.')
+    ] = ":8080",
+    health_probe_bind_address: Annotated[
+        str, typer.Option(help='Address of /healthz and /readyz; "0" turns it off.')
+    ] = ":8081",
+    leader_elect: Annotated[bool, typer.Option(help="Only the holder of the Lease reconciles.")] = False,
+    log_format: Annotated[str, typer.Option(help="json | text")] = "json",
+) -> None:
+    """Run the workspace, machine and adapter controllers against a cluster."""
+    from kaito.cli.operator import OperatorConfig, run_operator
+
+    run(
+        run_operator(
+            OperatorConfig(
+                kubeconfig=kubeconfig,
+                context=context,
+                node_provisioner=node_provisioner,
+                cloud_provider=cloud_provider,
+                preset_registry=preset_registry,
+                images=tuple(image or ()),
+                metrics_bind_address=metrics_bind_address,
+                health_probe_bind_address=health_probe_bind_address,
+                leader_elect=leader_elect,
+                log_format=log_format,
+            )
+        )
+    )
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except CliError as error:
+        typer.echo(f"kaito: {error}", err=True)
+        sys.exit(error.code)
