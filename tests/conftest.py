@@ -1,7 +1,7 @@
 """Rules that hold for every test: nothing leaks.
 
-A test that leaves an asyncio task running fails; every warning is an error (see pyproject.toml), which catches
-unclosed aiohttp sessions and coroutines that nobody awaited.
+A test that leaves an asyncio task running fails; every warning is an error (see pyproject.toml), which
+catches unclosed aiohttp sessions and coroutines that nobody awaited.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+
+pytest_plugins = ["kaito.runtime.testing.plugin"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,20 @@
+"""Helpers for testing operators: virtual time and a scripted in-memory API server.
+
+Load `kaito.runtime.testing.plugin` as a pytest plugin and ask for the fixture `virtual_clock`; or call
+`run_virtual` from any test framework.
+"""
+
+from kaito.runtime.testing.server import Call, Exchange, ScriptedServer, json_response, watch_line
+from kaito.runtime.testing.virtual import VirtualClock, VirtualDeadlock, VirtualEventLoop, run_virtual
+
+__all__ = [
+    "Call",
+    "Exchange",
+    "ScriptedServer",
+    "VirtualClock",
+    "VirtualDeadlock",
+    "VirtualEventLoop",
+    "json_response",
+    "run_virtual",
+    "watch_line",
+]

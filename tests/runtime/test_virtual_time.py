@@ -1,0 +1,70 @@
+"""Virtual time: exact moments, threads waited for, sockets refused, dead ends found."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+
+import pytest
+
+from kaito.runtime.clock import LoopClock
+from kaito.runtime.testing import VirtualClock, VirtualDeadlock, VirtualEventLoop, run_virtual
+from kaito.runtime.testing.virtual import EPOCH
+
+
+async def test_time_starts_at_zero_and_jumps_exactly(virtual_clock: VirtualClock) -> None:
+    assert virtual_clock.now() == 0.0
+    await virtual_clock.sleep(75.0)
+    assert virtual_clock.now() == 75.0
+    await virtual_clock.sleep(30 * 86400.0)
+    assert virtual_clock.now() == 75.0 + 30 * 86400
+    assert (virtual_clock.wall() - EPOCH).total_seconds() == virtual_clock.now()
+
+
+async def test_timers_fire_in_order_of_their_times(virtual_clock: VirtualClock) -> None:
+    seen: list[tuple[str, float]] = []
+    for name, delay in (("c", 3.0), ("a", 1.0), ("b", 2.0)):
+        virtual_clock.call_later(delay, lambda name=name: seen.append((name, virtual_clock.now())))
+    await virtual_clock.sleep(10)
+    assert seen == [("a", 1.0), ("b", 2.0), ("c", 3.0)]
+
+
+async def test_timeout_ends_at_its_moment(virtual_clock: VirtualClock) -> None:
+    with pytest.raises(TimeoutError):
+        async with virtual_clock.timeout(12.5):
+            await asyncio.Event().wait()
+    assert virtual_clock.now() == 12.5
+
+
+async def test_a_thread_is_waited_for_without_time_passing(virtual_clock: VirtualClock) -> None:
+    timer = virtual_clock.call_later(1000, lambda: None)
+    gate = threading.Event()
+    threading.Timer(0.05, gate.set).start()
+    assert await asyncio.to_thread(gate.wait, 10)
+    assert virtual_clock.now() == 0.0
+    timer.cancel()
+
+
+def test_a_dead_end_is_an_error_and_not_a_hang() -> None:
+    async def main() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(VirtualDeadlock, match="at t=0 every task waits"):
+        run_virtual(main)
+
+
+def test_sockets_are_refused() -> None:
+    async def main() -> None:
+        left, right = socket.socketpair()
+        with left, right:
+            left.setblocking(False)
+            await asyncio.get_running_loop().sock_recv(left, 1)
+
+    with pytest.raises(RuntimeError, match="virtual time cannot wait for a socket"):
+        run_virtual(main)
+
+
+async def test_other_tests_keep_the_real_loop() -> None:
+    assert not isinstance(asyncio.get_running_loop(), VirtualEventLoop)
+    assert LoopClock().now() == pytest.approx(asyncio.get_running_loop().time(), abs=1)
