@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import aiohttp
@@ -29,14 +30,22 @@ READ_BUFFER = 1 << 20
 """Bytes that aiohttp buffers before it slows the sender down; large enough for chunks of a big LIST."""
 
 
-class Credentials(Protocol):
-    """Supplies the Authorization header and learns when it was refused."""
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """What one request shows: an Authorization header, a TLS context with a client certificate, both or none."""
 
-    async def authorization(self) -> str | None:
-        """The header's value, refreshed if due; None sends none."""
+    header: str | None = field(default=None, repr=False)
+    ssl_context: ssl.SSLContext | None = None
+
+
+class Credentials(Protocol):
+    """Supplies what a request authenticates with, and learns when it was refused."""
+
+    async def current(self) -> Authentication:
+        """What to send now, refreshed if due. Raises CredentialsError."""
 
     def rejected(self) -> None:
-        """The server answered 401: the next `authorization()` should not come from memory."""
+        """The server answered 401: the next `current()` should not come from memory."""
 
 
 def _keep_alive_socket(info: tuple[Any, ...]) -> socket.socket:
@@ -105,18 +114,18 @@ class AioHttpTransport:
     async def _start(self, request: Request) -> aiohttp.ClientResponse:
         session = self._open_session()
         headers = dict(request.headers)
-        if self._credentials is not None:
-            authorization = await self._credentials.authorization()
-            if authorization:
-                headers["Authorization"] = authorization
-        extra: dict[str, Any] = {"server_hostname": self._server_hostname} if self._server_hostname else {}
-        if self._ssl is not None:
-            extra["ssl"] = self._ssl
+        auth = await self._credentials.current() if self._credentials is not None else Authentication()
+        if auth.header:
+            headers["Authorization"] = auth.header
+        extra: dict[str, Any] = {}
+        if self._server_hostname:
+            extra["server_hostname"] = self._server_hostname
+        if auth.ssl_context or self._ssl:
+            extra["ssl"] = auth.ssl_context or self._ssl
+        url = URL(f"{self.url}{request.path}", encoded=True)
         return await session.request(
             request.method,
-            URL(f"{self.url}{request.path}", encoded=True).with_query(list(request.query))
-            if request.query
-            else URL(f"{self.url}{request.path}", encoded=True),
+            url.with_query(list(request.query)) if request.query else url,
             headers=headers,
             data=request.body,
             proxy=self._proxy,

@@ -16,6 +16,14 @@ class TransportError(Exception):
     """No answer came: connection refused, reset, broken off in mid-body, or timed out."""
 
 
+class CredentialsError(TransportError):
+    """Credentials could not be obtained (a plugin failed, a token file vanished); asking again may help."""
+
+
+class ConfigurationError(Exception):
+    """A kubeconfig or the pod's service account cannot be used; the message names the file and the remedy."""
+
+
 class MalformedObject(ValueError):
     """Bytes that should hold a Kubernetes object do not: not JSON, or without a name."""
 
