@@ -76,3 +76,10 @@ class CustomObject(Object):
     api_version: str = ""
     kind: str = ""
     metadata: Metadata = Metadata()
+
+    def problem(self) -> tuple[str, str] | None:
+        """Path and sentence of what no schema can say and is wrong with this object, or None.
+
+        Rules refuse such objects on writing; one stored before the rules came is still there and must be read.
+        """
+        return None

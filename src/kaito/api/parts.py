@@ -1,0 +1,168 @@
+"""Pieces that several of the custom resources share: label selectors, data sources, conditions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from kaito.runtime.crd import Atomic, Format, ListMap, Object, Rule, Schemaless
+
+NAME_LIMIT: Final = 253
+"""Longest name of a Kubernetes object (a DNS subdomain)."""
+IMAGE_LIMIT: Final = 512
+"""Characters of an image reference: 255 of repository, 128 of tag, a digest, a host."""
+
+Name = Annotated[str, Field(min_length=1, max_length=NAME_LIMIT)]
+
+_SUBDOMAIN: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+
+DATA_NAME_RULE: Final = Rule(
+    f"self.matches('{_SUBDOMAIN}')",
+    "name: write lower-case letters, digits, '-' and '.', starting and ending with a letter or digit",
+)
+
+Image = Annotated[str, Field(max_length=IMAGE_LIMIT)]
+PullSecrets = Annotated[list[str], Atomic()]
+
+
+class LabelSelectorRequirement(Object):
+    """One expression of a label selector."""
+
+    key: str
+    """Label key."""
+    operator: str
+    """In; the values of other operators cannot be written onto a node."""
+    values: Annotated[list[str], Atomic()] | None = None
+    """Exactly one value."""
+
+
+class LabelSelector(Object):
+    """Labels a node must carry. Every node that KAITO adds gets them."""
+
+    match_labels: dict[str, str] | None = None
+    """Labels and their values."""
+    match_expressions: Annotated[list[LabelSelectorRequirement], Atomic(), Field(max_length=64)] | None = None
+    """The same as expressions: only the operator In with one value."""
+
+    validations = (
+        Rule(
+            "!has(self.matchExpressions) || self.matchExpressions.all(e, "
+            "e.operator == 'In' && has(e.values) && size(e.values) == 1)",
+            "labelSelector.matchExpressions: new nodes get these labels, so write matchLabels, or the "
+            "operator In with exactly one value",
+            field_path=".matchExpressions",
+        ),
+    )
+
+    def labels(self) -> dict[str, str]:
+        """The selector as labels. Expressions that are not one value of In are left out."""
+        found = dict(self.match_labels or {})
+        for each in self.match_expressions or ():
+            if each.operator == "In" and each.values is not None and len(each.values) == 1:
+                found[each.key] = each.values[0]
+        return found
+
+
+_ONE_SOURCE: Final = (
+    "(has(self.urls) && size(self.urls) > 0 ? 1 : 0) + (has(self.image) && self.image != '' ? 1 : 0) + "
+    "(has(self.volumeSource) ? 1 : 0) == 1"
+)
+_IMAGE_OR_VOLUME: Final = "(has(self.image) && self.image != '') != has(self.volumeSource)"
+
+
+class DataSource(Object):
+    """Where training data comes from."""
+
+    name: Annotated[str, Field(max_length=NAME_LIMIT)] | None = None
+    """Name of the data set; cannot change once set."""
+    urls: Annotated[list[str], Atomic(), Field(max_length=128)] | None = None
+    """Files to download (http or https)."""
+    volume_source: Schemaless | None = None
+    """A volume of the pod (`hostPath`, `persistentVolumeClaim`, …), without its name."""
+    image: Image | None = None
+    """A container image that holds the data under /data."""
+    image_pull_secrets: PullSecrets | None = None
+    """Secrets of the namespace with which the image is pulled."""
+
+    validations = (
+        Rule(_ONE_SOURCE, "write exactly one of urls, image and volumeSource"),
+        Rule(
+            "!has(oldSelf.name) || (has(self.name) && self.name == oldSelf.name)",
+            "name: cannot change once set; create another Workspace",
+            field_path=".name",
+        ),
+    )
+
+
+class AdapterSource(Object):
+    """Where the files of a LoRA adapter are: adapter_config.json and adapter_model.safetensors."""
+
+    name: Annotated[str, Field(max_length=NAME_LIMIT), DATA_NAME_RULE] | None = None
+    """The adapter's name inside the pod and in requests."""
+    urls: Annotated[list[str], Atomic(), Field(max_length=128)] | None = None
+    """Refused: adapters come from an image or a volume."""
+    volume_source: Schemaless | None = None
+    """A volume of the pod (`hostPath`, `persistentVolumeClaim`, …), without its name."""
+    image: Image | None = None
+    """A container image that holds the files under /data."""
+    image_pull_secrets: PullSecrets | None = None
+    """Secrets of the namespace with which the image is pulled."""
+
+    validations = (
+        Rule(
+            "!has(self.urls) || size(self.urls) == 0",
+            "source.urls: an adapter cannot be downloaded from URLs; write source.image (an image with the "
+            "files under /data) or source.volumeSource",
+            field_path=".urls",
+            reason="FieldValueForbidden",
+        ),
+        Rule(
+            _IMAGE_OR_VOLUME,
+            "source: write exactly one of image (an image with the files under /data) and volumeSource",
+        ),
+    )
+
+
+class DataDestination(Object):
+    """Where the result of fine-tuning goes."""
+
+    volume_source: Schemaless | None = None
+    """A volume of the pod, without its name."""
+    image: Image | None = None
+    """The image to push; it will hold the adapter under /data."""
+    image_push_secret: Annotated[str, Field(max_length=NAME_LIMIT)] | None = None
+    """Secret of type kubernetes.io/dockerconfigjson with which the image is pushed."""
+
+    validations = (
+        Rule(_IMAGE_OR_VOLUME, "output: write exactly one of image and volumeSource"),
+        Rule(
+            "!has(self.image) || self.image == '' || (has(self.imagePushSecret) && self.imagePushSecret != '')",
+            "output.imagePushSecret: pushing an image needs the name of a Secret of type "
+            "kubernetes.io/dockerconfigjson",
+            field_path=".imagePushSecret",
+            reason="FieldValueRequired",
+        ),
+    )
+
+
+class Condition(Object):
+    """`metav1.Condition`."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """Name of the condition, in CamelCase."""
+    status: Literal["True", "False", "Unknown"]
+    """True, False or Unknown."""
+    reason: Annotated[
+        str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    ]
+    """Why, in one CamelCase word."""
+    message: Annotated[str, Field(max_length=32768)]
+    """What happened and what to do."""
+    last_transition_time: Annotated[str, Format("date-time")]
+    """When the status last changed."""
+    observed_generation: Annotated[int, Format("int64"), Field(ge=0)] | None = None
+    """The metadata.generation this condition was decided from."""
+
+
+Conditions = Annotated[list[Condition], ListMap("type")]
