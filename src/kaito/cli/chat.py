@@ -24,7 +24,7 @@ async def service_of(
     workspace: str, *, namespace: str, kubeconfig: Path | None, context: str | None
 ) -> AsyncIterator[InferenceService]:
     """The Workspace's inference server, for as long as the block runs."""
-    connection, client = await connect(choose_kubeconfig(kubeconfig), context, LoopClock())
+    connection, client = connect(choose_kubeconfig(kubeconfig), context, LoopClock())
     try:
         yield await find_service(client, connection.transport, workspace, namespace, USER_AGENT)
     finally:

@@ -30,8 +30,8 @@ def choose_kubeconfig(given: Path | None) -> Path:
     return Path("~/.kube/config").expanduser()
 
 
-async def connect(kubeconfig: Path, context: str | None, clock: Clock) -> tuple[Connection, Client]:
+def connect(kubeconfig: Path, context: str | None, clock: Clock) -> tuple[Connection, Client]:
     """An open connection (close it) and a client on it that calls itself kaito-cli."""
-    connection = await Connection.from_kubeconfig(kubeconfig, context)
+    connection = Connection.from_kubeconfig(kubeconfig, context, clock=clock)
     client = Client(connection.transport, clock=clock, user_agent=USER_AGENT, field_manager="kaito-cli")
     return connection, client

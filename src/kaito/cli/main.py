@@ -16,6 +16,7 @@ import typer
 
 from kaito import __version__
 from kaito.cli.errors import CliError
+from kaito.runtime.errors import ConfigurationError, TransportError
 
 app = typer.Typer(
     name="kaito",
@@ -156,7 +157,7 @@ def operator(
         str, typer.Option(help='Address of /healthz and /readyz; "0" turns it off.')
     ] = ":8081",
     leader_elect: Annotated[bool, typer.Option(help="Only the holder of the Lease reconciles.")] = False,
-    log_format: Annotated[str, typer.Option(help="json | text")] = "json",
+    log_format: Annotated[str, typer.Option(help="json | human")] = "json",
 ) -> None:
     """Run the workspace, machine and adapter controllers against a cluster."""
     from kaito.cli.operator import OperatorConfig, run_operator
@@ -192,3 +193,6 @@ def main() -> None:
     except CliError as error:
         typer.echo(f"kaito: {error}", err=True)
         sys.exit(error.code)
+    except (ConfigurationError, TransportError) as error:
+        typer.echo(f"kaito: {error}", err=True)
+        sys.exit(1)

@@ -117,12 +117,12 @@ class LocalCluster:
             "--cloud-provider=instant",
             "--metrics-bind-address=127.0.0.1:0",
             "--health-probe-bind-address=0",
-            "--log-format=text",
+            "--log-format=human",
             *image_map_options(self.options.images),
         ]
 
     async def _install_crds(self) -> None:
-        connection = await Connection.from_kubeconfig(self.directory.kubeconfig, CONTEXT)
+        connection = Connection.from_kubeconfig(self.directory.kubeconfig, CONTEXT, clock=self._clock)
         try:
             client = Client(
                 connection.transport, clock=self._clock, user_agent="kaito-local", field_manager="kaito-local"

@@ -122,7 +122,7 @@ async def status(root: Path) -> None:
 async def _workspaces(directory: LocalDirectory) -> list[dict[str, Any]]:
     from kaito.api.resources import WORKSPACES
 
-    connection, client = await connect(directory.kubeconfig, CONTEXT, LoopClock())
+    connection, client = connect(directory.kubeconfig, CONTEXT, LoopClock())
     try:
         return await client.list(WORKSPACES)
     except (ApiError, TransportError) as error:
