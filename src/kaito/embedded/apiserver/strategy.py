@@ -141,8 +141,7 @@ class MergeSchema:
       `key_defaults` fills a key that an element leaves out (`protocol: TCP`).
     - `kind` "any": no schema; maps merge key by key, lists are atomic, as Kubernetes treats untyped data.
     - `atomic`: the object is owned and replaced as a whole in server-side apply.
-    - `patch_key`: merge key of strategic merge patch ("" replaces the list; "." merges a list of primitives);
-      `retain_keys` marks unions such as a Volume or a Deployment's strategy.
+    - `patch_key`: merge key of strategic merge patch ("" replaces the list; "." merges a list of primitives).
     """
 
     kind: Literal["scalar", "object", "list", "any"]
@@ -153,7 +152,6 @@ class MergeSchema:
     key_defaults: dict[str, Any] = field(default_factory=dict)
     atomic: bool = False
     patch_key: str = ""
-    retain_keys: bool = False
 
     def child(self, name: str) -> MergeSchema | None:
         """The node of field `name`, or None if this schema does not know it."""
