@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaito.api.crds import all_crds
+from kaito.api.crds import crd_manifests
 from kaito.cli.local.images import image_map_options
 from kaito.cli.local.state import CONTEXT, LocalDirectory, RunningLock
 from kaito.cli.local.supervisor import ManagedProcess, ProcessSpec, Supervisor
@@ -127,7 +127,7 @@ class LocalCluster:
             client = Client(
                 connection.transport, clock=self._clock, user_agent="kaito-local", field_manager="kaito-local"
             )
-            await asyncio.gather(*(client.apply(CRDS, crd) for crd in all_crds()))
+            await asyncio.gather(*(client.apply(CRDS, crd) for crd in crd_manifests()))
         finally:
             await connection.close()
 
