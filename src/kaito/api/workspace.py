@@ -340,14 +340,35 @@ class NodeStatus(Object):
     """Rises when a claim is gone or has failed for good and another takes its place."""
     claim_name: str | None = None
     """Machine or NodeClaim of the current attempt."""
+    claim_uid: Annotated[str | None, Field(alias="claimUID")] = None
+    """Its uid."""
     node_name: str | None = None
     """The node, once it has joined."""
     instance_type: str | None = None
     """Machine size of the current attempt."""
     state: str | None = None
-    """One word, such as Pending, Launching, Ready, Failed."""
+    """Pending, Ready or Failed."""
+    reason: str | None = None
+    """Why, in one word."""
     message: str | None = None
     """What it waits for or why it failed."""
+    failed_at: Annotated[str, Format("date-time")] | None = None
+    """When the last attempt failed."""
+
+
+class AdapterUse(Object):
+    """One adapter of the Workspace: is it there, and does it fit the model?"""
+
+    name: str
+    """Its name in the pod."""
+    adapter: str | None = None
+    """The Adapter object."""
+    state: str | None = None
+    """Pending, Ready or Failed."""
+    reason: str | None = None
+    """Why, in one word."""
+    message: str | None = None
+    """Why, and what to do."""
 
 
 class Metric(Object):
@@ -383,6 +404,8 @@ class WorkspaceStatus(Object):
     """Names of the nodes, sorted."""
     nodes: Annotated[list[NodeStatus], ListMap("slot")] | None = None
     """Each node with its claim."""
+    adapters: Annotated[list[AdapterUse], ListMap("name")] | None = None
+    """Each adapter with the answer to whether it fits."""
     target_node_count: Int32 | None = None
     """How many nodes the model needs."""
     instance_type: str | None = None
