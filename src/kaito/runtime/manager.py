@@ -1,0 +1,351 @@
+"""The manager: owns the cache, the metrics and everything that runs, and starts and stops it in order.
+
+Starting: HTTP servers, then caches (until synced), then what runs on every replica, then, once the lease is
+ours, the controllers. Stopping goes the other way round, and the lease is given back only when nothing relies
+on it any more. The first runnable that fails ends the manager with its error. Order and error rules are
+controller-runtime's (pkg/manager), with asyncio's cancellation in the place of contexts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from kaito.runtime.cache import InformerCache
+from kaito.runtime.client import Client
+from kaito.runtime.clock import Clock
+from kaito.runtime.controller import Controller
+from kaito.runtime.events import EventRecorder
+from kaito.runtime.health import Check, HttpServer, Probe, metrics_routes, probe_routes
+from kaito.runtime.leader import LeaderElectionLost, LeaderElectionOptions, LeaderElector
+from kaito.runtime.logs import get_logger
+from kaito.runtime.metrics import RuntimeMetrics
+
+log = get_logger(__name__)
+
+
+class Group(Enum):
+    """When something runs. Started in this order; stopped: EVERY_REPLICA, LEADER, CACHES, SERVERS."""
+
+    SERVERS = "servers"
+    CACHES = "caches"
+    EVERY_REPLICA = "every replica"
+    LEADER = "leader"
+
+
+class Runnable(Protocol):
+    """Something with a life of its own. It may also have an attribute `needs_leader_election` (default True)."""
+
+    async def run(self) -> None:
+        """Works until it is cancelled, or until it is through; an exception ends the manager."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerOptions:
+    """How a manager runs."""
+
+    health_address: str = ""
+    """HOST:PORT of /healthz and /readyz; `:8081` is every interface, port 0 any free one. "": off."""
+    metrics_address: str = ""
+    """HOST:PORT of /metrics; may be the same as `health_address`. "": off."""
+    leader_election: LeaderElectionOptions | None = None
+    """The lease that guards the controllers. None: they run at once, as the only replica."""
+    grace_period: float = 30.0
+    """Seconds for everything to end by itself when the manager stops. 0: do not wait; below 0: for ever."""
+    workers: int = 1
+    """Reconciles at the same time, for controllers that do not say."""
+    cache_sync_timeout: float = 120.0
+    """Seconds for a controller's caches to fill, for controllers that do not say."""
+
+
+class Manager:
+    """Runs controllers and their surroundings against one API server."""
+
+    def __init__(self, client: Client, *, clock: Clock, options: ManagerOptions = ManagerOptions()) -> None:
+        """The client stays the caller's to close. Its observer is set to count requests, if it has none."""
+        self.client = client
+        self.clock = clock
+        self.options = options
+        self.metrics = RuntimeMetrics(clock.now)
+        if client.observer is None:
+            client.observer = self.metrics.rest.observer(_host(client))
+        self.cache = InformerCache(client, clock=clock)
+        self._live, self._ready = Probe("healthz"), Probe("readyz")
+        self._ready.add("caches", self._check_caches)
+        self._servers = _http_servers(options, self._live, self._ready, self.metrics)
+        self._groups = {group: _RunGroup(clock, self._on_failure) for group in Group}
+        self._lease = _RunGroup(clock, self._on_failure)
+        self._controllers: set[str] = set()
+        self._elector = self._make_elector()
+        self._failure: asyncio.Future[None] | None = None
+        self._synced = False
+
+    def add(self, runnable: Controller | Runnable) -> None:
+        """Adds something to run; while the manager runs it starts at once, afterwards this raises
+        RuntimeError.
+
+        Controllers and plain runnables run on the leader only, unless their `needs_leader_election` is False;
+        event recorders run from before the first controller until after the last.
+        """
+        if isinstance(runnable, Controller):
+            if runnable.name in self._controllers:
+                raise ValueError(
+                    f"there is a controller named {runnable.name!r} already: names label metrics and logs"
+                )
+            self._controllers.add(runnable.name)
+            runnable.bind(
+                self.cache,
+                self.clock,
+                self.metrics,
+                workers=self.options.workers,
+                cache_sync_timeout=self.options.cache_sync_timeout,
+            )
+        self._groups[_group_of(runnable)].add(runnable.run)
+
+    def add_health_check(self, name: str, check: Check) -> None:
+        """Adds a check to /healthz: a failing one gets the process restarted."""
+        self._live.add(name, check)
+
+    def add_ready_check(self, name: str, check: Check) -> None:
+        """Adds a check to /readyz: a failing one keeps traffic away."""
+        self._ready.add(name, check)
+
+    @property
+    def health_port(self) -> int:
+        """The port that serves /healthz. Raises RuntimeError where none does."""
+        return self._port(self.options.health_address)
+
+    @property
+    def metrics_port(self) -> int:
+        """The port that serves /metrics. Raises RuntimeError where none does."""
+        return self._port(self.options.metrics_address)
+
+    async def run(self, stop: asyncio.Event | None = None) -> None:
+        """Runs until `stop` is set, until cancelled, or until something fails; then stops everything in
+        order.
+
+        Raises the first error of a runnable; together with errors of the stop itself, an ExceptionGroup.
+        """
+        if self._failure is not None:
+            raise RuntimeError("the manager was started already; make a new one")
+        self._failure = asyncio.get_running_loop().create_future()
+        starting = asyncio.create_task(self._start(), name="manager-start")
+        starting.add_done_callback(self._on_start_done)
+        waits: set[asyncio.Future[Any]] = {self._failure}
+        if stop is not None:
+            waits.add(asyncio.create_task(stop.wait(), name="manager-stop"))
+        errors: list[Exception] = []
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits - {self._failure}:
+                wait.cancel()
+            starting.cancel()
+            await asyncio.wait({starting, *(waits - {self._failure})})
+            if self._failure.done():
+                errors.append(_error_of(self._failure))
+            errors += await self._stop(lost=any(isinstance(error, LeaderElectionLost) for error in errors))
+        if len(errors) > 1:
+            raise ExceptionGroup("the manager failed and did not stop cleanly", errors)
+        if errors:
+            raise errors[0]
+
+    async def run_until_signal(self) -> None:
+        """`run` until SIGTERM or SIGINT; a second signal ends the process at once with exit status 1."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+
+        def on_signal(number: signal.Signals) -> None:
+            if stop.is_set():
+                os._exit(1)
+            log.info("stopping; a second signal stops at once", signal=number.name)
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal, number)
+        try:
+            await self.run(stop)
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    # -- start -----------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        for server in self._servers.values():
+            await server.start()
+        self._groups[Group.SERVERS].start()
+        caches = self._groups[Group.CACHES]
+        caches.add(self.cache.run)
+        caches.start()
+        await self.cache.wait_synced()
+        self._synced = True
+        self._groups[Group.EVERY_REPLICA].start()
+        if self._elector is not None:
+            await self._elector.acquire()
+            self._lease.add(self._elector.renew)
+            self._lease.start()
+        self._groups[Group.LEADER].start()
+
+    def _on_start_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._on_failure(error)
+
+    def _on_failure(self, error: Exception) -> None:
+        """Only the first error counts; those that follow from stopping do not."""
+        if self._failure is not None and not self._failure.done():
+            log.error("stopping because something failed", error=error)
+            self._failure.set_exception(error)
+
+    # -- stop ------------------------------------------------------------------------------------------------
+
+    async def _stop(self, *, lost: bool) -> list[Exception]:
+        """Everything, in order, within the grace period; with a lost lease without waiting."""
+        grace = 0.0 if lost else self.options.grace_period
+        deadline = None if grace < 0 else self.clock.now() + grace
+        late: list[str] = []
+        for group in (Group.EVERY_REPLICA, Group.LEADER):
+            late += await self._groups[group].stop(deadline)
+        if self._elector is not None:
+            await self._lease.stop(deadline)
+            if not lost:
+                await self._elector.release()
+        for group in (Group.CACHES, Group.SERVERS):
+            late += await self._groups[group].stop(deadline)
+        for server in self._servers.values():
+            await server.stop()
+        if late and grace > 0:
+            names = ", ".join(sorted(late))
+            return [TimeoutError(f"not everything ended within the grace period of {grace:g} s: {names}")]
+        return []
+
+    # -- parts -----------------------------------------------------------------------------------------------
+
+    def _make_elector(self) -> LeaderElector | None:
+        options = self.options.leader_election
+        if options is None:
+            return None
+        recorder = EventRecorder(self.client, options.identity, self.clock)
+        self.add(recorder)
+        leader = self.metrics.leader
+
+        def on_change(leading: bool) -> None:
+            leader[options.name] = leading
+
+        elector = LeaderElector(self.client, options, self.clock, recorder=recorder, on_change=on_change)
+        self._live.add("leader-election", elector.check)
+        return elector
+
+    def _check_caches(self) -> None:
+        if not self._synced:
+            raise RuntimeError("the caches are not synced yet")
+
+    def _port(self, address: str) -> int:
+        if address not in self._servers:
+            raise RuntimeError("this endpoint is switched off: its address in ManagerOptions is empty")
+        return self._servers[address].port
+
+
+class _RunGroup:
+    """Runnables that start and stop together."""
+
+    def __init__(self, clock: Clock, on_failure: Callable[[Exception], None]) -> None:
+        self._clock = clock
+        self._on_failure = on_failure
+        self._waiting: list[Callable[[], Awaitable[None]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = False
+        self._stopped = False
+
+    def add(self, run: Callable[[], Awaitable[None]]) -> None:
+        if self._stopped:
+            raise RuntimeError("the manager is stopping: nothing can be added any more")
+        self._waiting.append(run)
+        if self._started:
+            self.start()
+
+    def start(self) -> None:
+        """Starts what waits; does nothing once the group was stopped, so nothing starts late."""
+        if self._stopped:
+            return
+        self._started = True
+        for run in self._waiting:
+            task = asyncio.create_task(_run(run), name=_name_of(run))
+            self._tasks.add(task)
+            task.add_done_callback(self._on_done)
+        self._waiting.clear()
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._on_failure(error)
+
+    def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def stop(self, deadline: float | None) -> list[str]:
+        """Cancels all and waits; at the deadline cancels again. Returns the names of those that were late."""
+        self._stopped = True
+        tasks = set(self._tasks)
+        if not tasks:
+            return []
+        self.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with self._clock.timeout(
+                None if deadline is None else max(0.0, deadline - self._clock.now())
+            ):
+                await asyncio.wait(tasks)
+        late = {task for task in tasks if not task.done()}
+        if late:
+            for task in late:
+                task.cancel()
+            await asyncio.wait(late)
+        return [task.get_name() for task in late]
+
+
+async def _run(run: Callable[[], Awaitable[None]]) -> None:
+    await run()
+
+
+def _name_of(run: Callable[[], Awaitable[None]]) -> str:
+    owner = getattr(run, "__self__", None)
+    return str(getattr(owner, "name", None) or type(owner).__name__)
+
+
+def _group_of(runnable: Controller | Runnable) -> Group:
+    if isinstance(runnable, EventRecorder):
+        return Group.CACHES
+    return Group.LEADER if getattr(runnable, "needs_leader_election", True) else Group.EVERY_REPLICA
+
+
+def _error_of(failure: asyncio.Future[None]) -> Exception:
+    error = failure.exception()
+    assert isinstance(error, Exception)
+    return error
+
+
+def _host(client: Client) -> str:
+    """The label `host` of the client's metrics."""
+    return urlsplit(getattr(client.transport, "url", "")).netloc or "memory"
+
+
+def _http_servers(
+    options: ManagerOptions, live: Probe, ready: Probe, metrics: RuntimeMetrics
+) -> dict[str, HttpServer]:
+    """One server per address; health and metrics may share one."""
+    routes: dict[str, list[web.RouteDef]] = {}
+    if options.health_address:
+        routes.setdefault(options.health_address, []).extend(probe_routes(live, ready))
+    if options.metrics_address:
+        routes.setdefault(options.metrics_address, []).extend(metrics_routes(metrics.registry))
+    return {address: HttpServer(address, definitions) for address, definitions in routes.items()}
