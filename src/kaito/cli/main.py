@@ -149,6 +149,12 @@ def operator(
         str | None,
         typer.Option(envvar="PRESET_REGISTRY_NAME", help="Registry and path of the preset images."),
     ] = None,
+    stand_in_weights: Annotated[
+        str,
+        typer.Option(
+            help="Only for the local mode: the preset whose small weights answer in place of real ones."
+        ),
+    ] = "",
     image: Images = None,
     metrics_bind_address: Annotated[
         str, typer.Option(help='Address of /metrics; "0" turns it off.')
@@ -170,6 +176,7 @@ def operator(
                 node_provisioner=node_provisioner,
                 cloud_provider=cloud_provider,
                 preset_registry=preset_registry,
+                stand_in_weights=stand_in_weights,
                 images=tuple(image or ()),
                 metrics_bind_address=metrics_bind_address,
                 health_probe_bind_address=health_probe_bind_address,

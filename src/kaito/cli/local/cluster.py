@@ -18,6 +18,9 @@ from kaito.runtime.clock import Clock
 from kaito.runtime.connection import Connection
 from kaito.runtime.resources import CRDS
 
+STAND_IN = "tiny-phi-3"
+"""The preset whose small weights answer here for those of the Phi-3 family."""
+
 KUBELET_TOKEN_VARIABLE = "KAITO_KUBELET_TOKEN"
 
 
@@ -115,6 +118,7 @@ class LocalCluster:
             f"--kubeconfig={self.directory.kubeconfig}",
             f"--context={CONTEXT}",
             "--cloud-provider=instant",
+            *([] if self.options.weights else [f"--stand-in-weights={STAND_IN}"]),
             "--metrics-bind-address=127.0.0.1:0",
             "--health-probe-bind-address=0",
             "--log-format=human",

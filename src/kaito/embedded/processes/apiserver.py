@@ -30,7 +30,9 @@ async def serve(kubeconfig: Path, kubelet_token: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kubeconfig", type=Path, required=True, help="where to write the kubeconfig (mode 0600)")
+    parser.add_argument(
+        "--kubeconfig", type=Path, required=True, help="where to write the kubeconfig (mode 0600)"
+    )
     arguments = parser.parse_args()
     end_with_parent()
     configure_logging("human")

@@ -39,15 +39,15 @@ class Lifeline:
         self.read_fd = self._write_fd = -1
 
 
-def end_with_parent() -> None:
+def end_with_parent() -> bool:
     """The child's side: SIGTERM to this process when the parent's end closes, a hard exit GRACE_SECONDS later.
 
-    A daemon thread does the blocking read, so that a busy event loop cannot miss the end. Does nothing when the
-    process was not started with a lifeline.
+    A daemon thread does the blocking read, so that a busy event loop cannot miss the end. Returns False, having done
+    nothing, when the process was not started with a lifeline; True means that a parent waits for `report_ready`.
     """
     text = os.environ.pop(FD_VARIABLE, "")
     if not text:
-        return
+        return False
     fd = int(text)
     os.set_inheritable(fd, False)
 
@@ -59,6 +59,7 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
+    return True
 
 
 def report_ready(**facts: object) -> None:

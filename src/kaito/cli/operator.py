@@ -1,0 +1,141 @@
+"""`kaito operator`: the three controllers against any API server.
+
+In a pod it uses the pod's service account. Elsewhere it wants the context by name and says which server it is about to
+write to: an operator started by mistake against the wrong cluster is an expensive mistake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from kaito import __version__
+from kaito.catalog import load_catalog
+from kaito.cli.errors import CliError
+from kaito.cli.local.images import parse_image_map
+from kaito.controllers import adapter, machine, workspace
+from kaito.controllers.adapter import AdapterOptions
+from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig
+from kaito.embedded.processes.lifeline import end_with_parent, report_ready
+from kaito.provisioner.instant import InstantCloud
+from kaito.runtime.client import Client
+from kaito.runtime.clock import LoopClock
+from kaito.runtime.connection import SERVICE_ACCOUNT, Connection
+from kaito.runtime.leader import LeaderElectionOptions
+from kaito.runtime.logs import configure_logging
+from kaito.runtime.manager import Manager, ManagerOptions
+
+USER_AGENT = f"kaito-operator/{__version__}"
+LEASE_NAME = "kaito-operator"
+
+
+@dataclass(frozen=True)
+class OperatorConfig:
+    """The flags of `kaito operator`, as given."""
+
+    kubeconfig: Path | None
+    context: str | None
+    node_provisioner: str
+    cloud_provider: str
+    preset_registry: str | None
+    stand_in_weights: str
+    images: tuple[str, ...]
+    metrics_bind_address: str
+    health_probe_bind_address: str
+    leader_elect: bool
+    log_format: str
+
+
+async def run_operator(config: OperatorConfig) -> None:
+    """Runs until SIGTERM or SIGINT.
+
+    Raises:
+        CliError: a flag's value is not known, or there is no cluster to use.
+    """
+    if config.log_format not in ("json", "human"):
+        raise CliError(f"--log-format={config.log_format}: write json or human.")
+    settings = _workspace_config(config)
+    supervised = end_with_parent()
+    configure_logging("json" if config.log_format == "json" else "human")
+    clock = LoopClock()
+    connection = _connect(config, clock)
+    try:
+        client = Client(
+            connection.transport, clock=clock, user_agent=USER_AGENT, field_manager="kaito-operator"
+        )
+        manager = Manager(client, clock=clock, options=_manager_options(config, connection))
+        workspace.setup(manager, settings, load_catalog())
+        adapter.setup(manager, AdapterOptions(image_map=parse_image_map(config.images)))
+        if config.cloud_provider == "instant":
+            machine.setup(
+                manager, InstantCloud(client.named(machine.USER_AGENT, machine.FIELD_MANAGER), clock)
+            )
+        elif config.cloud_provider != "none":
+            raise CliError(f"--cloud-provider={config.cloud_provider}: write none or instant.")
+        if supervised:
+            manager.add(_Ready(manager, config))
+        await manager.run_until_signal()
+    finally:
+        await connection.close()
+
+
+def _workspace_config(config: OperatorConfig) -> WorkspaceConfig:
+    try:
+        provisioner = NodeProvisioner.parse(config.node_provisioner)
+        if config.preset_registry:
+            return WorkspaceConfig(
+                node_provisioner=provisioner,
+                stand_in_weights=config.stand_in_weights,
+                registry=config.preset_registry,
+            )
+        return WorkspaceConfig(node_provisioner=provisioner, stand_in_weights=config.stand_in_weights)
+    except ValueError as error:
+        raise CliError(str(error)) from None
+
+
+def _connect(config: OperatorConfig, clock: LoopClock) -> Connection:
+    if config.kubeconfig is None and config.context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+        return Connection.in_cluster(clock=clock)
+    if config.context is None:
+        raise CliError(
+            "Outside a cluster, say which one to operate: `kaito operator --context NAME` (and --kubeconfig FILE "
+            "unless it is $KUBECONFIG or ~/.kube/config). `kubectl config get-contexts` lists the names. "
+            f"(There is no service account in {SERVICE_ACCOUNT} either.)"
+        )
+    connection = Connection.from_kubeconfig(config.kubeconfig, config.context, clock=clock)
+    typer.echo(
+        f"kaito operator {__version__} operates {connection.url} (context {connection.context})", err=True
+    )
+    return connection
+
+
+def _manager_options(config: OperatorConfig, connection: Connection) -> ManagerOptions:
+    lease = LeaderElectionOptions(LEASE_NAME, connection.namespace) if config.leader_elect else None
+    return ManagerOptions(
+        metrics_address=_address(config.metrics_bind_address),
+        health_address=_address(config.health_probe_bind_address),
+        leader_election=lease,
+    )
+
+
+def _address(flag: str) -> str:
+    """The flag in the manager's words: "0" switches an endpoint off."""
+    return "" if flag == "0" else flag
+
+
+class _Ready:
+    """Tells the parent process, once the controllers start, that they do."""
+
+    name = "ready-report"
+
+    def __init__(self, manager: Manager, config: OperatorConfig) -> None:
+        self._manager = manager
+        self._has_metrics = config.metrics_bind_address != "0"
+
+    async def run(self) -> None:
+        report_ready(metrics_port=self._manager.metrics_port if self._has_metrics else 0)
+        await asyncio.Event().wait()
