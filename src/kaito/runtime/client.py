@@ -285,8 +285,11 @@ class Client:
         body: bytes | None = None,
         content_type: str = JSON_TYPE,
         accept: str = JSON_TYPE,
+        timeout: float | None = None,
     ) -> bytes:
         """Send any request and return the body of a 2xx answer.
+
+        `timeout` is in seconds, retries included; None means the client's.
 
         429 and 5xx answers that carry a Retry-After header are repeated after that time, at most
         `RETRY_LIMIT` times and only while the wait fits into the client's timeout.
@@ -297,7 +300,7 @@ class Client:
         if method == "GET":
             headers["Accept-Encoding"] = "identity"
         request = Request(method, path, tuple(query), self._identify(headers), body)
-        deadline = self.clock.now() + self.timeout
+        deadline = self.clock.now() + (self.timeout if timeout is None else timeout)
         for _ in range(RETRY_LIMIT):
             response = await self._exchange(request, deadline - self.clock.now(), stream=False)
             if 200 <= response.status < 300:

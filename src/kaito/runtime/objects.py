@@ -56,19 +56,30 @@ class ObjectMeta(msgspec.Struct, rename="camel", gc=False):
         return next((ref for ref in self.owner_references if ref.controller), None)
 
 
-class _Envelope(msgspec.Struct, gc=False):
+class Envelope(msgspec.Struct, gc=False):
+    """What is read of an object before it is known to be one."""
+
     metadata: ObjectMeta
+    kind: str = ""
 
 
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 
-def _lenient_meta(raw: bytes) -> ObjectMeta:
-    """Metadata of an object with nulls where the fast path expects maps and lists."""
+def decode_envelope(raw: bytes | msgspec.Raw) -> Envelope:
+    """Kind and metadata of a JSON object; the name may be missing. Raises MalformedObject."""
+    try:
+        return _decode_envelope(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _lenient_envelope(bytes(raw))
+
+
+def _lenient_envelope(raw: bytes) -> Envelope:
+    """The same for objects with nulls where the fast path expects maps and lists."""
     try:
         tree = orjson.loads(raw)
         metadata = {key: value for key, value in tree["metadata"].items() if value is not None}
-        return msgspec.convert(metadata, ObjectMeta)
+        return Envelope(msgspec.convert(metadata, ObjectMeta), str(tree.get("kind") or ""))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MalformedObject(f"not a Kubernetes object: {error}") from error
 
@@ -78,10 +89,7 @@ def decode_meta(raw: bytes) -> ObjectMeta:
 
     Raises MalformedObject when there is none or it has no name.
     """
-    try:
-        meta = _decode_envelope(raw).metadata
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        meta = _lenient_meta(raw)
+    meta = decode_envelope(raw).metadata
     if not meta.name:
         raise MalformedObject("not a Kubernetes object: metadata.name is missing or empty")
     return meta
