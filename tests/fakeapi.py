@@ -271,7 +271,8 @@ def _json_patch(tree: Any, patch: list[Tree]) -> Tree:
         index: Any = int(last) if isinstance(target, list) and last != "-" else last
         match step["op"]:
             case "test":
-                found = target.get(index) if isinstance(target, dict) else target[index]
+                inside = isinstance(target, dict) or int(last) < len(target)
+                found = target.get(index) if isinstance(target, dict) else target[index] if inside else None
                 if found != step["value"]:
                     raise ApiError(
                         "the server rejected our request: test failed", status=422, reason="Invalid"

@@ -12,10 +12,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import getrandbits
-from typing import TYPE_CHECKING
 
+from kaito.runtime.cache import InformerCache
 from kaito.runtime.clock import Clock
 from kaito.runtime.handlers import Enqueue, Mapper, by_object, by_owner
+from kaito.runtime.informer import Informer, Registration
 from kaito.runtime.logs import ReconcileContext, current_reconcile, get_logger
 from kaito.runtime.metrics import ControllerMetrics, QueueMetrics, RuntimeMetrics
 from kaito.runtime.predicates import Predicate
@@ -23,10 +24,6 @@ from kaito.runtime.ratelimit import ItemExponential, RateLimiter
 from kaito.runtime.resources import ObjectKey, Resource
 from kaito.runtime.result import Result, TerminalError
 from kaito.runtime.workqueue import DEFAULT_PRIORITY, Item, WorkQueue
-
-if TYPE_CHECKING:
-    from kaito.runtime.cache import InformerCache
-    from kaito.runtime.informer import Informer
 
 Reconcile = Callable[[ObjectKey], Awaitable[Result | None]]
 """Brings one object to where it should be; reads caches, writes through a client. Called with a key, since
@@ -128,6 +125,7 @@ class Controller:
         )
         self._predicates = tuple(predicates)
         self._bound: _Bound | None = None
+        self._registrations: list[Registration] = []
         self._started = False
 
     @property
@@ -182,6 +180,8 @@ class Controller:
             ]
             await asyncio.gather(*map(asyncio.shield, workers))
         finally:
+            for registration in self._registrations:
+                registration.remove()
             bound.queue.shutdown()
             try:
                 if workers:
@@ -196,7 +196,8 @@ class Controller:
         informers = []
         for source in self._sources:
             informer = _informer(bound.cache, source)
-            informer.add_handler(Enqueue(bound.queue, source.mapper, (*source.predicates, *self._predicates)))
+            handler = Enqueue(bound.queue, source.mapper, (*source.predicates, *self._predicates))
+            self._registrations.append(informer.add_handler(handler))
             informers.append((source.resource, informer))
         try:
             async with bound.clock.timeout(bound.cache_sync_timeout):

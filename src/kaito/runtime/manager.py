@@ -78,7 +78,7 @@ class Manager:
         self.metrics = RuntimeMetrics(clock.now)
         if client.observer is None:
             client.observer = self.metrics.rest.observer(_host(client))
-        self.cache = InformerCache(client, clock=clock)
+        self.cache = InformerCache(client)
         self._live, self._ready = Probe("healthz"), Probe("readyz")
         self._ready.add("caches", self._check_caches)
         self._servers = _http_servers(options, self._live, self._ready, self.metrics)
