@@ -1,0 +1,347 @@
+"""One request in, one response out: the transport-neutral API server.
+
+Everything below runs without awaiting anything, so a request is atomic; only watch streams live on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import unquote
+
+from kaito.embedded.apiserver.bodies import decode_object, decode_options
+from kaito.embedded.apiserver.collector import Collector
+from kaito.embedded.apiserver.core import NAMESPACES, Core
+from kaito.embedded.apiserver.definitions import Definitions
+from kaito.embedded.apiserver.deletion import Deleter
+from kaito.embedded.apiserver.discovery import AGGREGATED_TYPE, Discovery, wants_aggregated
+from kaito.embedded.apiserver.forms import negotiate
+from kaito.embedded.apiserver.messages import error_response, json_response, text_response
+from kaito.embedded.apiserver.naming import check_type
+from kaito.embedded.apiserver.openapi import OpenApi
+from kaito.embedded.apiserver.parameters import (
+    DeleteOptions,
+    ListOptions,
+    Params,
+    WriteOptions,
+    flag,
+    parameters,
+)
+from kaito.embedded.apiserver.patch_verb import Patcher
+from kaito.embedded.apiserver.reading import Reader, require
+from kaito.embedded.apiserver.retention import EventRetention
+from kaito.embedded.apiserver.reviews import answer, is_review
+from kaito.embedded.apiserver.routing import Target, parse_target
+from kaito.embedded.apiserver.selection import select
+from kaito.embedded.apiserver.served import Served
+from kaito.embedded.apiserver.store import Object
+from kaito.embedded.apiserver.subresources import UNIMPLEMENTED, Subresources
+from kaito.embedded.apiserver.tables.render import Tables
+from kaito.embedded.apiserver.watching import Watcher
+from kaito.embedded.apiserver.writing import Outcome, Writer
+from kaito.runtime.errors import ApiError, InternalError, MethodNotAllowed, NotFound
+from kaito.runtime.transport import Request, Response
+
+log = logging.getLogger(__name__)
+
+VERSION: Final = {
+    "major": "1",
+    "minor": "36",
+    "gitVersion": "v1.36.0+kaito-embedded",
+    "gitCommit": "",
+    "gitTreeState": "clean",
+    "buildDate": "1970-01-01T00:00:00Z",
+    "goVersion": "none",
+    "compiler": "python",
+    "platform": "any",
+}
+"""`/version`. The Kubernetes version whose behaviour this server follows."""
+
+HEALTH_PATHS: Final = ("/healthz", "/livez", "/readyz")
+
+
+class Api:
+    """Answers requests on a core. `token_valid` judges the token of a TokenReview."""
+
+    def __init__(
+        self,
+        core: Core,
+        *,
+        instance: str,
+        bookmark_interval: float,
+        token_valid: Callable[[str], bool],
+    ) -> None:
+        self.core = core
+        self._token_valid = token_valid
+        tables = Tables(core.clock)
+        self.reader = Reader(core.store, tables)
+        self.watcher = Watcher(core.store, tables, core.clock, bookmark_interval)
+        self.writer = Writer(core)
+        self.deleter = Deleter(core)
+        self._patcher = Patcher(core, self.writer)
+        self._subresources = Subresources(core, self.writer, self.deleter)
+        self._discovery = Discovery(core.registry)
+        self._openapi = OpenApi(core.registry, instance)
+        Definitions(core, self.deleter)
+        Collector(core, self.deleter)
+        EventRetention(core)
+
+    async def handle(self, request: Request) -> Response:
+        """The answer to a request; never raises for anything the request says."""
+        try:
+            return self._answer(request)
+        except ApiError as error:
+            return error_response(error)
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return error_response(
+                InternalError(f"the server failed on {request.method} {request.path}; its log has the cause")
+            )
+
+    def _answer(self, request: Request) -> Response:
+        path = unquote(request.path)
+        target = parse_target(path)
+        if target is None:
+            return self._document(request, path)
+        served = self.core.registry.find(target.group, target.version, target.plural)
+        if served is None:
+            raise unknown_resource()
+        if target.namespace is not None and not served.resource.namespaced:
+            raise unknown_resource()
+        if target.subresource:
+            return self._on_subresource(served, target, request)
+        if target.name is not None:
+            return self._on_object(served, target, request)
+        return self._on_collection(served, target, request)
+
+    # --- what is not an object ------------------------------------------------------------------------------------
+
+    def _document(self, request: Request, path: str) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            return text_response("404 page not found", 404)
+        path = path.rstrip("/") or "/"
+        if path in HEALTH_PATHS or path.startswith(tuple(f"{each}/" for each in HEALTH_PATHS)):
+            return text_response("ok")
+        if path == "/version":
+            return json_response(VERSION)
+        if path == "/":
+            return json_response({"paths": ["/api", "/apis", *HEALTH_PATHS, "/openapi/v3", "/version"]})
+        if path.startswith("/openapi/v3"):
+            name = path.removeprefix("/openapi/v3").strip("/")
+            if not name:
+                return json_response(self._openapi.root())
+            document = self._openapi.document(name)
+            return text_response("404 page not found", 404) if document is None else json_response(document)
+        found = self._discover(request, path)
+        return text_response("404 page not found", 404) if found is None else found
+
+    def _discover(self, request: Request, path: str) -> Response | None:
+        parts = path.strip("/").split("/")
+        discovery = self._discovery
+        document: dict[str, Any] | None = None
+        if path in ("/api", "/apis"):
+            if wants_aggregated(request.header("accept")):
+                return json_response(discovery.aggregated(core=path == "/api"), content_type=AGGREGATED_TYPE)
+            document = discovery.versions() if path == "/api" else discovery.groups()
+        elif parts[0] == "api" and len(parts) == 2:
+            document = discovery.resources("", parts[1])
+        elif parts[0] == "apis" and len(parts) == 2:
+            document = discovery.group(parts[1])
+        elif parts[0] == "apis" and len(parts) == 3:
+            document = discovery.resources(parts[1], parts[2])
+        return None if document is None else json_response(document)
+
+    # --- objects and collections ----------------------------------------------------------------------------------
+
+    def _on_collection(self, served: Served, target: Target, request: Request) -> Response:
+        params = parameters(request)
+        match request.method:
+            case "GET" | "HEAD":
+                form = negotiate(request.header("accept"))
+                if flag(params, "watch"):
+                    _require_verb(served, "watch")
+                    return self.watcher.watch(served, target.namespace, None, form, params)
+                _require_verb(served, "list")
+                return self.reader.list(served, target.namespace, form, params)
+            case "POST":
+                return self._create(served, target, request, params)
+            case "DELETE":
+                _require_verb(served, "deletecollection")
+                options = ListOptions.parse(params)
+                selection = select(served, target.namespace, None, options)
+                delete_options = DeleteOptions.parse(params, decode_options(request))
+                return json_response(self.deleter.delete_all(selection, delete_options))
+        raise _not_allowed(request)
+
+    def _create(self, served: Served, target: Target, request: Request, params: Params) -> Response:
+        if served.resource.namespaced and target.namespace is None:
+            return text_response("404 page not found", 404)
+        obj = decode_object(request)
+        if is_review(served.resource.kind):
+            check_type(served, obj)
+            return json_response(answer(obj, self._token_valid), 201)
+        _require_verb(served, "create")
+        if served.resource.kind == "Binding":
+            options = WriteOptions.parse(params, "CreateOptions")
+            pods = self.core.registry.builtin("pods")
+            name = str((obj.get("metadata") or {}).get("name") or "")
+            body = self._subresources.bind(pods, target.namespace, name, obj, options, _agent(request))
+            return json_response(body, 201)
+        options = WriteOptions.parse(params, "CreateOptions")
+        outcome = self.writer.create(served, target.namespace, obj, options, _agent(request))
+        return self._written(served, outcome, request, params)
+
+    def _on_object(self, served: Served, target: Target, request: Request) -> Response:
+        assert target.name is not None
+        params = parameters(request)
+        namespace, name = target.namespace, target.name
+        if served.resource.namespaced and namespace is None:
+            raise unknown_resource()
+        match request.method:
+            case "GET" | "HEAD":
+                form = negotiate(request.header("accept"))
+                if flag(params, "watch"):
+                    return self.watcher.watch(served, namespace, name, form, params)
+                _require_verb(served, "get")
+                return self.reader.get(served, namespace, name, form, params)
+            case "PUT":
+                _require_verb(served, "update")
+                outcome = self.writer.replace(
+                    served,
+                    namespace,
+                    name,
+                    decode_object(request),
+                    WriteOptions.parse(params, "UpdateOptions"),
+                    _agent(request),
+                )
+            case "PATCH":
+                _require_verb(served, "patch")
+                options = WriteOptions.parse(params, "PatchOptions")
+                outcome = self._patcher.patch(served, namespace, name, request, options, _agent(request))
+            case "DELETE":
+                _require_verb(served, "delete")
+                delete_options = DeleteOptions.parse(params, decode_options(request))
+                status, body = self.deleter.delete(served, namespace, name, delete_options)
+                return json_response(body, status)
+            case _:
+                raise _not_allowed(request)
+        return self._written(served, outcome, request, params)
+
+    def _written(self, served: Served, outcome: Outcome, request: Request, params: Params) -> Response:
+        form = negotiate(request.header("accept"))
+        status = 201 if outcome.created else 200
+        warnings = outcome.warnings
+        if served.strategy.warning:
+            warnings = [*warnings, served.strategy.warning]
+        return self.reader.show(served, outcome.record, form, params, status, warnings)
+
+    # --- subresources ---------------------------------------------------------------------------------------------
+
+    def _on_subresource(self, served: Served, target: Target, request: Request) -> Response:
+        assert target.name is not None
+        name, namespace, sub = target.name, target.namespace, target.subresource
+        if sub not in served.strategy.subresources and not (
+            sub == "finalize" and served.resource.name == NAMESPACES
+        ):
+            if sub in UNIMPLEMENTED and not served.custom:
+                raise not_implemented(f"{served.resource.plural}/{sub}", UNIMPLEMENTED[sub])
+            raise unknown_resource()
+        if served.resource.namespaced and namespace is None:
+            raise unknown_resource()
+        params = parameters(request)
+        match sub:
+            case "status":
+                return self._on_status(served, target, request, params)
+            case "scale":
+                return self._on_scale(served, target, request, params)
+            case "binding" if request.method == "POST":
+                options = WriteOptions.parse(params, "CreateOptions")
+                body = decode_object(request)
+                return json_response(
+                    self._subresources.bind(served, namespace, name, body, options, _agent(request)), 201
+                )
+            case "eviction" if request.method == "POST":
+                body = self._subresources.evict(served, namespace, name, decode_object(request))
+                return json_response(body, 201)
+            case "finalize" if request.method == "PUT":
+                record = self._subresources.finalize_namespace(served, name, decode_object(request))
+                return json_response(served.view(record))
+        if target.streamed:
+            raise not_implemented(
+                f"{served.resource.plural}/{sub}", "it needs a connection of its own; ask over HTTPS"
+            )
+        if sub in UNIMPLEMENTED:
+            raise not_implemented(f"{served.resource.plural}/{sub}", UNIMPLEMENTED[sub])
+        raise _not_allowed(request)
+
+    def _on_status(self, served: Served, target: Target, request: Request, params: Params) -> Response:
+        assert target.name is not None
+        name, namespace = target.name, target.namespace
+        match request.method:
+            case "GET" | "HEAD":
+                form = negotiate(request.header("accept"))
+                return self.reader.get(served, namespace, name, form, params)
+            case "PUT":
+                outcome = self.writer.replace(
+                    served,
+                    namespace,
+                    name,
+                    decode_object(request),
+                    WriteOptions.parse(params, "UpdateOptions"),
+                    _agent(request),
+                    "status",
+                )
+            case "PATCH":
+                options = WriteOptions.parse(params, "PatchOptions")
+                outcome = self._patcher.patch(
+                    served, namespace, name, request, options, _agent(request), "status"
+                )
+            case _:
+                raise _not_allowed(request)
+        return self._written(served, outcome, request, params)
+
+    def _on_scale(self, served: Served, target: Target, request: Request, params: Params) -> Response:
+        assert target.name is not None
+        if request.method in ("GET", "HEAD"):
+            return json_response(self._subresources.get_scale(served, target.namespace, target.name))
+        if request.method not in ("PUT", "PATCH"):
+            raise _not_allowed(request)
+        options = WriteOptions.parse(params, "UpdateOptions" if request.method == "PUT" else "PatchOptions")
+        scale, outcome = self._subresources.set_scale(
+            served, target.namespace, target.name, request, options, _agent(request)
+        )
+        return json_response(scale, warnings=outcome.warnings)
+
+    # --- for the rest of the process ------------------------------------------------------------------------------
+
+    def find(self, name: str, namespace: str | None, object_name: str) -> Object:
+        """A stored object by `plural` or `plural.group`; read-only.
+
+        Raises:
+            NotFound: there is none.
+        """
+        served = self.core.registry.builtin(name)
+        return served.view(require(served, namespace, object_name))
+
+
+def _agent(request: Request) -> str:
+    """The default field manager: the first word of the user agent."""
+    return request.header("user-agent").partition("/")[0].strip() or "unknown"
+
+
+def unknown_resource() -> NotFound:
+    return NotFound("the server could not find the requested resource", details={})
+
+
+def not_implemented(what: str, why: str) -> ApiError:
+    return ApiError(f"{what} is not implemented: {why}", status=501, reason="NotImplemented")
+
+
+def _require_verb(served: Served, verb: str) -> None:
+    if verb not in served.strategy.verbs:
+        raise MethodNotAllowed(f"{verb} is not supported on resources of kind {served.resource.plural!r}")
+
+
+def _not_allowed(request: Request) -> MethodNotAllowed:
+    return MethodNotAllowed(f"the server does not allow {request.method} on {request.path}")

@@ -1,0 +1,151 @@
+"""Deletion: at once, or by marking the object and waiting for finalizers, a grace period or its dependents."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from kaito.embedded.apiserver.core import CRDS, NAMESPACES, Core
+from kaito.embedded.apiserver.messages import success_status
+from kaito.embedded.apiserver.parameters import DeleteOptions
+from kaito.embedded.apiserver.reading import require
+from kaito.embedded.apiserver.selection import Selection
+from kaito.embedded.apiserver.served import Served
+from kaito.embedded.apiserver.store import Object, Record
+from kaito.embedded.apiserver.writing import conflict
+from kaito.runtime.clock import parse_time, rfc3339
+
+ORPHAN: Final = "orphan"
+FOREGROUND: Final = "foregroundDeletion"
+CRD_CLEANUP: Final = "customresourcecleanup.apiextensions.k8s.io"
+
+DEFAULT_GRACE: Final = 30
+"""Seconds a pod gets to end when its spec names none."""
+
+_RETURNS_OBJECT: Final = frozenset(
+    {"pods", "services", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "podtemplates"}
+)
+"""Kinds whose deletion answers with the object instead of a Status."""
+
+
+class Deleter:
+    """Marks and removes objects."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def delete(
+        self, served: Served, namespace: str | None, name: str, options: DeleteOptions
+    ) -> tuple[int, Object]:
+        """Deletes one object; the HTTP status and body of the answer.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: a precondition does not hold.
+        """
+        record = require(served, namespace, name)
+        metadata = record.metadata
+        for what, wanted, found in (
+            ("UID", options.uid, metadata["uid"]),
+            ("ResourceVersion", options.revision, metadata["resourceVersion"]),
+        ):
+            if wanted and wanted != found:
+                raise conflict(
+                    served,
+                    name,
+                    f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}",
+                )
+        left = record if options.dry_run else self.begin(served, record, options.propagation, options.grace)
+        if left is not None and not options.dry_run:
+            waits = options.propagation == "Foreground" and served.resource.name not in (NAMESPACES, "pods")
+            return (202 if waits else 200), served.view(left)
+        if served.resource.name in _RETURNS_OBJECT:
+            return 200, served.view(record)
+        details: dict[str, Any] = {"name": name, "kind": served.resource.plural, "uid": metadata["uid"]}
+        if served.resource.group:
+            details["group"] = served.resource.group
+        return 200, success_status(details)
+
+    def delete_all(self, selection: Selection, options: DeleteOptions) -> Object:
+        """Deletes everything selected; the list of it."""
+        served = selection.served
+        records = list(selection.filter(served.collection.select(selection.namespace)))
+        if not options.dry_run:
+            for record in records:
+                self.begin(served, record, options.propagation, options.grace)
+        return {
+            "kind": served.strategy.list_kind,
+            "apiVersion": served.resource.api_version,
+            "metadata": {"resourceVersion": str(self._core.store.revision)},
+            "items": [served.view(record) for record in records],
+        }
+
+    def begin(
+        self, served: Served, record: Record, propagation: str = "", grace: int | None = None
+    ) -> Record | None:
+        """Starts (or hastens) a deletion. What is left of the object, None if it is gone."""
+        obj, metadata = record.obj, record.metadata
+        finalizers = _finalizers(served, metadata.get("finalizers") or [], propagation)
+        seconds = _grace(served, obj, grace)
+        pending = served.resource.name == NAMESPACES and bool((obj.get("spec") or {}).get("finalizers"))
+        if not finalizers and not seconds and not pending:
+            self._core.remove(served, record.key)
+            return None
+        marked = {**metadata, "finalizers": finalizers}
+        if not finalizers:
+            del marked["finalizers"]
+        deadline = rfc3339(self._core.clock.wall() + timedelta(seconds=seconds))
+        stamp = metadata.get("deletionTimestamp")
+        if stamp is None:
+            marked["deletionTimestamp"], marked["deletionGracePeriodSeconds"] = deadline, seconds
+            if isinstance(metadata.get("generation"), int):
+                marked["generation"] = metadata["generation"] + 1
+        elif seconds < (metadata.get("deletionGracePeriodSeconds") or 0):
+            marked["deletionGracePeriodSeconds"] = seconds
+            marked["deletionTimestamp"] = min(stamp, deadline, key=parse_time)
+        if marked == metadata:
+            return record
+        new = {**obj, "metadata": marked}
+        if pending:
+            new["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
+        return self._core.store.put(served.collection, record.key, new)
+
+    def drop_finalizer(self, served: Served, record: Record, finalizer: str) -> Record | None:
+        """Takes one finalizer away; the object goes with its last one."""
+        metadata = record.metadata
+        left = [each for each in metadata.get("finalizers") or [] if each != finalizer]
+        if not left and metadata.get("deletionTimestamp") and not metadata.get("deletionGracePeriodSeconds"):
+            self._core.remove(served, record.key)
+            return None
+        changed = {**metadata, "finalizers": left}
+        if not left:
+            del changed["finalizers"]
+        return self._core.store.put(served.collection, record.key, {**record.obj, "metadata": changed})
+
+
+def _finalizers(served: Served, present: list[str], propagation: str) -> list[str]:
+    """The finalizers of an object that is to be deleted that way."""
+    kept = list(present)
+    if propagation:
+        kept = [each for each in kept if each not in (ORPHAN, FOREGROUND)]
+        if propagation == "Orphan":
+            kept.append(ORPHAN)
+        elif propagation == "Foreground":
+            kept.append(FOREGROUND)
+    if served.resource.name == CRDS and CRD_CLEANUP not in kept:
+        kept.append(CRD_CLEANUP)
+    return kept
+
+
+def _grace(served: Served, obj: Object, asked: int | None) -> int:
+    """Seconds to wait for the kubelet. Only pods that a kubelet has and that still run are waited for."""
+    if served.resource.name != "pods":
+        return 0
+    spec, status, metadata = obj.get("spec") or {}, obj.get("status") or {}, obj["metadata"]
+    if not spec.get("nodeName") or status.get("phase") in ("Succeeded", "Failed"):
+        return 0
+    if asked is None:
+        asked = metadata.get("deletionGracePeriodSeconds")
+    if asked is None:
+        asked = spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE)
+    return int(asked)

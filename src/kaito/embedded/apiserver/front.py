@@ -1,0 +1,116 @@
+"""The HTTP face: who may ask, and how requests and answers cross the wire.
+
+Streaming subresources (logs, exec, port-forward, proxy) need the connection itself; they go to the stream handler and
+nothing else here knows them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from kaito.embedded.apiserver.api import HEALTH_PATHS, Api, not_implemented
+from kaito.embedded.apiserver.bodies import MAX_BODY
+from kaito.embedded.apiserver.messages import WARNING_SEPARATOR, error_response
+from kaito.embedded.apiserver.routing import Target, parse_target
+from kaito.runtime.errors import ApiError, Forbidden, RequestEntityTooLarge, Unauthorized
+from kaito.runtime.transport import Request, Response, StreamedResponse
+
+log = logging.getLogger(__name__)
+
+StreamHandler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
+"""Answers a streaming subresource. May raise ApiError before it has answered."""
+
+_OPEN_PATHS: Final = frozenset(HEALTH_PATHS)
+
+
+class Front:
+    """Adapts aiohttp to the API.
+
+    Args:
+        api: answers everything but streams.
+        authenticate: whether a bearer token is the server's.
+        hosts: names the Host header may carry, without port. A page on the web can make a browser send requests to
+            a loopback address under a name of its own; such a name is not among them.
+    """
+
+    def __init__(self, api: Api, authenticate: Callable[[str], bool], hosts: frozenset[str]) -> None:
+        self._api = api
+        self._authenticate = authenticate
+        self._hosts = hosts
+        self.streams: StreamHandler | None = None
+
+    def application(self) -> web.Application:
+        # Kubernetes cuts bodies off at its own limit and answers with a Status; aiohttp's comes a little later.
+        app = web.Application(client_max_size=MAX_BODY + 1024)
+        app.router.add_route("*", "/{path:.*}", self._serve)
+        return app
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        try:
+            self._admit(request)
+            target = parse_target(request.path)
+            if target is not None and target.streamed:
+                return await self._stream_subresource(request, target)
+            try:
+                body = await request.read() if request.body_exists else None
+            except web.HTTPRequestEntityTooLarge:
+                raise RequestEntityTooLarge(f"limit is {MAX_BODY} bytes") from None
+        except ApiError as error:
+            return await self._send(request, error_response(error))
+        query = tuple(request.query.items())
+        neutral = Request(request.method, request.rel_url.raw_path, query, request.headers, body)
+        return await self._send(request, await self._api.handle(neutral))
+
+    def _admit(self, request: web.Request) -> None:
+        """Refuses foreign Host headers and requests without the token.
+
+        Raises:
+            Forbidden: the Host is not this server's.
+            Unauthorized: no token, or another.
+        """
+        host = request.host
+        name = host[: host.rfind(":")] if host.rfind(":") > host.rfind("]") else host
+        if name.lower() not in self._hosts:
+            raise Forbidden(
+                f"this server does not answer to the Host {name!r}; use the URL of its kubeconfig"
+            )
+        if request.path in _OPEN_PATHS:
+            return
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not self._authenticate(token.strip()):
+            raise Unauthorized("Unauthorized")
+
+    async def _stream_subresource(self, request: web.Request, target: Target) -> web.StreamResponse:
+        if self.streams is None:
+            raise not_implemented(f"{target.plural}/{target.subresource}", "no kubelet is attached")
+        return await self.streams(request, target)
+
+    async def _send(self, request: web.Request, response: Response) -> web.StreamResponse:
+        headers = {key: value for key, value in response.headers.items() if key != "Warning"}
+        warnings = response.headers.get("Warning", "")
+        if isinstance(response, StreamedResponse):
+            return await self._send_stream(request, response, headers)
+        answer = web.Response(status=response.status, body=await response.read(), headers=headers)
+        for warning in filter(None, warnings.split(WARNING_SEPARATOR)):
+            answer.headers.add("Warning", warning)
+        return answer
+
+    @staticmethod
+    async def _send_stream(
+        request: web.Request, response: StreamedResponse, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        answer = web.StreamResponse(status=response.status, headers=headers)
+        try:
+            await answer.prepare(request)
+            async for chunk in response.chunks():
+                await answer.write(chunk)
+            await answer.write_eof()
+        except (ConnectionError, OSError):
+            log.debug("watcher of %s went away", request.path)
+        finally:
+            await response.close()
+        return answer

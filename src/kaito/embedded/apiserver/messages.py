@@ -1,0 +1,67 @@
+"""Answers of the transport-neutral handler: Kubernetes objects and Status bodies as responses.
+
+The response classes are the transport's own, so the in-memory transport hands them to a client unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from kaito.runtime.errors import ApiError, Invalid
+from kaito.runtime.transport import BufferedResponse
+
+JSON: Final = "application/json"
+WARNING_SEPARATOR: Final = "\n"
+"""Splits several `Warning` values in one header; the HTTP front sends one header line for each."""
+
+
+def json_response(
+    body: Any, status: int = 200, *, content_type: str = JSON, warnings: Sequence[str] = ()
+) -> BufferedResponse:
+    """A JSON answer; `body` may be JSON already (bytes). `warnings` become `Warning:` headers."""
+    data = body if isinstance(body, bytes) else orjson.dumps(body)
+    headers = {"Content-Type": content_type}
+    if warnings:
+        headers["Warning"] = WARNING_SEPARATOR.join(f'299 - "{_quoted(text)}"' for text in warnings)
+    return BufferedResponse(status, data, headers)
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+
+
+def text_response(text: str, status: int = 200) -> BufferedResponse:
+    return BufferedResponse(status, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
+
+
+def error_response(error: ApiError) -> BufferedResponse:
+    """The error as a Status object, with Retry-After where it names one."""
+    headers = {"Content-Type": JSON}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, int(error.retry_after)))
+    return BufferedResponse(error.status, orjson.dumps(error.to_status()), headers)
+
+
+def success_status(details: Mapping[str, Any]) -> dict[str, Any]:
+    """The `v1 Status` of a finished deletion."""
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": dict(details),
+    }
+
+
+def invalid_parameter(kind: str, field: str, message: str) -> Invalid:
+    """422 for a bad query parameter, worded as Kubernetes words the options object it decodes them into."""
+    return Invalid(
+        f'{kind} "" is invalid: {field}: {message}',
+        details={
+            "kind": kind,
+            "causes": [{"reason": "FieldValueInvalid", "message": message, "field": field}],
+        },
+    )

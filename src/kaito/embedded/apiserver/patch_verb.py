@@ -1,0 +1,163 @@
+"""PATCH in its four types; each yields a whole object that then goes the way of every update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kaito.embedded.apiserver.bodies import (
+    APPLY_PATCH,
+    JSON_PATCH,
+    MERGE_PATCH,
+    PATCH_TYPES,
+    STRATEGIC_PATCH,
+    body_of,
+    media_type,
+    parse_json,
+    parse_yaml,
+)
+from kaito.embedded.apiserver.core import Core
+from kaito.embedded.apiserver.messages import invalid_parameter
+from kaito.embedded.apiserver.naming import check_type, metadata_of, settle_namespace
+from kaito.embedded.apiserver.parameters import WriteOptions
+from kaito.embedded.apiserver.patching.apply import server_side_apply
+from kaito.embedded.apiserver.patching.jsonpatch import json_patch
+from kaito.embedded.apiserver.patching.merge import merge_patch
+from kaito.embedded.apiserver.patching.strategic import strategic_merge
+from kaito.embedded.apiserver.reading import not_found, require
+from kaito.embedded.apiserver.served import Served
+from kaito.embedded.apiserver.store import Key, Object
+from kaito.embedded.apiserver.strategy import MergeSchema
+from kaito.embedded.apiserver.writing import Outcome, Writer
+from kaito.runtime.errors import BadRequest, Conflict, UnsupportedMediaType
+from kaito.runtime.transport import Request
+
+
+def patched(target: Object, media: str, body: bytes, schema: MergeSchema, *, custom: bool) -> Object:
+    """`target` after a JSON, merge or strategic merge patch; `target` may be consumed.
+
+    Raises:
+        UnsupportedMediaType: the type is unknown, or strategic for a custom resource.
+        BadRequest: the patch is malformed.
+    """
+    if media == JSON_PATCH:
+        operations = parse_json(body)
+        if not isinstance(operations, list):
+            raise BadRequest("a JSON patch must be a list of operations")
+        result: Any = json_patch(target, operations)
+    elif media == MERGE_PATCH:
+        result = merge_patch(target, _mapping(parse_json(body)))
+    elif media == STRATEGIC_PATCH and not custom:
+        result = strategic_merge(target, _mapping(parse_json(body)), schema)
+    else:
+        raise unsupported_patch(media, custom=custom)
+    if not isinstance(result, dict):
+        raise BadRequest("the patch does not leave an object behind")
+    return result
+
+
+def unsupported_patch(media: str, *, custom: bool) -> UnsupportedMediaType:
+    known = ", ".join(each for each in PATCH_TYPES if not (custom and each == STRATEGIC_PATCH))
+    return UnsupportedMediaType(
+        f"the body of the request was in an unknown format ({media or 'no content type'}) - "
+        f"accepted media types include: {known}"
+    )
+
+
+def _mapping(value: Any) -> Object:
+    if not isinstance(value, dict):
+        raise BadRequest("the patch must be an object")
+    return value
+
+
+class Patcher:
+    """Applies patches through the writer."""
+
+    def __init__(self, core: Core, writer: Writer) -> None:
+        self._core = core
+        self._writer = writer
+
+    def patch(
+        self,
+        served: Served,
+        namespace: str | None,
+        name: str,
+        request: Request,
+        options: WriteOptions,
+        manager: str,
+        subresource: str = "",
+    ) -> Outcome:
+        media, body = media_type(request), body_of(request)
+        if media == APPLY_PATCH:
+            return self._apply(served, namespace, name, body, options, subresource)
+        check_not_forced(options)
+        if media not in PATCH_TYPES or (served.custom and media == STRATEGIC_PATCH):
+            raise unsupported_patch(media, custom=served.custom)
+        record = require(served, namespace, name)
+        target = self._writer.working_copy(served, record)
+        new = patched(target, media, body, served.strategy.merge_schema, custom=served.custom)
+        if not new.get("kind") and not new.get("apiVersion"):
+            raise BadRequest("the patch removes kind and apiVersion")
+        check_type(served, new)
+        return self._writer.change(served, record, new, options, manager, subresource)
+
+    def _apply(
+        self,
+        served: Served,
+        namespace: str | None,
+        name: str,
+        body: bytes,
+        options: WriteOptions,
+        subresource: str,
+    ) -> Outcome:
+        """Server-side apply: creates what is not there, except through a subresource."""
+        check_apply_options(options)
+        applied = _mapping(parse_yaml(body))
+        check_type(served, applied)
+        metadata = metadata_of(applied)
+        settle_namespace(served, metadata, namespace)
+        if metadata.setdefault("name", name) != name:
+            raise BadRequest(
+                f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
+            )
+        if metadata.get("managedFields"):
+            raise BadRequest("metadata.managedFields must be nil")
+        warnings = self._writer.prune(served, applied, options)
+        record = served.collection.get(Key(namespace or "", name))
+        if record is None and subresource:
+            raise not_found(served, name)
+        if record is None and (metadata.get("uid") or metadata.get("resourceVersion")):
+            raise Conflict(
+                f'Operation cannot be fulfilled on {served.resource.name} "{name}": uid or resourceVersion is '
+                "given, but the object does not exist",
+                details={"name": name, "group": served.resource.group, "kind": served.resource.plural},
+            )
+        live = None if record is None else self._writer.working_copy(served, record)
+        merged = server_side_apply(
+            live,
+            applied,
+            manager=options.field_manager,
+            force=bool(options.force),
+            schema=served.strategy.merge_schema,
+            now=self._core.now(),
+            subresource=subresource,
+            reset_fields=served.strategy.reset_fields(subresource),
+        )
+        if record is None:
+            outcome = self._writer.create(served, namespace, merged, options, "", track=False)
+        else:
+            outcome = self._writer.change(served, record, merged, options, "", subresource, track=False)
+        return Outcome(outcome.record, outcome.created, warnings + outcome.warnings)
+
+
+def check_apply_options(options: WriteOptions) -> None:
+    if not options.field_manager:
+        raise invalid_parameter(
+            "PatchOptions.meta.k8s.io", "fieldManager", "Required value: is required for apply patch"
+        )
+
+
+def check_not_forced(options: WriteOptions) -> None:
+    if options.force is not None:
+        raise invalid_parameter(
+            "PatchOptions.meta.k8s.io", "force", "Forbidden: may not be specified for non-apply patch"
+        )

@@ -1,0 +1,59 @@
+"""Reviews: questions a client POSTs and gets an answer to; nothing is stored.
+
+There is one identity, the owner of the kubeconfig, and it may do everything: the answers say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from kaito.embedded.apiserver.store import Object
+
+USER: Final = "kubernetes-admin"
+GROUPS: Final = ("system:masters", "system:authenticated")
+REASON: Final = "this server knows one user, who may do everything"
+
+_IDENTITY: Final[dict[str, Any]] = {"username": USER, "groups": list(GROUPS)}
+
+
+def _allowed(_spec: Object, _token_valid: Callable[[str], bool]) -> Object:
+    return {"allowed": True, "reason": REASON}
+
+
+def _rules(_spec: Object, _token_valid: Callable[[str], bool]) -> Object:
+    return {
+        "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+        "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+        "incomplete": False,
+    }
+
+
+def _self(_spec: Object, _token_valid: Callable[[str], bool]) -> Object:
+    return {"userInfo": _IDENTITY}
+
+
+def _token(spec: Object, token_valid: Callable[[str], bool]) -> Object:
+    if token_valid(str(spec.get("token") or "")):
+        return {"authenticated": True, "user": _IDENTITY, "audiences": spec.get("audiences") or []}
+    return {"authenticated": False, "error": "the token is not this server's"}
+
+
+_ANSWERS: Final[dict[str, Callable[[Object, Callable[[str], bool]], Object]]] = {
+    "SelfSubjectAccessReview": _allowed,
+    "SubjectAccessReview": _allowed,
+    "LocalSubjectAccessReview": _allowed,
+    "SelfSubjectRulesReview": _rules,
+    "SelfSubjectReview": _self,
+    "TokenReview": _token,
+}
+
+
+def is_review(kind: str) -> bool:
+    return kind in _ANSWERS
+
+
+def answer(obj: Object, token_valid: Callable[[str], bool]) -> Object:
+    """The review with its status filled in."""
+    status = _ANSWERS[obj["kind"]](obj.get("spec") or {}, token_valid)
+    return {**obj, "metadata": obj.get("metadata") or {}, "status": status}

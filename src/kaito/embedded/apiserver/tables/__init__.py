@@ -1,0 +1,1 @@
+"""Server-side printing: the rows and columns that `kubectl get` shows."""

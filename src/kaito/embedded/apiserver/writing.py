@@ -1,0 +1,324 @@
+"""create, update and patch: one path for all kinds, from a decoded body to the stored object.
+
+Objects that arrive here are the request's own and may be changed in place; stored ones never are. A write that
+changes nothing is not stored, so it neither moves the resourceVersion nor wakes a watcher.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from kaito.embedded.apiserver.core import Core
+from kaito.embedded.apiserver.naming import check_type, metadata_of, settle_namespace, stamp_new
+from kaito.embedded.apiserver.parameters import IGNORE, STRICT, WriteOptions
+from kaito.embedded.apiserver.patching.apply import track_update
+from kaito.embedded.apiserver.reading import not_found
+from kaito.embedded.apiserver.served import Served
+from kaito.embedded.apiserver.store import Key, Object, Record
+from kaito.embedded.apiserver.strategy import (
+    FORBIDDEN,
+    INVALID,
+    FieldError,
+    invalid,
+    unknown_field_message,
+)
+from kaito.runtime.errors import AlreadyExists, ApiError, BadRequest, Conflict
+
+CREATE_ON_UPDATE: Final = frozenset(
+    {"endpoints", "events", "leases.coordination.k8s.io", "limitranges", "services"}
+)
+"""Kinds that a PUT creates where they do not exist."""
+
+_CARRIED: Final = (
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+    "generation",
+)
+"""Metadata that no client may change: it is taken from the stored object without complaint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a write left behind; `warnings` are for the client's eyes."""
+
+    record: Record
+    created: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+def conflict(served: Served, name: str, why: str) -> Conflict:
+    resource = served.resource
+    return Conflict(
+        f'Operation cannot be fulfilled on {resource.name} "{name}": {why}',
+        details={"name": name, "group": resource.group, "kind": resource.plural},
+    )
+
+
+def stale(served: Served, name: str) -> Conflict:
+    return conflict(
+        served,
+        name,
+        "the object has been modified; please apply your changes to the latest version and try again",
+    )
+
+
+class Writer:
+    """Stores new and changed objects."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def create(
+        self,
+        served: Served,
+        namespace: str | None,
+        obj: Object,
+        options: WriteOptions,
+        manager: str,
+        *,
+        name: str = "",
+        track: bool = True,
+    ) -> Outcome:
+        """Stores a new object. `name` is the URL's, for writes that create what they name.
+
+        `track` is off where the caller has written managedFields already (server-side apply).
+
+        Raises:
+            ApiError: 400, 403, 404, 409 or 422, whatever Kubernetes would answer.
+        """
+        check_type(served, obj)
+        metadata = metadata_of(obj)
+        settle_namespace(served, metadata, namespace)
+        if name and not metadata.get("name"):
+            metadata["name"] = name
+        managed = metadata.get("managedFields")
+        strategy = served.strategy
+        warnings = self._prune(served, obj, options)
+        if served.resource.namespaced:
+            self._core.admit_namespace(served, namespace or "", metadata.get("name") or "")
+        refusal = strategy.refuse(obj)
+        if refusal:
+            raise ApiError(refusal, status=501, reason="NotImplemented")
+        now = self._core.now()
+        stamp_new(served, obj, now)
+        if not track and managed:
+            metadata["managedFields"] = managed
+        strategy.prepare_create(obj)
+        try:
+            self._check(served, obj, None, "")
+            key = Key(namespace or "" if served.resource.namespaced else "", metadata["name"])
+            if served.collection.get(key) is not None:
+                raise already_exists(served, key.name)
+        except ApiError:
+            strategy.release(obj)
+            raise
+        warnings += strategy.warnings(obj)
+        if track:
+            track_update(
+                None,
+                obj,
+                manager=options.field_manager or manager,
+                schema=strategy.merge_schema,
+                now=now,
+                reset_fields=strategy.reset_fields(""),
+            )
+        if options.dry_run:
+            strategy.release(obj)
+            return Outcome(Record(key, strategy.to_storage(obj), 0), True, warnings)
+        return Outcome(self._core.store.put(served.collection, key, strategy.to_storage(obj)), True, warnings)
+
+    def replace(
+        self,
+        served: Served,
+        namespace: str | None,
+        name: str,
+        obj: Object,
+        options: WriteOptions,
+        manager: str,
+        subresource: str = "",
+    ) -> Outcome:
+        """A PUT: the body replaces the object (or, on `status`, its status)."""
+        check_type(served, obj)
+        metadata = metadata_of(obj)
+        settle_namespace(served, metadata, namespace)
+        if metadata.setdefault("name", name) != name:
+            raise BadRequest(
+                f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
+            )
+        record = served.collection.get(Key(namespace or "", name))
+        if record is None:
+            if served.resource.name in CREATE_ON_UPDATE and not subresource:
+                metadata.pop("resourceVersion", None)
+                return self.create(served, namespace, obj, options, manager)
+            raise not_found(served, name)
+        uid = metadata.get("uid")
+        if uid and uid != record.metadata["uid"]:
+            raise conflict(
+                served,
+                name,
+                f"Precondition failed: UID in precondition: {uid}, UID in object meta: {record.metadata['uid']}",
+            )
+        if not metadata.get("resourceVersion") and served.custom:
+            raise invalid(
+                served.resource,
+                name,
+                [FieldError("metadata.resourceVersion", INVALID, "must be specified for an update", 0)],
+            )
+        return self.change(served, record, obj, options, manager, subresource)
+
+    def change(
+        self,
+        served: Served,
+        record: Record,
+        new: Object,
+        options: WriteOptions,
+        manager: str,
+        subresource: str = "",
+        *,
+        track: bool = True,
+    ) -> Outcome:
+        """Puts `new` in the place of what is stored, by the rules of the kind and the subresource.
+
+        Raises:
+            Conflict: `new` carries another resourceVersion than the stored object.
+            Invalid: it does not validate.
+        """
+        strategy, old = served.strategy, served.view(record)
+        self._carry_metadata(served, record, new)
+        warnings = self._prune(served, new, options)
+        if subresource == "status":
+            strategy.prepare_status_update(new, old)
+        else:
+            strategy.prepare_update(new, old)
+        self._check(served, new, old, subresource)
+        warnings += strategy.warnings(new)
+        new["metadata"]["resourceVersion"] = record.metadata["resourceVersion"]
+        if _unchanged(new, old, managed=not track):
+            return Outcome(record, False, warnings)
+        if track:
+            track_update(
+                old,
+                new,
+                manager=options.field_manager or manager,
+                schema=strategy.merge_schema,
+                now=self._core.now(),
+                subresource=subresource,
+                reset_fields=strategy.reset_fields(subresource),
+            )
+        stored = strategy.to_storage(new)
+        if options.dry_run:
+            return Outcome(Record(record.key, stored, record.revision), False, warnings)
+        if _finished(stored, record.metadata):
+            self._core.remove(served, record.key)
+            return Outcome(Record(record.key, stored, record.revision), False, warnings)
+        return Outcome(self._core.store.put(served.collection, record.key, stored), False, warnings)
+
+    def working_copy(self, served: Served, record: Record) -> Object:
+        """A copy of the stored object that may be changed freely."""
+        return orjson.loads(served.encoded(record))  # type: ignore[no-any-return]
+
+    def prune(self, served: Served, obj: Object, options: WriteOptions) -> list[str]:
+        return self._prune(served, obj, options)
+
+    @staticmethod
+    def _prune(served: Served, obj: Object, options: WriteOptions) -> list[str]:
+        """Drops unknown fields; the warnings about them.
+
+        Raises:
+            BadRequest: there are some and the client asked for strictness.
+        """
+        unknown = served.strategy.prune(obj)
+        if not unknown or options.field_validation == IGNORE:
+            return []
+        if options.field_validation == STRICT:
+            resource = served.resource
+            message = unknown_field_message(unknown)
+            raise BadRequest(
+                f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {message}'
+            )
+        return [f'unknown field "{path}"' for path in unknown]
+
+    @staticmethod
+    def _carry_metadata(served: Served, record: Record, new: Object) -> None:
+        """Settles the metadata that identifies the object and is not the client's to change."""
+        metadata, old = metadata_of(new), record.metadata
+        revision = metadata.get("resourceVersion")
+        if revision and revision != old["resourceVersion"]:
+            raise stale(served, record.key.name)
+        errors = [
+            FieldError(f"metadata.{each}", INVALID, "field is immutable", metadata.get(each))
+            for each in ("name", "namespace", "uid")
+            if metadata.get(each) and metadata.get(each) != old.get(each)
+        ]
+        if old.get("deletionTimestamp"):
+            added = sorted(set(metadata.get("finalizers") or ()) - set(old.get("finalizers") or ()))
+            if added:
+                errors.append(
+                    FieldError(
+                        "metadata.finalizers",
+                        FORBIDDEN,
+                        f"no new finalizers can be added if the object is being deleted, found new finalizers {added}",
+                    )
+                )
+        if errors:
+            raise invalid(served.resource, record.key.name, errors)
+        for each in ("name", "namespace", "uid", *_CARRIED):
+            if each in old:
+                metadata[each] = old[each]
+            else:
+                metadata.pop(each, None)
+
+    @staticmethod
+    def _check(served: Served, new: Object, old: Object | None, subresource: str) -> None:
+        errors = served.strategy.validate(new, old, subresource)
+        if errors:
+            raise invalid(served.resource, new["metadata"].get("name") or "", errors)
+
+
+def already_exists(served: Served, name: str) -> AlreadyExists:
+    resource = served.resource
+    return AlreadyExists(
+        f'{resource.name} "{name}" already exists',
+        details={"name": name, "group": resource.group, "kind": resource.plural},
+    )
+
+
+def _unchanged(new: Object, old: Object, *, managed: bool) -> bool:
+    """Whether two revisions say the same; `managed` compares managedFields always, not only where `new` has them.
+
+    An update that leaves managedFields out does not mean to remove them.
+    """
+    if new.keys() != old.keys():
+        return False
+    for name, value in new.items():
+        if name != "metadata" and value != old[name]:
+            return False
+    return _bare(new["metadata"]) == _bare(old["metadata"]) and (
+        (not managed and not new["metadata"].get("managedFields"))
+        or new["metadata"].get("managedFields") == old["metadata"].get("managedFields")
+    )
+
+
+def _bare(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in metadata.items()
+        if name != "managedFields" and value not in ({}, [], None)
+    }
+
+
+def _finished(obj: Object, old: dict[str, Any]) -> bool:
+    """Whether this update took the last finalizer from an object that was waiting for it to go away."""
+    metadata = obj["metadata"]
+    return bool(
+        metadata.get("deletionTimestamp")
+        and not metadata.get("finalizers")
+        and old.get("finalizers")
+        and not metadata.get("deletionGracePeriodSeconds")
+        and not (obj.get("kind") == "Namespace" and (obj.get("spec") or {}).get("finalizers"))
+    )
