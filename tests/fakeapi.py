@@ -28,6 +28,7 @@ from kaito.runtime.transport import BufferedResponse, Request, Response, Streame
 Tree = dict[str, Any]
 Hook = Callable[[Request], Awaitable[None] | None]
 
+_MERGING = ("application/merge-patch", "application/strategic-merge-patch", "application/apply-patch")
 _PATH = re.compile(
     r"(?P<base>/api/v1|/apis/[^/]+/[^/]+)(/namespaces/(?P<ns>[^/]+)(?=/.))?/(?P<plural>[^/]+)"
     r"(/(?P<name>[^/]+))?(/(?P<sub>[^/]+))?"
@@ -93,6 +94,10 @@ class FakeApi:
             return _json(self._create((base, namespace, body["metadata"].get("name", "")), body), 201)
         old = self.objects.get(key)
         if old is None:
+            if request.method == "PATCH" and request.header("Content-Type").startswith(
+                "application/apply-patch"
+            ):
+                return _json(self._create(key, body), 201)
             raise NotFound(f'{match["plural"]} "{name}" not found')
         match request.method:
             case "GET":
@@ -242,7 +247,7 @@ def _json(tree: Tree, status: int = 200) -> Response:
 
 
 def _patched(old: Tree, patch: Any, content_type: str) -> Tree:
-    if content_type.startswith(("application/merge-patch", "application/strategic-merge-patch")):
+    if content_type.startswith(_MERGING):
         merged: Tree = _merge(deepcopy(old), patch)
         return merged
     if content_type.startswith("application/json-patch"):

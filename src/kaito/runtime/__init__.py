@@ -1,0 +1,137 @@
+"""An asyncio controller-runtime: write Kubernetes operators in Python.
+
+A client over a replaceable transport, informers that keep bytes instead of trees, a priority work queue,
+controllers with the whole result policy in one place, and a manager that starts and stops everything in
+order. Knows nothing of KAITO. The shortest complete operator is `examples/sample_operator/`.
+
+Everything an operator usually needs can be imported from here; modules are loaded when a name is first used,
+so a program pays only for what it touches. Resources of the built-in API (PODS, DEPLOYMENTS, ...) are in
+`kaito.runtime.resources`, CRDs from pydantic classes in `kaito.runtime.crd`, help for tests in
+`kaito.runtime.testing`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kaito.runtime.cache import InformerCache
+    from kaito.runtime.client import Client, PatchType
+    from kaito.runtime.clock import Clock, LoopClock
+    from kaito.runtime.connection import Connection
+    from kaito.runtime.controller import Controller, ControllerOptions, Watch
+    from kaito.runtime.errors import (
+        AlreadyExists,
+        ApiError,
+        Conflict,
+        Forbidden,
+        Gone,
+        Invalid,
+        NotFound,
+        TransportError,
+    )
+    from kaito.runtime.events import EventRecorder
+    from kaito.runtime.finalizers import FinalizerError, add_finalizer, remove_finalizer, with_finalizer
+    from kaito.runtime.handlers import by_object, by_owner
+    from kaito.runtime.informer import Informer, Lister
+    from kaito.runtime.leader import LeaderElectionLost, LeaderElectionOptions
+    from kaito.runtime.logs import configure_logging, get_logger
+    from kaito.runtime.manager import Manager, ManagerOptions
+    from kaito.runtime.objects import CachedObject, ObjectMeta, OwnerReference
+    from kaito.runtime.owners import AlreadyOwned, controller_reference, is_controlled_by, set_controller
+    from kaito.runtime.predicates import Predicate, generation_changed, has_labels
+    from kaito.runtime.ratelimit import Bucket, ItemExponential, MaxOf
+    from kaito.runtime.resources import ObjectKey, Resource
+    from kaito.runtime.result import Result, TerminalError
+    from kaito.runtime.workqueue import WorkQueue
+
+_MODULES = {
+    "cache": ("InformerCache",),
+    "client": ("Client", "PatchType"),
+    "clock": ("Clock", "LoopClock"),
+    "connection": ("Connection",),
+    "controller": ("Controller", "ControllerOptions", "Watch"),
+    "errors": (
+        *("AlreadyExists", "ApiError", "Conflict", "Forbidden", "Gone", "Invalid", "NotFound"),
+        "TransportError",
+    ),
+    "events": ("EventRecorder",),
+    "finalizers": ("FinalizerError", "add_finalizer", "remove_finalizer", "with_finalizer"),
+    "handlers": ("by_object", "by_owner"),
+    "informer": ("Informer", "Lister"),
+    "leader": ("LeaderElectionLost", "LeaderElectionOptions"),
+    "logs": ("configure_logging", "get_logger"),
+    "manager": ("Manager", "ManagerOptions"),
+    "objects": ("CachedObject", "ObjectMeta", "OwnerReference"),
+    "owners": ("AlreadyOwned", "controller_reference", "is_controlled_by", "set_controller"),
+    "predicates": ("Predicate", "generation_changed", "has_labels"),
+    "ratelimit": ("Bucket", "ItemExponential", "MaxOf"),
+    "resources": ("ObjectKey", "Resource"),
+    "result": ("Result", "TerminalError"),
+    "workqueue": ("WorkQueue",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "AlreadyExists",
+    "AlreadyOwned",
+    "ApiError",
+    "Bucket",
+    "CachedObject",
+    "Client",
+    "Clock",
+    "Conflict",
+    "Connection",
+    "Controller",
+    "ControllerOptions",
+    "EventRecorder",
+    "FinalizerError",
+    "Forbidden",
+    "Gone",
+    "Informer",
+    "InformerCache",
+    "Invalid",
+    "ItemExponential",
+    "LeaderElectionLost",
+    "LeaderElectionOptions",
+    "Lister",
+    "LoopClock",
+    "Manager",
+    "ManagerOptions",
+    "MaxOf",
+    "NotFound",
+    "ObjectKey",
+    "ObjectMeta",
+    "OwnerReference",
+    "PatchType",
+    "Predicate",
+    "Resource",
+    "Result",
+    "TerminalError",
+    "TransportError",
+    "Watch",
+    "WorkQueue",
+    "add_finalizer",
+    "by_object",
+    "by_owner",
+    "configure_logging",
+    "controller_reference",
+    "generation_changed",
+    "get_logger",
+    "has_labels",
+    "is_controlled_by",
+    "remove_finalizer",
+    "set_controller",
+    "with_finalizer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the module of a public name when it is first used."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,354 @@
+"""The manager in virtual time: order of start and stop, failures, leader election; signals in a real process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from fakeapi import FakeApi
+from kaito.runtime.clock import Clock, LoopClock
+from kaito.runtime.controller import Controller, ControllerOptions
+from kaito.runtime.errors import ApiError
+from kaito.runtime.events import EventRecorder
+from kaito.runtime.leader import LeaderElectionLost, LeaderElectionOptions
+from kaito.runtime.manager import Manager, ManagerOptions
+from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, EVENTS, LEASES, ObjectKey
+from kaito.runtime.result import Result
+from kaito.runtime.testing.virtual import VirtualClock
+
+LEASE = LeaderElectionOptions("kaito", "kube-system", identity="me")
+
+
+class Diary:
+    """Runnables that note when they start and stop."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.entries: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.entries.append(f"{self.clock.now():g} {text}")
+
+    def runnable(self, name: str, *, elected: bool, linger: float = 0.0, fail: float | None = None) -> Any:
+        return _Noting(self, name, elected, linger, fail)
+
+
+class _Noting:
+    def __init__(self, diary: Diary, name: str, elected: bool, linger: float, fail: float | None) -> None:
+        self.diary, self.name, self.linger, self.fail = diary, name, linger, fail
+        self.needs_leader_election = elected
+
+    async def run(self) -> None:
+        self.diary.note(f"{self.name} starts")
+        try:
+            await self.diary.clock.sleep(1e6 if self.fail is None else self.fail)
+            raise ValueError(f"{self.name} broke")
+        finally:
+            await self.diary.clock.sleep(self.linger)
+            self.diary.note(f"{self.name} ends")
+
+
+class Rig:
+    def __init__(self, clock: VirtualClock, **options: Any) -> None:
+        self.clock = clock
+        self.api = FakeApi(clock)
+        self.manager = Manager(self.api.client(), clock=clock, options=ManagerOptions(**options))
+        self.diary = Diary(clock)
+        self.stop = asyncio.Event()
+
+    async def run_for(self, seconds: float) -> None:
+        self.clock.call_later(seconds, self.stop.set)
+        await self.manager.run(self.stop)
+
+    def lease(self) -> dict[str, Any]:
+        lease = self.api.get(LEASES, "kaito", "kube-system")
+        assert lease is not None
+        spec: dict[str, Any] = lease["spec"]
+        return spec
+
+
+async def test_start_and_stop_in_order(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock, leader_election=LEASE)
+    rig.manager.cache.informer(CONFIGMAPS)
+
+    async def slow_list(request: Any) -> None:
+        if request.path.endswith("configmaps"):
+            rig.diary.note("caches list")
+            await virtual_clock.sleep(3)
+
+    rig.api.before = slow_list
+    rig.manager.add(rig.diary.runnable("elected", elected=True, linger=2))
+    rig.manager.add(rig.diary.runnable("everywhere", elected=False, linger=1))
+    await rig.run_for(10)
+    assert rig.diary.entries == [
+        "0 caches list",
+        "3 everywhere starts",
+        "3 elected starts",
+        "11 everywhere ends",
+        "13 elected ends",
+    ]
+    assert rig.lease()["holderIdentity"] == ""
+    assert rig.lease()["renewTime"] == "2026-01-01T00:00:13.000000Z", "the lease is held until all has ended"
+
+
+async def test_the_first_error_ends_the_manager(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock)
+    rig.manager.add(rig.diary.runnable("weak", elected=True, fail=5))
+    rig.manager.add(rig.diary.runnable("late", elected=True, fail=6, linger=2))
+    with pytest.raises(ValueError, match="weak broke"):
+        await rig.manager.run()
+    assert rig.diary.entries[2:] == ["5 weak ends", "7 late ends"]
+
+
+async def test_a_manager_can_be_cancelled_while_it_starts(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock)
+    rig.api.before = lambda request: virtual_clock.sleep(1e5)
+    rig.manager.add(Controller("slow", nothing, primary=DEPLOYMENTS))
+    rig.manager.add(Controller("early", nothing, primary=DEPLOYMENTS))
+    task = asyncio.create_task(rig.manager.run())
+    await virtual_clock.sleep(50)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert virtual_clock.now() == 50.0
+
+
+async def nothing(key: ObjectKey) -> Result | None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("grace", "ends", "error"),
+    [
+        (30.0, 40.0, "not everything ended within the grace period of 30 s: stubborn"),
+        (0.0, 10.0, ""),
+        (-1.0, 110.0, ""),
+    ],
+)
+async def test_the_grace_period(virtual_clock: VirtualClock, grace: float, ends: float, error: str) -> None:
+    rig = Rig(virtual_clock, grace_period=grace)
+    rig.manager.add(rig.diary.runnable("stubborn", elected=True, linger=100))
+    if error:
+        with pytest.raises(TimeoutError, match=error):
+            await rig.run_for(10)
+    else:
+        await rig.run_for(10)
+    assert virtual_clock.now() == ends
+
+
+async def test_an_error_and_an_unclean_stop_are_both_told(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock)
+    rig.manager.add(rig.diary.runnable("weak", elected=True, fail=5))
+    rig.manager.add(rig.diary.runnable("stubborn", elected=True, linger=100))
+    with pytest.raises(ExceptionGroup) as caught:
+        await rig.manager.run()
+    assert [type(error) for error in caught.value.exceptions] == [ValueError, TimeoutError]
+
+
+async def test_a_lost_lease_ends_the_manager_without_grace(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock, leader_election=LEASE)
+    rig.manager.add(rig.diary.runnable("elected", elected=True, linger=100))
+
+    def fail(request: Any) -> None:
+        if virtual_clock.now() > 1:
+            raise ApiError("out of order")
+
+    rig.api.before = fail
+    with pytest.raises(LeaderElectionLost):
+        await rig.manager.run()
+    assert virtual_clock.now() < 15.0, "another replica may lead from second 15 on"
+
+
+async def test_a_replica_that_does_not_lead_waits_and_starts_nothing_late(
+    virtual_clock: VirtualClock,
+) -> None:
+    rig = Rig(virtual_clock, leader_election=LEASE)
+    rig.api.put(
+        LEASES,
+        {
+            "metadata": {"name": "kaito", "namespace": "kube-system"},
+            "spec": {"holderIdentity": "other", "leaseDurationSeconds": 1000},
+        },
+    )
+    rig.manager.add(rig.diary.runnable("elected", elected=True))
+    rig.manager.add(rig.diary.runnable("everywhere", elected=False))
+    await rig.run_for(60)
+    assert rig.diary.entries == ["0 everywhere starts", "60 everywhere ends"]
+    assert rig.manager.metrics.leader == {"kaito": False}
+    assert rig.lease()["holderIdentity"] == "other"
+
+
+async def test_becoming_and_ceasing_to_be_leader_is_told_in_events(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock, leader_election=LEASE)
+    await rig.run_for(5)
+    messages = [event["message"] for event in rig.api.all(EVENTS)]
+    assert messages == ["me became leader", "me stopped leading"]
+
+
+async def test_what_is_added_while_running_starts_at_once_and_afterwards_not_at_all(
+    virtual_clock: VirtualClock,
+) -> None:
+    rig = Rig(virtual_clock)
+    virtual_clock.call_later(4, lambda: rig.manager.add(rig.diary.runnable("late", elected=True)))
+    await rig.run_for(10)
+    assert rig.diary.entries == ["4 late starts", "10 late ends"]
+    with pytest.raises(RuntimeError, match="is stopping"):
+        rig.manager.add(rig.diary.runnable("too late", elected=True))
+    with pytest.raises(RuntimeError, match="make a new one"):
+        await rig.manager.run()
+
+
+async def test_controllers_have_names_of_their_own(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock)
+    rig.manager.add(Controller("same", nothing, primary=DEPLOYMENTS))
+    with pytest.raises(ValueError, match="named 'same' already"):
+        rig.manager.add(Controller("same", nothing, primary=CONFIGMAPS))
+
+
+async def test_controllers_inherit_the_managers_values(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock, workers=4)
+    rig.manager.add(Controller("heir", nothing, primary=DEPLOYMENTS))
+    rig.manager.add(Controller("own", nothing, primary=DEPLOYMENTS, options=ControllerOptions(workers=2)))
+    assert rig.manager.metrics.controller("heir").max_workers == 4
+    assert rig.manager.metrics.controller("own").max_workers == 2
+
+
+async def test_events_of_the_last_reconcile_are_written(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock)
+    recorder = EventRecorder(rig.manager.client, "tester", virtual_clock)
+    rig.manager.add(recorder)
+    tree = rig.api.put(CONFIGMAPS, {"metadata": {"name": "c", "namespace": "n"}})
+
+    async def reconcile(key: ObjectKey) -> Result | None:
+        await virtual_clock.sleep(15)
+        recorder.event(tree, "Normal", "Done", "just in time")
+        return None
+
+    rig.manager.add(Controller("c", reconcile, primary=CONFIGMAPS))
+    await rig.run_for(10)
+    assert [event["message"] for event in rig.api.all(EVENTS)] == ["just in time"]
+
+
+async def test_requests_are_counted_by_themselves(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock)
+    rig.manager.add(Controller("c", nothing, primary=CONFIGMAPS))
+    await rig.run_for(1)
+    assert ("200", "GET", "memory") in rig.manager.metrics.rest.requests
+
+
+async def test_endpoints_over_sockets() -> None:
+    clock = LoopClock()
+    api = FakeApi(clock)
+    options = ManagerOptions(health_address="127.0.0.1:0", metrics_address="127.0.0.1:0")
+    manager = Manager(api.client(), clock=clock, options=options)
+    manager.add(Controller("c", nothing, primary=CONFIGMAPS))
+    gate, stop = asyncio.Event(), asyncio.Event()
+
+    async def hold(request: Any) -> None:
+        await gate.wait()
+
+    api.before = hold
+    task = asyncio.create_task(manager.run(stop))
+    await _eventually(lambda: _port(manager) is not None)
+    base = f"http://127.0.0.1:{manager.health_port}"
+    assert manager.metrics_port == manager.health_port
+    async with aiohttp.ClientSession() as session:
+
+        async def get(path: str) -> tuple[int, str]:
+            async with session.get(base + path) as response:
+                return response.status, await response.text()
+
+        assert (await get("/healthz"))[0] == 200
+        assert (await get("/readyz"))[0] == 500
+        gate.set()
+        await manager.cache.wait_synced()
+        await _eventually(lambda: manager.metrics.controller("c").max_workers == 1)
+        assert (await get("/readyz"))[0] == 200
+        assert (
+            'controller_runtime_max_concurrent_reconciles{controller="c"} 1.0' in (await get("/metrics"))[1]
+        )
+    stop.set()
+    await task
+    with pytest.raises(RuntimeError, match="not listening"):
+        _ = manager.health_port
+
+
+def _port(manager: Manager) -> int | None:
+    try:
+        return manager.health_port
+    except RuntimeError:
+        return None
+
+
+async def _eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    async with LoopClock().timeout(10):
+        while not condition():
+            await LoopClock().sleep(0.005)
+
+
+PROGRAM = """
+import asyncio
+from kaito.runtime.client import Client
+from kaito.runtime.clock import LoopClock
+from kaito.runtime.manager import Manager, ManagerOptions
+from kaito.runtime.memory_transport import MemoryTransport
+
+class Stubborn:
+    async def run(self):
+        print("ready", flush=True)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            print("stopping", flush=True)
+            if LINGER:
+                await LoopClock().sleep(600)
+
+async def main():
+    clock = LoopClock()
+    client = Client(MemoryTransport(None, clock=clock), clock=clock)
+    manager = Manager(client, clock=clock, options=ManagerOptions(grace_period=600))
+    manager.add(Stubborn())
+    await manager.run_until_signal()
+    print("clean", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_stops_cleanly(number: signal.Signals) -> None:
+    with _program(linger=False) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stdout.read() == "stopping\nclean\n"
+        assert process.wait(10) == 0
+
+
+@pytest.mark.processes
+def test_the_second_signal_stops_at_once() -> None:
+    with _program(linger=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "stopping\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 1
+
+
+def _program(*, linger: bool) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", f"LINGER = {linger}\n{PROGRAM}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
