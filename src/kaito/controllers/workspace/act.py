@@ -1,0 +1,212 @@
+"""Step three: the only place of this controller that writes.
+
+It does what the Decision says and adds no opinion. What it knows itself is how to write safely: claims are created and
+never overwritten, everything else is applied with only the fields we mean, a deletion names the uid it is meant for,
+the status is one merge patch of what changed on top of the version that was read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kaito.api.labels import WORKSPACE_FINALIZER, WORKSPACE_UID_LABEL
+from kaito.api.resources import WORKSPACES
+from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.status import refused_status
+from kaito.controllers.workspace.model import Decision, Deletion, Event, Object, Write, labels_of, metadata
+from kaito.runtime.client import Client, PatchType
+from kaito.runtime.clock import Clock
+from kaito.runtime.errors import AlreadyExists, ApiError, Conflict, NotFound
+from kaito.runtime.events import EventRecorder
+from kaito.runtime.finalizers import add_finalizer, remove_finalizer
+from kaito.runtime.objects import CachedObject
+from kaito.runtime.resources import Resource
+from kaito.runtime.result import Result
+
+REFUSALS: Final = frozenset({400, 403, 413, 422})
+"""Answers to a write that the same write will get again: the user has to know."""
+CHECK_AGAIN: Final = 1.0
+"""Seconds until a deletion is looked at again when the cache did not show a claim that is there."""
+
+
+@dataclass(slots=True)
+class Pass:
+    """What one pass has written."""
+
+    written: dict[Resource, str] = field(default_factory=dict)
+    """Highest resourceVersion per resource, for reading one's own writes."""
+    refusal: ApiError | None = None
+    refused: Write | None = None
+
+    def note(self, resource: Resource, answer: Object | None) -> None:
+        """Remember what the server answered to a write."""
+        version = metadata(answer or {}).get("resourceVersion")
+        if version:
+            self.written[resource] = str(version)
+
+
+class Actor:
+    """Carries out decisions, one at a time for each Workspace."""
+
+    def __init__(
+        self, client: Client, recorder: EventRecorder, clock: Clock, config: WorkspaceConfig
+    ) -> None:
+        self._client = client
+        self._recorder = recorder
+        self._clock = clock
+        self._config = config
+        self._status_times: dict[str, float] = {}
+
+    def forget(self, uid: str) -> None:
+        """The Workspace is gone."""
+        self._status_times.pop(uid, None)
+
+    async def act(
+        self, workspace: CachedObject, old: Object, decision: Decision, done: Pass
+    ) -> Result | None:
+        """Carry the decision out; `old` is the decoded Workspace it was made from.
+
+        Raises ApiError and TransportError; everything already done is safe to do again.
+        """
+        if decision.finalizer == "add":
+            await add_finalizer(self._client, WORKSPACES, workspace, WORKSPACE_FINALIZER)
+            return (
+                None  # the change brings the key back, and nothing is made that a deletion could leave behind
+            )
+        for write in decision.writes:
+            await self._write(workspace, old, write, done)
+        for deletion in decision.deletions:
+            await self._delete(deletion, done)
+        if decision.finalizer == "remove":
+            return await self._release(workspace)
+        result = await self._status(workspace, old, decision, done)
+        if done.refusal is not None:
+            raise done.refusal
+        return result
+
+    async def _write(self, workspace: CachedObject, old: Object, write: Write, done: Pass) -> None:
+        try:
+            answer = await self._send(write)
+        except ApiError as error:
+            if error.status not in REFUSALS:
+                raise
+            if done.refusal is None:
+                done.refusal, done.refused = error, write
+            return
+        done.note(write.resource, answer)
+        if write.event is not None and answer is not None:
+            self._emit(old, write.event)
+
+    async def _send(self, write: Write) -> Object | None:
+        """The server's answer; None for a claim that had been created before."""
+        resource, body = write.resource, write.body
+        meta = metadata(body)
+        if write.verb == "apply":
+            return await self._client.apply(resource, body)
+        if write.verb == "adopt":
+            patch = [
+                {"op": "add", "path": "/spec/template", "value": body["spec"]["template"]},
+                {"op": "add", "path": "/spec/replicas", "value": body["spec"]["replicas"]},
+            ]
+            await self._client.patch(
+                resource, meta["name"], meta.get("namespace"), patch=patch, patch_type=PatchType.JSON
+            )
+            return await self._client.apply(resource, body)
+        try:
+            return await self._client.create(resource, body)
+        except AlreadyExists:
+            live = await self._client.get(resource, meta["name"], meta.get("namespace"))
+            if labels_of(live).get(WORKSPACE_UID_LABEL) != labels_of(body).get(WORKSPACE_UID_LABEL):
+                raise
+            return None
+
+    async def _delete(self, deletion: Deletion, done: Pass) -> None:
+        try:
+            answer = await self._client.delete(
+                deletion.resource,
+                deletion.name,
+                deletion.namespace,
+                propagation=deletion.propagation,
+                uid=deletion.uid,
+            )
+        except Conflict:
+            return  # the one that was meant is gone; this is a namesake
+        done.note(deletion.resource, answer)
+
+    async def _status(
+        self, workspace: CachedObject, old: Object, decision: Decision, done: Pass
+    ) -> Result | None:
+        wanted, events = decision.status, decision.events
+        after = Result(requeue_after=decision.requeue_after) if decision.requeue_after is not None else None
+        if wanted is None:
+            return after
+        if done.refusal is not None and done.refused is not None:
+            wanted, events = refused_status(
+                old,
+                wanted,
+                done.refused.resource.kind,
+                metadata(done.refused.body)["name"],
+                done.refusal.message,
+                self._clock.wall(),
+            )
+        before = old.get("status") or {}
+        patch = merge_patch(before, wanted)
+        if not patch:
+            return after
+        wait = self._hold_back(workspace.meta.uid, before, wanted)
+        if wait > 0:
+            return Result(requeue_after=min(wait, decision.requeue_after or wait))
+        meta = workspace.meta
+        try:
+            answer = await self._client.patch_status(
+                WORKSPACES, meta.name, meta.namespace, patch, resource_version=meta.resource_version
+            )
+        except NotFound:
+            return None
+        except Conflict:
+            return Result(requeue_after=0)  # decided from an old version: again, after a moment
+        done.note(WORKSPACES, answer)
+        self._status_times[meta.uid] = self._clock.now()
+        for event in events:
+            self._emit(old, event)
+        return after
+
+    def _hold_back(self, uid: str, before: Object, wanted: Object) -> float:
+        """Seconds by which a change of words alone is put off, so that a busy start does not become many writes."""
+        last = self._status_times.get(uid)
+        if last is None or headline(before) != headline(wanted):
+            return 0.0
+        return last + self._config.status_interval - self._clock.now()
+
+    async def _release(self, workspace: CachedObject) -> Result | None:
+        """Take the finalizer away, once the server itself says that no claim is left: a cache may be behind."""
+        resource = self._config.node_provisioner.claims
+        if resource is not None:
+            selector = f"{WORKSPACE_UID_LABEL}={workspace.meta.uid}"
+            if await self._client.list(resource, label_selector=selector):
+                return Result(requeue_after=CHECK_AGAIN)
+        await remove_finalizer(self._client, WORKSPACES, workspace, WORKSPACE_FINALIZER)
+        self.forget(workspace.meta.uid)
+        return None
+
+    def _emit(self, workspace: Object, event: Event) -> None:
+        self._recorder.event(workspace, event.type, event.reason, event.message)
+
+
+def merge_patch(before: Object, after: Object) -> Object:
+    """The merge patch (RFC 7386) that turns one into the other; empty when they are equal."""
+    patch: Object = {}
+    for key in before.keys() | after.keys():
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        patch[key] = merge_patch(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
+    return patch
+
+
+def headline(status: Object) -> Any:
+    """What of a status must be told at once: which conditions hold, the state, and the claims' attempts."""
+    conditions = frozenset((each["type"], each["status"]) for each in status.get("conditions") or ())
+    attempts = tuple((each.get("slot"), each.get("attempt")) for each in status.get("nodes") or ())
+    return conditions, status.get("state"), attempts

@@ -1,0 +1,145 @@
+"""Is a live child what we rendered? Two looks, because each is blind to what the other sees.
+
+The hash annotation sees that we no longer want something (a field we stopped writing). The comparison of fields sees
+that somebody else changed something we want. Fields that we do not write are nobody's business here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import orjson
+
+from kaito.api.labels import DESIRED_HASH_ANNOTATION
+
+MERGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "volumes": ("name",),
+    "env": ("name",),
+    "imagePullSecrets": ("name",),
+    "volumeMounts": ("mountPath",),
+    "containers.ports": ("containerPort", "protocol"),
+    "initContainers.ports": ("containerPort", "protocol"),
+    "spec.ports": ("port", "protocol"),
+    "ownerReferences": ("uid",),
+}
+"""Lists that Kubernetes merges by key: `field`, or `parent.field` where the field's name alone does not tell."""
+
+_DEFAULTS: Final[Mapping[str, Any]] = {"protocol": "TCP"}
+_QUANTITY_PARENTS: Final = frozenset({"requests", "limits"})
+_QUANTITY_FIELDS: Final = frozenset({"sizeLimit"})
+_QUANTITY: Final = re.compile(r"^([+-]?[0-9.]+)((?:[eE][+-]?[0-9]+)|[KMGTPE]i|[numkMGTPE]|)$")
+_SUFFIXES: Final[Mapping[str, Decimal]] = {
+    "": Decimal(1),
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", 1)},
+    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", 1)},
+}
+
+
+def desired_hash(body: Mapping[str, Any]) -> str:
+    """16 hex digits over a rendered manifest, whatever the order of its keys."""
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def stamped(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with its own hash as an annotation."""
+    metadata = dict(body.get("metadata") or {})
+    metadata["annotations"] = {
+        **(metadata.get("annotations") or {}),
+        DESIRED_HASH_ANNOTATION: desired_hash(body),
+    }
+    return {**body, "metadata": metadata}
+
+
+def in_sync(desired: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+    """Whether every field of the (stamped) manifest, its hash included, stands in the live object."""
+    return difference(desired, live) is None
+
+
+def difference(desired: Mapping[str, Any], live: Mapping[str, Any]) -> str | None:
+    """Path of the first desired field that the live object lacks or has otherwise; None if there is none."""
+    return _differs(desired, live, ())
+
+
+def same_quantity(left: Any, right: Any) -> bool:
+    """Whether two Kubernetes quantities are the same amount (`1000m` and `1`, `1Gi` and `1024Mi`)."""
+    first, second = _amount(left), _amount(right)
+    return first == second if first is not None and second is not None else left == right
+
+
+def _amount(value: Any) -> Decimal | None:
+    match = _QUANTITY.match(str(value).strip())
+    if match is None:
+        return None
+    number, suffix = match.groups()
+    try:
+        if suffix[:1] in ("e", "E") and len(suffix) > 1:
+            return Decimal(number + suffix)
+        return Decimal(number) * _SUFFIXES[suffix]
+    except (InvalidOperation, KeyError):
+        return None
+
+
+def _differs(desired: Any, live: Any, path: tuple[str, ...]) -> str | None:
+    if isinstance(desired, Mapping):
+        return _map_differs(desired, live, path)
+    if isinstance(desired, Sequence) and not isinstance(desired, str):
+        return _list_differs(desired, live, path)
+    if len(path) > 1 and (path[-2] in _QUANTITY_PARENTS or path[-1] in _QUANTITY_FIELDS):
+        return None if same_quantity(desired, live) else _text(path)
+    return None if desired == live and type(desired) is type(live) else _text(path)
+
+
+def _map_differs(desired: Mapping[str, Any], live: Any, path: tuple[str, ...]) -> str | None:
+    if not isinstance(live, Mapping):
+        return _text(path)
+    for key, value in desired.items():
+        if key not in live:
+            if not value:  # servers leave out empty values: `readOnly: false`, `nodeSelector: {}`
+                continue
+            return _text((*path, key))
+        found = _differs(value, live[key], (*path, key))
+        if found is not None:
+            return found
+    return None
+
+
+def _list_differs(desired: Sequence[Any], live: Any, path: tuple[str, ...]) -> str | None:
+    if not isinstance(live, Sequence) or isinstance(live, str):
+        return _text(path)
+    keys = _merge_keys(path)
+    if keys is None:
+        if len(desired) != len(live):
+            return _text(path)
+        pairs = list(zip(desired, live, strict=True))
+    else:
+        by_key = {_key(item, keys): item for item in live if isinstance(item, Mapping)}
+        pairs = [(item, by_key.get(_key(item, keys))) for item in desired]
+    for index, (item, other) in enumerate(pairs):
+        found = _differs(item, other, (*path, str(index)))
+        if found is not None:
+            return found
+    return None
+
+
+def _merge_keys(path: tuple[str, ...]) -> tuple[str, ...] | None:
+    names = [part for part in path if not part.isdigit()]
+    if len(names) > 1 and (keys := MERGE_KEYS.get(f"{names[-2]}.{names[-1]}")) is not None:
+        return keys
+    return MERGE_KEYS.get(names[-1]) if names else None
+
+
+def _key(item: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(item.get(key, _DEFAULTS.get(key)) for key in keys)
+
+
+def _text(path: tuple[str, ...]) -> str:
+    return ".".join(path)

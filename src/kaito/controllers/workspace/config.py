@@ -1,0 +1,77 @@
+"""How the workspace controller is set up: what the operator's flags say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kaito.api.resources import MACHINES, NODECLAIMS
+from kaito.catalog.models import Cloud
+from kaito.runtime.resources import Resource
+
+
+class NodeProvisioner(StrEnum):
+    """Who makes nodes, and through which kind of claim."""
+
+    MACHINE = "machine"
+    """Machine `karpenter.sh/v1alpha5`."""
+    NODECLAIM = "nodeclaim"
+    """NodeClaim `karpenter.sh/v1`."""
+    BYO = "byo"
+    """Nobody: existing nodes are found by label."""
+
+    @classmethod
+    def parse(cls, text: str) -> NodeProvisioner:
+        """The provisioner of that flag value. Raises ValueError with a sentence for anything else."""
+        name = text.strip().lower()
+        if name == "azure-gpu-provisioner":
+            return cls.NODECLAIM
+        if name == "karpenter":
+            raise ValueError(
+                "--node-provisioner=karpenter is not available yet; use nodeclaim with a provisioner that "
+                "supports NodeClaims, or byo with nodes that you make yourself"
+            )
+        try:
+            return cls(name)
+        except ValueError:
+            raise ValueError(
+                f"--node-provisioner={text!r} is not known; use machine, nodeclaim (or azure-gpu-provisioner) or byo"
+            ) from None
+
+    @property
+    def claims(self) -> Resource | None:
+        """The resource that asks for a node, or None where nobody is asked."""
+        match self:
+            case NodeProvisioner.MACHINE:
+                return MACHINES
+            case NodeProvisioner.NODECLAIM:
+                return NODECLAIMS
+            case NodeProvisioner.BYO:
+                return None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceConfig:
+    """Settings of the workspace controller."""
+
+    node_provisioner: NodeProvisioner = NodeProvisioner.MACHINE
+    registry: str = "localhost/kaito"
+    """Where the images `kaito-<preset>` and `puller` lie (PRESET_REGISTRY_NAME), without a slash at the end."""
+    puller_tag: str = "0.1.0"
+    """Tag of the image `<registry>/puller`, which fetches adapter images."""
+    stand_in_weights: str = ""
+    """Preset whose small weights answer in place of every real one; empty: the real weights answer."""
+    cloud: Cloud = "azure"
+    """Whose instance types the Workspaces name."""
+    node_image_family: str = "ubuntu"
+    """Value of `kaito.sh/node-image-family` on NodeClaims unless the Workspace says otherwise."""
+    workers: int = 8
+    """Workspaces reconciled at the same time."""
+    status_interval: float = 1.0
+    """Seconds between two status writes of one Workspace that change no more than words."""
+
+    def __post_init__(self) -> None:
+        if self.registry.endswith("/") or not self.registry:
+            raise ValueError(
+                f"registry {self.registry!r}: expected a host and path without a slash at the end"
+            )

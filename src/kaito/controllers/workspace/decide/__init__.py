@@ -1,0 +1,78 @@
+"""The rules of the product, as one pure function: no I/O, no clock, no randomness."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kaito.api.labels import WORKSPACE_FINALIZER
+from kaito.catalog import Catalog
+from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.adapters import decide_adapters
+from kaito.controllers.workspace.decide.claims import retired
+from kaito.controllers.workspace.decide.deletion import decide_deletion
+from kaito.controllers.workspace.decide.nodes import decide_nodes
+from kaito.controllers.workspace.decide.plan import Plan, Problem, make_plan
+from kaito.controllers.workspace.decide.status import (
+    failures,
+    problem_facts,
+    problem_status,
+    running_facts,
+    running_status,
+    transitions,
+)
+from kaito.controllers.workspace.decide.workload import decide_workload
+from kaito.controllers.workspace.model import Decision, Event, Object, Observed, deleting, metadata
+
+__all__ = ["decide"]
+
+
+def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: datetime) -> Decision:
+    """What is to be done for one Workspace.
+
+    With nothing observed but the Workspace itself this is the plan: what the controller would do.
+    """
+    workspace = observed.workspace
+    if deleting(workspace):
+        return decide_deletion(observed, config, now)
+    plan = make_plan(workspace, observed.invalid, catalog, config)
+    adopt = None if WORKSPACE_FINALIZER in (metadata(workspace).get("finalizers") or ()) else "add"
+    if isinstance(plan, Problem):
+        status = problem_status(workspace, plan, now)
+        events = (*transitions(workspace, status, None), *failures(workspace, problem_facts(plan)))
+        return Decision(status=status, finalizer="add" if adopt else None, events=events)
+    nodes = decide_nodes(observed, plan, catalog, config, now)
+    adapters = decide_adapters(observed, plan, catalog, config)
+    workload = decide_workload(observed, plan, catalog, config, nodes, adapters)
+    facts = running_facts(plan, nodes, adapters, workload)
+    status = running_status(workspace, plan, nodes, adapters, workload, facts, now)
+    return Decision(
+        writes=(*adapters.writes, *nodes.writes, *workload.writes),
+        deletions=(*workload.deletions, *adapters.deletions, *nodes.deletions),
+        status=status,
+        finalizer="add" if adopt else None,
+        events=(
+            *_retired(workspace, plan, status, catalog, config),
+            *failures(workspace, facts),
+            *transitions(workspace, status, workload),
+        ),
+        requeue_after=nodes.requeue_after,
+    )
+
+
+def _retired(
+    workspace: Object, plan: Plan, status: Object, catalog: Catalog, config: WorkspaceConfig
+) -> tuple[Event, ...]:
+    """A warning, once, when the machine size in use is one that the cloud no longer sells."""
+    name = status.get("instanceType")
+    if name is None or name == (workspace.get("status") or {}).get("instanceType"):
+        return ()
+    size = next((size for size in plan.sizes if size.name == name), None)
+    note = retired(size) if size is not None else ""
+    if not note:
+        return ()
+    fitting = ", ".join(catalog.skus_for(plan.preset, config.cloud)) if plan.preset is not None else ""
+    return (
+        Event(
+            "Warning", "InstanceTypeRetired", f"{note}" + (f"; sizes that fit: {fitting}" if fitting else "")
+        ),
+    )

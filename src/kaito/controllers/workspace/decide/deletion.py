@@ -1,0 +1,86 @@
+"""The way out: first the workload, then the claims, and the finalizer only when both are really gone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from kaito.api.labels import WORKSPACE_FINALIZER, WORKSPACE_UID_LABEL
+from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.children import ours
+from kaito.controllers.workspace.decide.claims import describe
+from kaito.controllers.workspace.decide.status import deleting_status
+from kaito.controllers.workspace.model import (
+    Decision,
+    Deletion,
+    Object,
+    Observed,
+    deleting,
+    labels_of,
+    metadata,
+)
+from kaito.runtime.clock import parse_time
+from kaito.runtime.resources import DEPLOYMENTS, STATEFULSETS
+
+PATIENCE: Final = 300.0
+"""Seconds that claims wait for the workload to stop. Pods of a dead node never stop: without an end to the wait its
+claim, and so the Workspace, would stay for ever."""
+
+
+def decide_deletion(observed: Observed, config: WorkspaceConfig, now: datetime) -> Decision:
+    """The next step of a Workspace's deletion."""
+    workspace = observed.workspace
+    if WORKSPACE_FINALIZER not in (metadata(workspace).get("finalizers") or ()):
+        return Decision()
+    running, deletions = _workload(observed)
+    left = PATIENCE - (now - parse_time(metadata(workspace)["deletionTimestamp"])).total_seconds()
+    if running and left > 0:
+        status = deleting_status(workspace, _list(running), now)
+        return Decision(deletions=tuple(deletions), status=status, requeue_after=left)
+    claims = _claims(observed)
+    resource = config.node_provisioner.claims
+    if resource is not None:
+        for claim in claims:
+            if not deleting(claim):
+                meta = metadata(claim)
+                deletions.append(Deletion(resource, None, meta["name"], meta["uid"]))
+    waits = [*running, *(describe(claim) for claim in claims)]
+    if waits:
+        return Decision(deletions=tuple(deletions), status=deleting_status(workspace, _list(waits), now))
+    return Decision(finalizer="remove")
+
+
+def _workload(observed: Observed) -> tuple[list[str], list[Deletion]]:
+    """What of the workload is still there, and what of it is yet to be deleted."""
+    there: list[str] = []
+    deletions: list[Deletion] = []
+    for resource, child in ((DEPLOYMENTS, observed.deployment), (STATEFULSETS, observed.stateful_set)):
+        if child is None or not ours(child, observed.workspace):
+            continue
+        meta = metadata(child)
+        there.append(f"{resource.kind} {meta['name']}")
+        if not deleting(child):
+            deletions.append(Deletion(resource, meta["namespace"], meta["name"], meta["uid"], "Foreground"))
+    pods = [metadata(pod)["name"] for pod in observed.pods if _of_workload(pod, observed.workspace)]
+    if pods:
+        there.append(f"Pod {pods[0]}" + (f" and {len(pods) - 1} more" if len(pods) > 1 else ""))
+    return there, deletions
+
+
+def _of_workload(pod: Object, workspace: Object) -> bool:
+    """Whether the pod comes from our Deployment or StatefulSet, and not from somebody who used its label."""
+    name = metadata(workspace)["name"]
+    return any(
+        owner.get("kind") in ("ReplicaSet", "StatefulSet")
+        and (owner.get("name") == name or str(owner.get("name")).startswith(f"{name}-"))
+        for owner in metadata(pod).get("ownerReferences") or ()
+    )
+
+
+def _claims(observed: Observed) -> list[Object]:
+    uid = metadata(observed.workspace)["uid"]
+    return [claim for claim in observed.claims if labels_of(claim).get(WORKSPACE_UID_LABEL) in (uid, None)]
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

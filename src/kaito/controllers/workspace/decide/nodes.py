@@ -1,0 +1,277 @@
+"""Nodes: which claims to make and to give up, and whether enough nodes are ready.
+
+Each wanted node is a slot. A slot has one claim at a time; when that is gone or has failed for good, the slot's attempt
+rises and the next claim gets another name and, where the user listed several, another machine size. `status.nodes`
+keeps slot and attempt, so every pass after a crash computes the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from kaito.api.labels import NODE_ATTEMPT_LABEL, NODE_SLOT_LABEL, WORKSPACE_UID_LABEL
+from kaito.catalog import Catalog
+from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.claims import (
+    claim_manifest,
+    claim_ready,
+    describe,
+    failure,
+    instance_type,
+    progress,
+    retired,
+)
+from kaito.controllers.workspace.decide.existing import decide_existing
+from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part, node_fault, waiting
+from kaito.controllers.workspace.decide.plan import Plan
+from kaito.controllers.workspace.model import (
+    Deletion,
+    Event,
+    Object,
+    Observed,
+    Write,
+    deleting,
+    labels_of,
+    metadata,
+)
+from kaito.controllers.workspace.names import claim_name
+from kaito.runtime.clock import parse_time, rfc3339
+from kaito.runtime.resources import Resource
+
+FIRST_RETRY: Final = 30.0
+LAST_RETRY: Final = 600.0
+"""Seconds before another node is asked for after a failure: doubling from the first to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One wanted node."""
+
+    number: int
+    attempt: int = 0
+    claim_uid: str = ""
+    """uid of the attempt's claim once it was seen; empty before."""
+    was_ready: bool = False
+    reason: str = ""
+    message: str = ""
+    """What the last failed attempt left to say."""
+    failed_at: str = ""
+    claim: Object | None = None
+    adopted: str = ""
+    """Name of a claim that does not follow our naming."""
+
+
+def decide_nodes(
+    observed: Observed, plan: Plan, catalog: Catalog, config: WorkspaceConfig, now: datetime
+) -> NodesOutcome:
+    """Claims to write and delete, and the state of the nodes."""
+    resource = config.node_provisioner.claims
+    if resource is None:
+        return decide_existing(observed, plan)
+    return _Claims(observed, plan, catalog, config, now, resource).decide()
+
+
+class _Claims:
+    """One pass over the slots; collects what is to be done."""
+
+    def __init__(
+        self,
+        observed: Observed,
+        plan: Plan,
+        catalog: Catalog,
+        config: WorkspaceConfig,
+        now: datetime,
+        resource: Resource,
+    ) -> None:
+        self._observed = observed
+        self._plan = plan
+        self._catalog = catalog
+        self._config = config
+        self._now = now
+        self._resource = resource
+        self._mine = {
+            metadata(claim)["name"]: claim
+            for claim in observed.claims
+            if labels_of(claim).get(WORKSPACE_UID_LABEL) in (plan.uid, None)
+        }
+        self._used: set[str] = set()
+        self._writes: list[Write] = []
+        self._deletions: list[Deletion] = []
+        self._retries: list[float] = []
+
+    def decide(self) -> NodesOutcome:
+        slots = [self._slot(number) for number in range(self._plan.count)]
+        slots = [self._settle(slot) for slot in slots]
+        self._drop_surplus()
+        parts = [self._part(slot) for slot in slots]
+        outcome = waiting(parts, self._plan, self._resource.kind)
+        live = [slot.claim for slot in slots if slot.claim is not None]
+        claims = self._claims_part(slots, live)
+        return replace(
+            outcome,
+            claims=claims,
+            writes=tuple(self._writes),
+            deletions=tuple(self._deletions),
+            requeue_after=min(self._retries, default=None),
+        )
+
+    def _slot(self, number: int) -> Slot:
+        """The slot as the status remembers it, or, where it does not, as the claims' labels tell."""
+        for entry in (self._observed.workspace.get("status") or {}).get("nodes") or ():
+            if entry.get("slot") == number:
+                attempt = entry.get("attempt") or 0
+                name = entry.get("claimName") or ""
+                return Slot(
+                    number,
+                    attempt,
+                    claim_uid=entry.get("claimUID") or "",
+                    was_ready=entry.get("state") == "Ready",
+                    reason=entry.get("reason") or "",
+                    message=entry.get("message") or "",
+                    failed_at=entry.get("failedAt") or "",
+                    adopted="" if name == claim_name(self._plan.uid, number, attempt) else name,
+                )
+        return Slot(number, attempt=self._highest_attempt(number))
+
+    def _highest_attempt(self, number: int) -> int:
+        found = [
+            int(labels_of(claim).get(NODE_ATTEMPT_LABEL) or 0)
+            for claim in self._mine.values()
+            if labels_of(claim).get(NODE_SLOT_LABEL) == str(number)
+            and (labels_of(claim).get(NODE_ATTEMPT_LABEL) or "0").isdecimal()
+            and not deleting(claim)
+        ]
+        return max(found, default=0)
+
+    def _settle(self, slot: Slot) -> Slot:
+        """Find the slot's claim; give it up or ask for one where that is due."""
+        claim = self._mine.get(slot.adopted or claim_name(self._plan.uid, slot.number, slot.attempt))
+        if claim is None and not slot.claim_uid and (legacy := next(self._unlabelled(), None)) is not None:
+            claim = legacy
+            slot = replace(slot, adopted=metadata(legacy)["name"])
+        if claim is None:
+            return self._ask(self._next(slot, None) if slot.claim_uid else slot)
+        self._used.add(metadata(claim)["name"])
+        if deleting(claim):
+            return self._ask(self._next(slot, None))
+        broken = failure(claim)
+        if broken is not None:
+            self._deletions.append(self._deletion(claim))
+            slot = replace(slot, was_ready=False)
+            return self._ask(self._next(slot, (broken.reason, broken.message)))
+        return replace(slot, claim=claim, claim_uid=metadata(claim)["uid"])
+
+    def _next(self, slot: Slot, why: tuple[str, str] | None) -> Slot:
+        """The slot's next attempt. One that had a ready node starts at once, any other after a pause."""
+        kept = why or ((slot.reason, slot.message) if not slot.was_ready else ("", ""))
+        return Slot(
+            slot.number,
+            slot.attempt + 1,
+            reason=kept[0],
+            message=kept[1],
+            failed_at="" if slot.was_ready else rfc3339(self._now),
+        )
+
+    def _ask(self, slot: Slot) -> Slot:
+        """Ask for the slot's node unless a pause is on or too many old ones are still going."""
+        name = claim_name(self._plan.uid, slot.number, slot.attempt)
+        existing = self._mine.get(name)
+        if existing is not None and not deleting(existing) and failure(existing) is None:
+            self._used.add(name)
+            return replace(slot, claim=existing, claim_uid=metadata(existing)["uid"])
+        left = self._pause_left(slot)
+        if left > 0:
+            self._retries.append(left)
+            return slot
+        if sum(deleting(claim) for claim in self._mine.values()) > self._plan.count:
+            return slot  # their departure brings the key back
+        body = claim_manifest(self._observed.workspace, self._plan, self._config, slot.number, slot.attempt)
+        size = self._plan.size(slot.attempt)
+        text = f"asked for a node: {self._resource.kind} {name}" + (f", {size.name}" if size else "")
+        self._writes.append(Write(self._resource, body, "create", Event("Normal", "NodeClaimCreated", text)))
+        self._used.add(name)
+        return slot
+
+    def _pause_left(self, slot: Slot) -> float:
+        if not slot.failed_at:
+            return 0.0
+        tried = slot.attempt - len(self._plan.sizes)
+        if tried < 0:
+            return 0.0  # another machine size has not been tried yet
+        pause = min(FIRST_RETRY * 2.0 ** min(tried, 10), LAST_RETRY)
+        return pause - (self._now - parse_time(slot.failed_at)).total_seconds()
+
+    def _unlabelled(self) -> Iterator[Object]:
+        """Claims of the Go KAITO, which has no uid label, that no slot uses yet."""
+        for name, claim in sorted(self._mine.items()):
+            if WORKSPACE_UID_LABEL not in labels_of(claim) and name not in self._used and not deleting(claim):
+                if any(entry.get("claimName") == name for entry in self._entries()):
+                    continue
+                yield claim
+
+    def _entries(self) -> list[dict[str, Any]]:
+        return list((self._observed.workspace.get("status") or {}).get("nodes") or ())
+
+    def _drop_surplus(self) -> None:
+        for name, claim in sorted(self._mine.items()):
+            known = WORKSPACE_UID_LABEL in labels_of(claim)
+            if known and name not in self._used and not deleting(claim):
+                self._deletions.append(self._deletion(claim))
+
+    def _deletion(self, claim: Object) -> Deletion:
+        meta = metadata(claim)
+        return Deletion(self._resource, None, meta["name"], meta["uid"])
+
+    def _part(self, slot: Slot) -> Part:
+        """What the status says of the slot."""
+        name = slot.adopted or claim_name(self._plan.uid, slot.number, slot.attempt)
+        size = self._plan.size(slot.attempt)
+        entry: Object = {"slot": slot.number, "attempt": slot.attempt, "claimName": name}
+        if slot.failed_at:
+            entry["failedAt"] = slot.failed_at
+        if slot.claim is None:
+            if size is not None:
+                entry["instanceType"] = size.name
+            paused = slot.failed_at and self._pause_left(slot) > 0
+            state: Literal["Pending", "Failed"] = "Failed" if paused else "Pending"
+            reason = slot.reason or "NodeClaimNotReady"
+            return Part(entry, state, reason, slot.message or f"{self._resource.kind} {name} is being made")
+        entry["claimUID"] = slot.claim_uid
+        entry["instanceType"] = instance_type(slot.claim) or (size.name if size else "")
+        node_name = (slot.claim.get("status") or {}).get("nodeName") or ""
+        if node_name:
+            entry["nodeName"] = node_name
+        if not claim_ready(slot.claim):
+            stage = progress([slot.claim])
+            message = stage.message if stage else f"waiting for {describe(slot.claim)} to become ready"
+            return Part(entry, "Pending", stage.reason if stage else "NodeClaimNotReady", message)
+        fault = node_fault(self._observed.nodes.get(node_name), node_name, self._plan, self._gpus(slot))
+        if fault is not None:
+            return Part(entry, "Pending", fault.reason, fault.message)
+        entry.pop("failedAt", None)
+        return Part(entry, "Ready", node=node_name)
+
+    def _gpus(self, slot: Slot) -> int:
+        """GPUs that the node must offer before pods are sent there."""
+        sku = self._catalog.sku(instance_type(slot.claim) or "") if slot.claim is not None else None
+        return sku.gpus if sku is not None and sku.nvidia and self._plan.needs_gpu else 0
+
+    def _claims_part(self, slots: list[Slot], live: list[Object]) -> Part:
+        """The condition NodeClaimReady."""
+        ready = sum(claim_ready(claim) for claim in live)
+        if ready >= self._plan.count:
+            return Part({}, "Ready", "NodeClaimsReady", f"{ready} of {self._plan.count} ready")
+        stage = progress(live)
+        failed = next((slot for slot in slots if slot.claim is None and slot.reason), None)
+        if stage is not None and (failed is None or stage.reason != "AwaitingReconciliation"):
+            return Part({}, "Pending", stage.reason, stage.message)
+        if failed is not None:
+            size = self._plan.size(failed.attempt - 1) if failed.attempt else None
+            note = f"; {retired(size)}" if size is not None and retired(size) else ""
+            state: Literal["Pending", "Failed"] = "Failed" if failed.failed_at else "Pending"
+            return Part({}, state, failed.reason, f"{failed.message}{note}")
+        kind = self._resource.kind
+        return Part({}, "Pending", "NodeClaimNotReady", f"{ready} of {self._plan.count} {kind}s ready")

@@ -1,0 +1,258 @@
+"""The workload and its Services: what should be there, and whether the model answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from kaito.api.labels import (
+    DESIRED_HASH_ANNOTATION,
+    ENABLE_LB_ANNOTATION,
+    EXTERNAL_URL_ANNOTATION,
+    WORKSPACE_LABEL,
+)
+from kaito.catalog import Catalog
+from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.adapters import AdaptersOutcome
+from kaito.controllers.workspace.decide.children import manifest, ours, write_if_needed
+from kaito.controllers.workspace.decide.node_state import NodesOutcome
+from kaito.controllers.workspace.decide.plan import Plan, Problem
+from kaito.controllers.workspace.decide.pods import pod_problem, stand_in_weights
+from kaito.controllers.workspace.decide.podspec import pod_template
+from kaito.controllers.workspace.model import (
+    Deletion,
+    Event,
+    Object,
+    Observed,
+    Write,
+    annotations_of,
+    deleting,
+    metadata,
+)
+from kaito.controllers.workspace.names import headless_name
+from kaito.runtime.resources import DEPLOYMENTS, SERVICES, STATEFULSETS, Resource
+
+PENDING: Final = "WorkspaceInferenceStatusPending"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadOutcome:
+    """The workload of a Workspace."""
+
+    ready: bool
+    reason: str = PENDING
+    message: str = ""
+    failing: bool = False
+    """Whether something is wrong, rather than merely not there yet."""
+    name_taken: Problem | None = None
+    endpoint: str = ""
+    stand_in: str = ""
+    writes: tuple[Write, ...] = ()
+    deletions: tuple[Deletion, ...] = ()
+
+
+def decide_workload(
+    observed: Observed,
+    plan: Plan,
+    catalog: Catalog,
+    config: WorkspaceConfig,
+    nodes: NodesOutcome,
+    adapters: AdaptersOutcome,
+) -> WorkloadOutcome:
+    """Services at once, so that the address is known early; the workload once nodes are ready for it."""
+    taken = _name_taken(observed)
+    if taken is not None:
+        return WorkloadOutcome(False, taken.reason, taken.message, failing=True, name_taken=taken)
+    as_set = plan.distributed or observed.stateful_set is not None
+    resource = STATEFULSETS if as_set else DEPLOYMENTS
+    live = observed.stateful_set if as_set else observed.deployment
+    other = observed.deployment if as_set else None
+    writes = _services(observed, plan, as_set=as_set)
+    endpoint = _endpoint(observed.service)
+    if other is not None:
+        deletions = () if deleting(other) else (_deletion(DEPLOYMENTS, other),)
+        text = f"Deployment {plan.name} makes room for a StatefulSet"
+        return WorkloadOutcome(False, PENDING, text, endpoint=endpoint, writes=writes, deletions=deletions)
+    held = _held(live, nodes, adapters)
+    if held is not None:
+        return WorkloadOutcome(
+            False,
+            held.reason,
+            held.message,
+            adapters.problem is not None and held.reason != "AdapterPending",
+            endpoint=endpoint,
+            writes=writes,
+        )
+    write = _workload_write(observed, plan, catalog, config, nodes, adapters, resource, live)
+    if write is not None:
+        return WorkloadOutcome(
+            False,
+            PENDING,
+            f"{resource.kind} {plan.name} is being rolled out",
+            endpoint=endpoint,
+            writes=(*writes, write),
+        )
+    assert live is not None  # an absent one would have been written
+    return _state(observed, plan, resource, live, adapters, endpoint, writes)
+
+
+def _held(live: Object | None, nodes: NodesOutcome, adapters: AdaptersOutcome) -> Problem | None:
+    """Why the workload is left as it is for now; one that runs already is not held up by its nodes."""
+    problem = adapters.problem
+    if problem is not None:
+        kept = "; until then the model is served as before" if live is not None else ""
+        return Problem(problem.reason, problem.message + kept)
+    if live is None and not nodes.ready:
+        return Problem(PENDING, "waits for its nodes")
+    if live is not None and deleting(live):
+        return Problem(PENDING, f"the previous {live.get('kind', 'workload')} is being deleted")
+    return None
+
+
+def _name_taken(observed: Observed) -> Problem | None:
+    children = (
+        ("Deployment", observed.deployment),
+        ("StatefulSet", observed.stateful_set),
+        ("Service", observed.service),
+        ("Service", observed.headless),
+    )
+    for kind, child in children:
+        if child is not None and not ours(child, observed.workspace):
+            name = metadata(child).get("name")
+            return Problem(
+                "NameTaken",
+                f"a {kind} {name} exists already and is not this Workspace's: delete it, or give the Workspace "
+                "another name",
+            )
+    return None
+
+
+def _services(observed: Observed, plan: Plan, *, as_set: bool) -> tuple[Write, ...]:
+    kind = (
+        "LoadBalancer"
+        if annotations_of(observed.workspace).get(ENABLE_LB_ANNOTATION) == "True"
+        else "ClusterIP"
+    )
+    first_pod = f"{plan.name}-0" if plan.distributed else ""
+    service = manifest("service", observed.workspace, {"service": {"type": kind, "first_pod": first_pod}})
+    writes = [write_if_needed(SERVICES, service, observed.service)]
+    if as_set:
+        headless = manifest("headless", observed.workspace, {"service": {"name": headless_name(plan.name)}})
+        writes.append(write_if_needed(SERVICES, headless, observed.headless))
+    return tuple(write for write in writes if write is not None)
+
+
+def _workload_write(
+    observed: Observed,
+    plan: Plan,
+    catalog: Catalog,
+    config: WorkspaceConfig,
+    nodes: NodesOutcome,
+    adapters: AdaptersOutcome,
+    resource: Resource,
+    live: Object | None,
+) -> Write | None:
+    spec = (live or {}).get("spec") or {}
+    selector = spec.get("selector") or {"matchLabels": {WORKSPACE_LABEL: plan.name}}
+    sku = catalog.sku(nodes.instance_type) if nodes.instance_type else None
+    pod = pod_template(
+        plan, config, adapters.uses, sku, _gpus(plan, nodes, catalog), selector.get("matchLabels") or {}
+    )
+    workload: Object = {"replicas": plan.count, "pod": pod}
+    if resource is STATEFULSETS:
+        workload |= {
+            "selector": selector,  # these three cannot change on one that is there already
+            "service_name": spec.get("serviceName") or headless_name(plan.name),
+            "pod_management": spec.get("podManagementPolicy") or "Parallel",
+        }
+    body = manifest(resource.kind.lower(), observed.workspace, {"workload": workload})
+    created = Event("Normal", "WorkloadCreated", f"{resource.kind} {plan.name} created")
+    write = write_if_needed(resource, body, live, created)
+    if write is not None and live is not None and DESIRED_HASH_ANNOTATION not in annotations_of(live):
+        note = f"{resource.kind} {plan.name}, made by another operator, is managed from here on"
+        return Write(resource, body, "adopt", Event("Normal", "WorkloadAdopted", note))
+    return write
+
+
+def _gpus(plan: Plan, nodes: NodesOutcome, catalog: Catalog) -> int:
+    """GPUs that one pod asks for: all of its node, since nobody else may use them."""
+    if plan.preset is None or not plan.needs_gpu:
+        return 0
+    if nodes.gpus is not None:
+        return max(nodes.gpus, plan.preset.gpus)
+    sku = catalog.sku(nodes.instance_type)
+    if sku is None:
+        return plan.preset.gpus
+    return sku.gpus if sku.nvidia else 0
+
+
+def _state(
+    observed: Observed,
+    plan: Plan,
+    resource: Resource,
+    live: Object,
+    adapters: AdaptersOutcome,
+    endpoint: str,
+    writes: tuple[Write, ...],
+) -> WorkloadOutcome:
+    ready, text = _rolled_out(live, plan)
+    stand_in = stand_in_weights(observed.pods)
+    if ready:
+        return WorkloadOutcome(
+            True,
+            "WorkspaceInferenceStatusSuccess",
+            _serving(plan, stand_in, adapters),
+            endpoint=endpoint,
+            stand_in=stand_in,
+            writes=writes,
+        )
+    problem = pod_problem(observed.pods)
+    if problem is not None:
+        return WorkloadOutcome(
+            False, problem.reason, problem.message, failing=True, endpoint=endpoint, writes=writes
+        )
+    return WorkloadOutcome(
+        False, PENDING, f"{resource.kind} {plan.name}: {text}", endpoint=endpoint, writes=writes
+    )
+
+
+def _rolled_out(live: Object, plan: Plan) -> tuple[bool, str]:
+    """Whether every pod is of the newest template and ready, and how far it is in words."""
+    status = live.get("status") or {}
+    if (status.get("observedGeneration") or 0) < (metadata(live).get("generation") or 0):
+        return False, "the change is not yet seen by its controller"
+    ready = status.get("readyReplicas") or 0
+    updated = status.get("updatedReplicas") or 0
+    if "currentRevision" in status and status.get("currentRevision") == status.get("updateRevision"):
+        updated = max(updated, status.get("currentReplicas") or 0)
+    total = status.get("replicas") or 0
+    text = f"{min(ready, updated)} of {plan.count} pods ready"
+    return updated >= plan.count and ready >= plan.count and total <= updated, text
+
+
+def _serving(plan: Plan, stand_in: str, adapters: AdaptersOutcome) -> str:
+    what = plan.preset.name if plan.preset is not None else "the template's pods"
+    nodes = "1 node" if plan.count == 1 else f"{plan.count} nodes"
+    text = f"{what} served on {nodes}"
+    if adapters.uses:
+        text += f" with {', '.join(use.wanted.name for use in adapters.uses)}"
+    if plan.preset is not None and stand_in and stand_in != plan.preset.name:
+        text += f"; the stand-in weights {stand_in} answer, not the real model"
+    return text
+
+
+def _endpoint(service: Object | None) -> str:
+    if service is None:
+        return ""
+    external = annotations_of(service).get(EXTERNAL_URL_ANNOTATION)
+    if external:
+        return external
+    address = (service.get("spec") or {}).get("clusterIP") or ""
+    if not address or address == "None":
+        return ""
+    return f"http://[{address}]" if ":" in address else f"http://{address}"
+
+
+def _deletion(resource: Resource, child: Object) -> Deletion:
+    meta = metadata(child)
+    return Deletion(resource, meta["namespace"], meta["name"], meta["uid"], "Foreground")

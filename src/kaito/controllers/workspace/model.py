@@ -1,0 +1,121 @@
+"""What passes between the three steps: an Observed goes into `decide`, a Decision comes out and goes into `act`.
+
+Objects are plain dicts as Kubernetes writes them. Nothing in here reads or writes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kaito.api.views import InvalidSpec
+from kaito.runtime.resources import Resource
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The world as the caches show it for one Workspace."""
+
+    workspace: Object
+    invalid: InvalidSpec | None = None
+    """What of the stored Workspace does not fit the API's model."""
+    adapters: Mapping[str, Object] = field(default_factory=dict)
+    """Adapters in the Workspace's namespace that it names or owns, by object name."""
+    claims: tuple[Object, ...] = ()
+    """Machines or NodeClaims labelled with the Workspace's name and namespace, whatever their uid label."""
+    nodes: Mapping[str, Object] = field(default_factory=dict)
+    """Nodes by name: those of the claims; without claims those with the Workspace's labels."""
+    deployment: Object | None = None
+    stateful_set: Object | None = None
+    service: Object | None = None
+    headless: Object | None = None
+    pods: tuple[Object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event about the Workspace."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One child to write.
+
+    `create` is for claims: an existing one with our uid label counts as success, any other is left alone.
+    `adopt` replaces the pod template of a workload that another operator wrote; later writes are `apply`.
+    """
+
+    resource: Resource
+    body: Object
+    verb: Literal["apply", "create", "adopt"] = "apply"
+    event: Event | None = None
+    """Emitted once the write has succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """One child to delete, identified by uid so that a namesake is spared."""
+
+    resource: Resource
+    namespace: str | None
+    name: str
+    uid: str
+    propagation: Literal["Background", "Foreground"] = "Background"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done, in this order: finalizer added, writes, deletions, status, events, finalizer removed."""
+
+    writes: tuple[Write, ...] = ()
+    deletions: tuple[Deletion, ...] = ()
+    status: Object | None = None
+    """The whole status as it should be; None leaves it alone."""
+    finalizer: Literal["add", "remove"] | None = None
+    events: tuple[Event, ...] = ()
+    """Emitted once the status has been written."""
+    requeue_after: float | None = None
+    """Seconds until the world should be looked at again though nothing changed."""
+
+
+def metadata(obj: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An object's metadata; an empty map if it has none."""
+    value: Mapping[str, Any] = obj.get("metadata") or {}
+    return value
+
+
+def labels_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """An object's labels."""
+    value: Mapping[str, str] = metadata(obj).get("labels") or {}
+    return value
+
+
+def annotations_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """An object's annotations."""
+    value: Mapping[str, str] = metadata(obj).get("annotations") or {}
+    return value
+
+
+def deleting(obj: Mapping[str, Any]) -> bool:
+    """Whether somebody has asked for the object to go."""
+    return bool(metadata(obj).get("deletionTimestamp"))
+
+
+def conditions(obj: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The conditions in an object's status."""
+    return list((obj.get("status") or {}).get("conditions") or ())
+
+
+def controller_uid(obj: Mapping[str, Any]) -> str | None:
+    """The uid of the object's controlling owner, or None."""
+    for reference in metadata(obj).get("ownerReferences") or ():
+        if reference.get("controller"):
+            return str(reference.get("uid"))
+    return None

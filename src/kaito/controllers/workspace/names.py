@@ -1,0 +1,41 @@
+"""Names of everything that belongs to a Workspace. Pure, and the same after every restart."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+LABEL_LIMIT: Final = 63
+"""Characters; names that become label values or Service names may not be longer (RFC 1123 label)."""
+
+
+def bounded(name: str, limit: int = LABEL_LIMIT) -> str:
+    """`name` itself when it fits, else its beginning, a dash and 9 hex digits of its hash."""
+    if len(name) <= limit:
+        return name
+    return f"{name[: limit - 10].rstrip('-.')}-{_hex(name, 9)}"
+
+
+def adapter_name(workspace: str, source: str) -> str:
+    """Object name of the Adapter made for an inline adapter."""
+    return bounded(f"{workspace}-{source}")
+
+
+def headless_name(workspace: str) -> str:
+    """Name of the headless Service that gives a StatefulSet's pods their addresses."""
+    return bounded(f"{workspace}-headless")
+
+
+def claim_name(uid: str, slot: int, attempt: int) -> str:
+    """Name of the claim for a slot's attempt: 11 characters, because AKS allows an agent pool no more than 12."""
+    return f"ws{_hex(f'{uid}/{slot}/{attempt}', 9)}"
+
+
+def part_name(prefix: str, name: str) -> str:
+    """Name of a volume or container for an adapter: no dots, at most 63 characters."""
+    return bounded(f"{prefix}-{re.sub(r'[^a-z0-9-]', '-', name.lower())}")
+
+
+def _hex(text: str, digits: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]

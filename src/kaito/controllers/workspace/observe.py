@@ -1,0 +1,187 @@
+"""Step one: the world of one Workspace, read from caches. Nothing here goes to the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from kaito.api.labels import WORKSPACE_LABEL, WORKSPACE_NAMESPACE_LABEL, without_reserved
+from kaito.api.resources import ADAPTERS, WORKSPACES
+from kaito.api.views import InvalidSpec, view
+from kaito.api.workspace import Workspace, labels_of
+from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.model import Object, Observed, conditions
+from kaito.controllers.workspace.model import labels_of as labels_in
+from kaito.controllers.workspace.names import adapter_name, headless_name
+from kaito.runtime.cache import InformerCache
+from kaito.runtime.informer import Informer
+from kaito.runtime.objects import CachedObject
+from kaito.runtime.resources import (
+    DEPLOYMENTS,
+    NODES,
+    PODS,
+    SERVICES,
+    STATEFULSETS,
+    ObjectKey,
+    Resource,
+)
+
+BY_WORKSPACE: Final = "kaito.sh/workspace"
+"""Index of pods and claims: `namespace/name` of the Workspace that their labels name."""
+BY_CONTROLLER: Final = "controller-uid"
+"""Index of Adapters: uid of the controlling owner."""
+BY_ADAPTER: Final = "kaito.sh/adapter"
+"""Index of Workspaces: `namespace/name` of each Adapter they name."""
+WORKSPACE_PODS: Final = WORKSPACE_LABEL
+"""Label selector of the pods that are watched."""
+
+
+def pod_keys(pod: CachedObject) -> list[ObjectKey]:
+    """The Workspace that a pod's label names."""
+    name = pod.meta.labels.get(WORKSPACE_LABEL)
+    return [ObjectKey(pod.meta.namespace, name)] if name else []
+
+
+def claim_keys(claim: CachedObject) -> list[ObjectKey]:
+    """The Workspace that the labels of a claim, or of a node made for one, name."""
+    name, namespace = claim.meta.labels.get(WORKSPACE_LABEL), claim.meta.labels.get(WORKSPACE_NAMESPACE_LABEL)
+    return [ObjectKey(namespace, name)] if name and namespace else []
+
+
+def adapter_names(workspace: CachedObject) -> tuple[str, ...]:
+    """Names of the Adapter objects that a Workspace makes or refers to; none for one that cannot be read."""
+    model = view(Workspace, workspace)
+    if isinstance(model, InvalidSpec) or model.inference is None:
+        return ()
+    names = [
+        adapter_name(workspace.meta.name, each.name) if each.source is not None else each.name
+        for each in model.inference.adapters or ()
+    ]
+    return tuple(dict.fromkeys(names))
+
+
+def node_labels(workspace: CachedObject) -> dict[str, str]:
+    """Labels that the Workspace's nodes carry; empty where it names none or cannot be read."""
+    model = view(Workspace, workspace)
+    return {} if isinstance(model, InvalidSpec) else without_reserved(labels_of(model))
+
+
+def node_summary(node: CachedObject) -> tuple[Any, ...]:
+    """What of a node matters: everything but the times of its heartbeats."""
+    tree = node.decode()
+    spec, status = tree.get("spec") or {}, tree.get("status") or {}
+    ready = next((each.get("status") for each in conditions(tree) if each.get("type") == "Ready"), None)
+    taints = tuple(sorted(str(sorted(taint.items())) for taint in spec.get("taints") or ()))
+    amounts = status.get("allocatable") or status.get("capacity") or {}
+    return (
+        ready,
+        bool(node.meta.deletion_timestamp),
+        tuple(sorted(labels_in(tree).items())),
+        bool(spec.get("unschedulable")),
+        taints,
+        tuple(sorted(amounts.items())),
+    )
+
+
+def _labelled(obj: CachedObject) -> Iterable[str]:
+    return [str(key) for key in (claim_keys(obj) or pod_keys(obj))]
+
+
+def _controlled(obj: CachedObject) -> Iterable[str]:
+    owner = obj.meta.controller
+    return [owner.uid] if owner is not None else []
+
+
+def _adapters(obj: CachedObject) -> Iterable[str]:
+    return [f"{obj.meta.namespace}/{name}" for name in obj.cached_view(adapter_names)]
+
+
+class Observer:
+    """Reads the caches of a manager."""
+
+    def __init__(self, cache: InformerCache, config: WorkspaceConfig) -> None:
+        self._informers: dict[Resource, Informer] = {
+            resource: cache.informer(resource)
+            for resource in (WORKSPACES, ADAPTERS, DEPLOYMENTS, STATEFULSETS, SERVICES, NODES)
+        }
+        self._informers[PODS] = cache.informer(PODS, label_selector=WORKSPACE_PODS)
+        self._claims = config.node_provisioner.claims
+        if self._claims is not None:
+            self._informers[self._claims] = cache.informer(self._claims)
+            self._informers[self._claims].add_indexer(BY_WORKSPACE, _labelled)
+        self._informers[PODS].add_indexer(BY_WORKSPACE, _labelled)
+        self._informers[ADAPTERS].add_indexer(BY_CONTROLLER, _controlled)
+        self._informers[WORKSPACES].add_indexer(BY_ADAPTER, _adapters)
+
+    def informer(self, resource: Resource) -> Informer | None:
+        """The informer that these reads come from; None for a resource that is not watched."""
+        return self._informers.get(resource)
+
+    def workspace(self, key: ObjectKey) -> CachedObject | None:
+        """The Workspace itself."""
+        return self._informers[WORKSPACES].lister.get(key.name, key.namespace)
+
+    def observe(self, workspace: CachedObject) -> Observed:
+        """Everything that concerns the Workspace."""
+        namespace, name = workspace.meta.namespace, workspace.meta.name
+        model = view(Workspace, workspace)
+        claims = self._indexed(self._claims, BY_WORKSPACE, str(workspace.key))
+        return Observed(
+            workspace=workspace.decode(),
+            invalid=model if isinstance(model, InvalidSpec) else None,
+            adapters=self._adapters_of(workspace),
+            claims=claims,
+            nodes=self._nodes_of(workspace, claims),
+            deployment=self._one(DEPLOYMENTS, name, namespace),
+            stateful_set=self._one(STATEFULSETS, name, namespace),
+            service=self._one(SERVICES, name, namespace),
+            headless=self._one(SERVICES, headless_name(name), namespace),
+            pods=self._indexed(PODS, BY_WORKSPACE, str(workspace.key)),
+        )
+
+    def keys_of_adapter(self, adapter: CachedObject) -> list[ObjectKey]:
+        """Workspaces that name this Adapter."""
+        found = self._informers[WORKSPACES].lister.by_index(BY_ADAPTER, str(adapter.key))
+        return [workspace.key for workspace in found]
+
+    def keys_of_namesake(self, child: CachedObject) -> list[ObjectKey]:
+        """The Workspace whose name a workload or Service has, even if the child is somebody else's: it is in the way."""
+        return [child.key] if self.workspace(child.key) is not None else []
+
+    def keys_of_node(self, node: CachedObject) -> list[ObjectKey]:
+        """Workspaces that this node is for, by the labels of its claim or by the user's own."""
+        if self._claims is not None:
+            return claim_keys(node)
+        found = []
+        for workspace in self._informers[WORKSPACES].lister.list():
+            wanted = workspace.cached_view(node_labels)
+            if wanted and wanted.items() <= node.meta.labels.items():
+                found.append(workspace.key)
+        return found
+
+    def _one(self, resource: Resource, name: str, namespace: str | None) -> Object | None:
+        found = self._informers[resource].lister.get(name, namespace)
+        return found.decode() if found is not None else None
+
+    def _indexed(self, resource: Resource | None, index: str, value: str) -> tuple[Object, ...]:
+        if resource is None:
+            return ()
+        found = self._informers[resource].lister.by_index(index, value)
+        return tuple(each.decode() for each in sorted(found, key=lambda each: each.meta.name))
+
+    def _adapters_of(self, workspace: CachedObject) -> dict[str, Object]:
+        lister = self._informers[ADAPTERS].lister
+        found = {each.meta.name: each for each in lister.by_index(BY_CONTROLLER, workspace.meta.uid)}
+        for name in workspace.cached_view(adapter_names):
+            named = lister.get(name, workspace.meta.namespace)
+            if named is not None:
+                found[name] = named
+        return {name: each.decode() for name, each in found.items()}
+
+    def _nodes_of(self, workspace: CachedObject, claims: tuple[Object, ...]) -> dict[str, Object]:
+        lister = self._informers[NODES].lister
+        if self._claims is None:
+            wanted = workspace.cached_view(node_labels)
+            return {node.meta.name: node.decode() for node in lister.list(selector=wanted)} if wanted else {}
+        names = {str((claim.get("status") or {}).get("nodeName") or "") for claim in claims} - {""}
+        return {name: node.decode() for name in names if (node := lister.get(name)) is not None}

@@ -1,0 +1,65 @@
+"""Wiring of the workspace controller into a manager."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kaito import __version__
+from kaito.api.resources import ADAPTERS, WORKSPACES
+from kaito.catalog import Catalog, load_catalog
+from kaito.controllers.workspace.act import Actor
+from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.observe import WORKSPACE_PODS, Observer, claim_keys, node_summary, pod_keys
+from kaito.controllers.workspace.reconciler import WorkspaceReconciler
+from kaito.runtime.controller import Controller, ControllerOptions, Watch
+from kaito.runtime.events import EventRecorder
+from kaito.runtime.manager import Manager
+from kaito.runtime.objects import CachedObject
+from kaito.runtime.predicates import changed
+from kaito.runtime.resources import DEPLOYMENTS, NODES, PODS, SERVICES, STATEFULSETS
+
+FIELD_MANAGER: Final = "kaito-workspace"
+
+
+def setup(manager: Manager, config: WorkspaceConfig | None = None, catalog: Catalog | None = None) -> None:
+    """Add the workspace controller to a manager.
+
+    Raises ValueError for a `stand_in_weights` that the catalogue does not know, CatalogError for a bad catalogue.
+    """
+    config = config or WorkspaceConfig()
+    catalog = catalog or load_catalog()
+    if config.stand_in_weights and catalog.preset(config.stand_in_weights) is None:
+        nearest = ", ".join(catalog.nearest_presets(config.stand_in_weights))
+        raise ValueError(f"stand_in_weights: {config.stand_in_weights} is not a preset; nearest: {nearest}")
+    client = manager.client.named(f"{FIELD_MANAGER}/{__version__}", field_manager=FIELD_MANAGER)
+    recorder = EventRecorder(client, "workspace-controller", manager.clock)
+    manager.add(recorder)
+    observer = Observer(manager.cache, config)
+    actor = Actor(client, recorder, manager.clock, config)
+    reconciler = WorkspaceReconciler(observer, actor, catalog, config, manager.clock)
+    manager.add(
+        Controller(
+            "workspace",
+            reconciler.reconcile,
+            primary=WORKSPACES,
+            owns=(SERVICES, ADAPTERS),
+            watches=_watches(observer, config),
+            options=ControllerOptions(workers=config.workers),
+        )
+    )
+
+
+def _watches(observer: Observer, config: WorkspaceConfig) -> list[Watch]:
+    watches = [
+        Watch(ADAPTERS, observer.keys_of_adapter),
+        Watch(PODS, pod_keys, label_selector=WORKSPACE_PODS),
+        Watch(NODES, observer.keys_of_node, predicates=(changed(_node_summary),)),
+        *(Watch(resource, observer.keys_of_namesake) for resource in (DEPLOYMENTS, STATEFULSETS, SERVICES)),
+    ]
+    if config.node_provisioner.claims is not None:
+        watches.append(Watch(config.node_provisioner.claims, claim_keys))
+    return watches
+
+
+def _node_summary(node: CachedObject) -> tuple[object, ...]:
+    return node.cached_view(node_summary)
