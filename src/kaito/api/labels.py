@@ -95,6 +95,9 @@ pods."""
 STAND_IN_WEIGHTS_ANNOTATION: Final = "kaito.sh/stand-in-weights"
 """On a pod: name of the small model that answers in place of the real weights."""
 
+CLAIM_UID_ANNOTATION: Final = "kaito.sh/claim-uid"
+"""On an instance: uid of the Machine or NodeClaim it was made for."""
+
 # --- Karpenter ----------------------------------------------------------------------------------------------
 NODEPOOL_LABEL: Final = "karpenter.sh/nodepool"
 PROVISIONER_NAME_LABEL: Final = "karpenter.sh/provisioner-name"

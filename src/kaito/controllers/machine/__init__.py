@@ -1,0 +1,118 @@
+"""The machine controller: makes Machines and NodeClaims real through a `CloudProvider`.
+
+setup(manager, provider)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, Final
+
+from kaito import __version__
+from kaito.controllers.machine.decide import Limits
+from kaito.controllers.machine.reconciler import PROVIDER_INDEX, MachineReconciler
+from kaito.controllers.machine.shapes import MACHINE_SHAPE, NODECLAIM_SHAPE, SHAPES, ClaimShape
+from kaito.provisioner.cloud import CloudProvider
+from kaito.runtime.controller import Controller, ControllerOptions, Watch
+from kaito.runtime.events import EventRecorder
+from kaito.runtime.informer import Informer
+from kaito.runtime.manager import Manager
+from kaito.runtime.objects import CachedObject
+from kaito.runtime.predicates import changed
+from kaito.runtime.resources import NODES, ObjectKey
+
+FIELD_MANAGER: Final = "kaito-machine"
+WORKERS: Final = 32
+"""Claims at work at the same time; a worker waits for requests only, never for a machine to boot."""
+
+DEFAULT_LIMITS: Final = Limits()
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "FIELD_MANAGER",
+    "MACHINE_SHAPE",
+    "NODECLAIM_SHAPE",
+    "SHAPES",
+    "ClaimShape",
+    "Limits",
+    "setup",
+]
+
+
+def setup(
+    manager: Manager,
+    provider: CloudProvider,
+    *,
+    shapes: Sequence[ClaimShape] = SHAPES,
+    limits: Limits = DEFAULT_LIMITS,
+    workers: int = WORKERS,
+) -> None:
+    """Adds one controller for each kind of claim to the manager.
+
+    shapes: which kinds; their CRDs must be installed. limits: when a claim is given up.
+    """
+    client = manager.client.named(f"{FIELD_MANAGER}/{__version__}", field_manager=FIELD_MANAGER)
+    recorder = EventRecorder(client, FIELD_MANAGER, manager.clock)
+    manager.add(recorder)
+    nodes = manager.cache.informer(NODES)
+    nodes.add_indexer(PROVIDER_INDEX, _node_provider_id)
+    for shape in shapes:
+        claims = manager.cache.informer(shape.resource)
+        claims.add_indexer(PROVIDER_INDEX, _claim_provider_id)
+        reconciler = MachineReconciler(
+            shape, client, provider, recorder, manager.clock, claims=claims, nodes=nodes, limits=limits
+        )
+        manager.add(
+            Controller(
+                f"{FIELD_MANAGER}-{shape.resource.kind.lower()}",
+                reconciler.reconcile,
+                primary=shape.resource,
+                watches=[Watch(NODES, _ClaimsOfNode(claims), predicates=[changed(_node_facts)])],
+                options=ControllerOptions(workers=workers),
+            )
+        )
+
+
+class _ClaimsOfNode:
+    """Mapper: the claims with the Node's provider id."""
+
+    def __init__(self, claims: Informer) -> None:
+        self._claims = claims
+
+    def __call__(self, node: CachedObject) -> Iterable[ObjectKey]:
+        for provider_id in _node_provider_id(node):
+            yield from (claim.key for claim in self._claims.lister.by_index(PROVIDER_INDEX, provider_id))
+
+
+def _node_provider_id(node: CachedObject) -> tuple[str, ...]:
+    return _facts(node)[0]
+
+
+def _node_facts(node: CachedObject) -> Hashable:
+    """What of a Node can change a decision; heartbeats cannot."""
+    return _facts(node)
+
+
+def _facts(node: CachedObject) -> tuple[tuple[str, ...], str]:
+    return node.cached_view(_read_facts)
+
+
+def _read_facts(node: CachedObject) -> tuple[tuple[str, ...], str]:
+    tree = node.decode()
+    spec, status, metadata = tree.get("spec") or {}, tree.get("status") or {}, tree["metadata"]
+    ready = [each.get("status") for each in status.get("conditions") or () if each.get("type") == "Ready"]
+    parts: list[Any] = [
+        *(metadata.get(key) for key in ("labels", "finalizers", "ownerReferences", "deletionTimestamp")),
+        *(spec.get("taints"), ready, status.get("allocatable")),
+    ]
+    provider_id = spec.get("providerID")
+    return ((provider_id,) if provider_id else ()), repr(parts)
+
+
+def _claim_provider_id(claim: CachedObject) -> tuple[str, ...]:
+    return claim.cached_view(_read_provider_id)
+
+
+def _read_provider_id(claim: CachedObject) -> tuple[str, ...]:
+    provider_id = (claim.decode().get("status") or {}).get("providerID")
+    return (provider_id,) if provider_id else ()

@@ -1,0 +1,135 @@
+"""What the life cycle asks of a Node and writes onto it. Pure functions over decoded objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from kaito.api import labels
+from kaito.api.conditions import is_true
+from kaito.controllers.machine.shapes import ClaimShape, is_positive, requests
+
+Object = Mapping[str, Any]
+
+EPHEMERAL_TAINTS: Final = (
+    ("node.kubernetes.io/not-ready", "NoSchedule"),
+    ("node.kubernetes.io/not-ready", "NoExecute"),
+    ("node.kubernetes.io/unreachable", "NoSchedule"),
+    ("node.cloudprovider.kubernetes.io/uninitialized", "NoSchedule"),
+    (labels.UNREGISTERED_TAINT, "NoExecute"),
+)
+"""Taints that Kubernetes itself takes away once a node is usable."""
+NOT_CHECKED: Final = frozenset({"storage"})
+"""Requested resources that never appear in a node's allocatable: `storage` sizes the disk."""
+NOT_COPIED: Final = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
+EXCLUDE_VALUE: Final = "karpenter"
+
+
+def is_disrupted(node: Object) -> bool:
+    """Whether the node already carries the taint of a node that is going away."""
+    return any(taint.get("key") == labels.DISRUPTED_TAINT for taint in _taints(node))
+
+
+def cordon_patch(node: Object) -> dict[str, Any]:
+    """No new pods, no traffic from load balancers."""
+    taints = [*_taints(node), {"key": labels.DISRUPTED_TAINT, "effect": "NoSchedule"}]
+    return {
+        "metadata": {
+            "resourceVersion": node["metadata"]["resourceVersion"],
+            "labels": {labels.EXCLUDE_FROM_LB_LABEL: EXCLUDE_VALUE},
+        },
+        "spec": {"taints": taints},
+    }
+
+
+def registration_patch(shape: ClaimShape, claim: Object, node: Object) -> dict[str, Any] | None:
+    """What makes the Node the claim's own; None when it is already.
+
+    Finalizer, owner, the claim's labels and annotations, its taints and startup taints (unless the node's owner asked
+    not to sync them), the mark of an unregistered node taken away.
+    """
+    metadata, wanted = node["metadata"], claim["metadata"]
+    found_labels = metadata.get("labels") or {}
+    if found_labels.get(labels.REGISTERED_LABEL) == "true":
+        return None
+    annotations = {
+        key: value for key, value in (wanted.get("annotations") or {}).items() if key not in NOT_COPIED
+    }
+    taints = _taints(node)
+    if found_labels.get(labels.DO_NOT_SYNC_TAINTS_LABEL) != "true":
+        spec = claim.get("spec") or {}
+        taints = _with(taints, [*(spec.get("taints") or ()), *(spec.get("startupTaints") or ())])
+    return {
+        "metadata": {
+            "resourceVersion": metadata["resourceVersion"],
+            "labels": {**(wanted.get("labels") or {}), labels.REGISTERED_LABEL: "true"},
+            "annotations": annotations,
+            "finalizers": _once([*(metadata.get("finalizers") or ()), labels.TERMINATION_FINALIZER]),
+            "ownerReferences": [
+                *(each for each in metadata.get("ownerReferences") or () if each["uid"] != wanted["uid"]),
+                {
+                    "apiVersion": shape.resource.api_version,
+                    "kind": shape.resource.kind,
+                    "name": wanted["name"],
+                    "uid": wanted["uid"],
+                    "blockOwnerDeletion": True,
+                },
+            ],
+        },
+        "spec": {"taints": [taint for taint in taints if taint["key"] != labels.UNREGISTERED_TAINT]},
+    }
+
+
+def patched(node: Object, patch: Mapping[str, Any]) -> dict[str, Any]:
+    """The node as it will be after such a merge patch; enough for deciding what comes next."""
+    metadata = {**node["metadata"], **patch["metadata"]}
+    for key in ("labels", "annotations"):
+        metadata[key] = {**(node["metadata"].get(key) or {}), **(patch["metadata"].get(key) or {})}
+    return {**node, "metadata": metadata, "spec": {**(node.get("spec") or {}), **(patch.get("spec") or {})}}
+
+
+def not_initialized(claim: Object, node: Object) -> tuple[str, str] | None:
+    """Reason and message of the first thing the node lacks; None when it can take the claim's pods."""
+    status = node.get("status") or {}
+    if not is_true(status.get("conditions"), "Ready"):
+        return "NodeNotReady", "Node status is NotReady"
+    taints = _taints(node)
+    for taint in (claim.get("spec") or {}).get("startupTaints") or ():
+        if _has(taints, taint):
+            return "StartupTaintsExist", f'StartupTaint "{_text(taint)}" still exists'
+    for key, effect in EPHEMERAL_TAINTS:
+        if _has(taints, {"key": key, "effect": effect}):
+            return "KnownEphemeralTaintsExist", f'KnownEphemeralTaint "{key}:{effect}" still exists'
+    allocatable = status.get("allocatable") or {}
+    for name in expected_resources(claim):
+        if not is_positive(allocatable.get(name, "0")):
+            return "ResourceNotRegistered", f'Resource "{name}" was requested but not registered'
+    return None
+
+
+def expected_resources(claim: Object) -> list[str]:
+    """Resources that must be there: those requested, and the GPUs its size is known to have."""
+    capacity = (claim.get("status") or {}).get("capacity") or {}
+    gpus = [name for name, amount in capacity.items() if "/" in name and is_positive(amount)]
+    return sorted({*(name for name in requests(claim) if name not in NOT_CHECKED), *gpus})
+
+
+def _taints(node: Object) -> list[dict[str, Any]]:
+    return [dict(taint) for taint in (node.get("spec") or {}).get("taints") or ()]
+
+
+def _has(taints: Iterable[Object], taint: Object) -> bool:
+    return any(each.get("key") == taint["key"] and each.get("effect") == taint["effect"] for each in taints)
+
+
+def _with(taints: list[dict[str, Any]], more: Iterable[Object]) -> list[dict[str, Any]]:
+    return [*taints, *(dict(taint) for taint in more if not _has(taints, taint))]
+
+
+def _once(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _text(taint: Object) -> str:
+    value = f"={taint['value']}" if taint.get("value") else ""
+    return f"{taint['key']}{value}:{taint['effect']}"

@@ -1,0 +1,228 @@
+"""The machine reconciler: reads caches, asks `decide`, does one step after the other, writes the status once.
+
+The only file of this controller that does I/O. It serves Machine and NodeClaim alike; what differs is in `shapes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from kaito.api.labels import TERMINATION_FINALIZER
+from kaito.controllers.machine.decide import (
+    CheckInstance,
+    Decision,
+    DeleteClaim,
+    Launch,
+    Limits,
+    Observed,
+    PatchClaim,
+    PatchNode,
+    ReleaseClaim,
+    ReleaseNode,
+    Step,
+    Terminate,
+    Warned,
+    decide,
+)
+from kaito.controllers.machine.shapes import ClaimShape
+from kaito.provisioner.cloud import CloudProvider
+from kaito.provisioner.errors import CloudError, InstanceNotFound
+from kaito.runtime.client import Client
+from kaito.runtime.clock import Clock
+from kaito.runtime.errors import Conflict, NotFound
+from kaito.runtime.events import EventRecorder
+from kaito.runtime.finalizers import remove_finalizer
+from kaito.runtime.informer import Informer
+from kaito.runtime.objects import CachedObject
+from kaito.runtime.resources import NODES, ObjectKey
+from kaito.runtime.result import Result
+
+PROVIDER_INDEX: Final = "provider-id"
+SEEN_TIMEOUT: Final = 5.0
+"""Seconds to wait for the caches to show what a pass wrote; later the next pass simply finds a conflict."""
+_STEP_LIMIT: Final = 32
+"""Steps of one pass; a live claim takes at most four, one on its way out two for each of its Nodes and three more."""
+
+
+class ClaimGone(Exception):
+    """The claim went away in the middle of a pass."""
+
+
+class MachineReconciler:
+    """Reconciles the claims of one shape against one cloud."""
+
+    def __init__(
+        self,
+        shape: ClaimShape,
+        client: Client,
+        provider: CloudProvider,
+        recorder: EventRecorder,
+        clock: Clock,
+        *,
+        claims: Informer,
+        nodes: Informer,
+        limits: Limits,
+    ) -> None:
+        self._shape = shape
+        self._client = client
+        self._provider = provider
+        self._recorder = recorder
+        self._clock = clock
+        self._claims = claims
+        self._nodes = nodes
+        self._limits = limits
+
+    async def reconcile(self, key: ObjectKey) -> Result | None:
+        """One pass over one claim."""
+        cached = self._claims.lister.get(key.name)
+        if cached is None:
+            return None
+        claim = cached.decode()
+        if not self._shape.is_ours(cached.meta, claim):
+            return None
+        try:
+            return await _Pass(self, cached, self._observe(claim)).run()
+        except ClaimGone:
+            return None
+        except Conflict:
+            return Result(requeue_after=0)
+
+    def _observe(self, claim: dict[str, Any]) -> Observed:
+        provider_id = (claim.get("status") or {}).get("providerID")
+        found = self._nodes.lister.by_index(PROVIDER_INDEX, provider_id) if provider_id else []
+        return Observed(self._shape, claim, tuple(node.decode() for node in found))
+
+
+class _Pass:
+    """One pass: the world as it was observed, replaced step by step by what the steps returned."""
+
+    def __init__(self, owner: MachineReconciler, cached: CachedObject, observed: Observed) -> None:
+        self._owner = owner
+        self._client = owner._client
+        self._provider = owner._provider
+        self._resource = owner._shape.resource
+        self._cached = cached
+        self._observed = observed
+        self._written: list[tuple[Informer, str]] = []
+
+    async def run(self) -> Result | None:
+        decision = await self._steps()
+        await self._write_status(decision)
+        if decision.warning is not None:
+            self._warn(decision.warning)
+        for informer, version in self._written:
+            await informer.wait_seen(version, SEEN_TIMEOUT)
+        return None if decision.requeue_after is None else Result(requeue_after=decision.requeue_after)
+
+    async def _steps(self) -> Decision:
+        for _ in range(_STEP_LIMIT):
+            decision = decide(self._observed, self._owner._clock.wall(), self._owner._limits)
+            if decision.step is None:
+                return decision
+            if decision.warning is not None:
+                self._warn(decision.warning)
+            await self._perform(decision.step)
+        raise RuntimeError(
+            f"{self._resource.kind} {self._cached.meta.name}: no end after {_STEP_LIMIT} steps"
+        )
+
+    async def _perform(self, step: Step) -> None:
+        match step:
+            case PatchClaim(patch):
+                self._observed = replace(self._observed, claim=await self._patch_claim(patch))
+            case Launch(spec):
+                try:
+                    self._observed = replace(self._observed, launch=await self._provider.create(spec))
+                except CloudError as error:
+                    self._observed = replace(self._observed, launch=error)
+            case PatchNode(name, patch):
+                node = await self._client.patch(NODES, name, patch=patch)
+                self._note(self._owner._nodes, node)
+                self._observed = replace(self._observed, nodes=_with_node(self._observed.nodes, node))
+            case CheckInstance(provider_id):
+                await self._check(provider_id)
+            case Terminate(provider_id):
+                await self._terminate(provider_id)
+            case ReleaseNode(node):
+                await self._release_node(node)
+            case DeleteClaim():
+                await self._client.delete(self._resource, self._cached.meta.name, uid=self._cached.meta.uid)
+                raise ClaimGone
+            case ReleaseClaim():
+                await remove_finalizer(self._client, self._resource, self._cached, TERMINATION_FINALIZER)
+                raise ClaimGone
+
+    async def _patch_claim(self, patch: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            claim = await self._client.patch(self._resource, self._cached.meta.name, patch=patch)
+        except NotFound:
+            raise ClaimGone from None
+        self._note(self._owner._claims, claim)
+        return claim
+
+    async def _check(self, provider_id: str) -> None:
+        try:
+            await self._provider.get(provider_id)
+        except InstanceNotFound:
+            self._observed = replace(self._observed, instance="absent")
+        except CloudError as error:
+            self._observed = replace(self._observed, instance=error)
+        else:
+            self._observed = replace(self._observed, instance="present")
+
+    async def _terminate(self, provider_id: str | None) -> None:
+        try:
+            if provider_id is None:
+                provider_id = await self._made_for_us()
+            gone = provider_id is None or await self._provider.delete(provider_id)
+        except InstanceNotFound:
+            gone = True
+        except CloudError as error:
+            self._observed = replace(self._observed, instance=error)
+            return
+        self._observed = replace(self._observed, instance="absent" if gone else "leaving")
+
+    async def _made_for_us(self) -> str | None:
+        """An instance whose creation succeeded although nobody lived to write it down."""
+        uid = self._cached.meta.uid
+        found = (each.provider_id for each in await self._provider.list() if each.claim_uid == uid)
+        return next(found, None)
+
+    async def _release_node(self, node: Mapping[str, Any]) -> None:
+        name = node["metadata"]["name"]
+        cached = self._owner._nodes.lister.get(name)
+        if cached is not None:
+            await remove_finalizer(self._client, NODES, cached, TERMINATION_FINALIZER)
+            await self._client.delete(NODES, name, uid=cached.meta.uid)
+        self._observed = replace(self._observed, released=self._observed.released | {name})
+
+    async def _write_status(self, decision: Decision) -> None:
+        if decision.status is None:
+            return
+        before = self._observed.claim.get("status") or {}
+        changed = {key: value for key, value in decision.status.items() if before.get(key) != value}
+        if not changed:
+            return
+        metadata = self._observed.claim["metadata"]
+        try:
+            written = await self._client.patch_status(
+                self._resource, metadata["name"], None, changed, resource_version=metadata["resourceVersion"]
+            )
+        except NotFound:
+            raise ClaimGone from None
+        self._note(self._owner._claims, written)
+
+    def _note(self, informer: Informer, written: Mapping[str, Any]) -> None:
+        self._written.append((informer, written["metadata"]["resourceVersion"]))
+
+    def _warn(self, warning: Warned) -> None:
+        self._owner._recorder.event(self._observed.claim, "Warning", warning.reason, warning.message)
+
+
+def _with_node(
+    nodes: tuple[Mapping[str, Any], ...], node: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], ...]:
+    uid = node["metadata"]["uid"]
+    return tuple(node if each["metadata"]["uid"] == uid else each for each in nodes)
