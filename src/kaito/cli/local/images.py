@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from kaito.catalog import Catalog
+from kaito.catalog.models import Preset
 from kaito.cli.errors import CliError
+from kaito.embedded.kubelet.images import ImageEntry, ImageTable
 
 OCI_PREFIX = "oci:"
 
@@ -56,3 +60,34 @@ def require_presets() -> None:
         raise CliError(
             "The local mode needs the kaito-presets package: install kaito with its `local` extra."
         )
+
+
+def image_table(catalog: Catalog, images: Mapping[str, Path], weights: Mapping[str, Path]) -> ImageTable:
+    """The images that the local mode's node can run: preset images, the adapter puller and curl.
+
+    `images` maps adapter images to OCI layouts. `weights` maps presets to folders with real weights; without any,
+    stand-in weights answer for the Phi-3 family.
+    """
+    from kaito_presets.demo import PRESET, WEIGHTS_MOUNT, stand_in_contents
+
+    serve = {"kaito-serve": (sys.executable, "-m", "kaito_presets.server.main")}
+    pull = {"kaito-pull": (sys.executable, "-m", "kaito_presets.puller")}
+    engine = {"KAITO_ENGINE": "mistralrs"}
+    entries = []
+    for preset in catalog.presets:
+        match = f"*/kaito-{preset.name}"
+        if preset.name in weights:
+            contents = {WEIGHTS_MOUNT: str(weights[preset.name])}
+            entries.append(ImageEntry(match, serve, "kaito-serve", engine, contents))
+        elif preset.name == PRESET or (not weights and answered_by_stand_in(preset)):
+            contents = {path: str(folder) for path, folder in stand_in_contents(preset.name).items()}
+            stand_in = "" if preset.name == PRESET else PRESET
+            entries.append(ImageEntry(match, serve, "kaito-serve", engine, contents, stand_in))
+    mapped = {"KAITO_IMAGE_MAP": image_map_json(images)}
+    entries.append(ImageEntry("*/puller", pull, "kaito-pull", mapped))
+    return ImageTable.default(*entries)
+
+
+def answered_by_stand_in(preset: Preset) -> bool:
+    """Whether the tiny Phi-3 may stand in for this preset: same family, same architecture."""
+    return preset.name.startswith("phi-3") and preset.architecture == "Phi3ForCausalLM"
