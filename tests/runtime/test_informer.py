@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -68,8 +69,8 @@ async def test_streaming_list_goes_on_as_the_watch(virtual_clock: VirtualClock) 
         STREAM,
     )
     async with world.running(0.5):
-        assert not world.informer.has_synced
         assert world.names == []
+        assert world.recorder.events == []
         await virtual_clock.sleep(2)
         assert world.informer.has_synced
         assert world.recorder.events == [("add", "a", "1", "initial"), ("add", "c", "21", "")]
@@ -424,7 +425,7 @@ async def test_indexes_follow_the_objects(virtual_clock: VirtualClock) -> None:
     def broken(obj: CachedObject) -> list[str]:
         raise ValueError(obj)
 
-    owned = {
+    owned: dict[str, Any] = {
         "ownerReferences": [{"uid": "o1", "kind": "X", "name": "x", "apiVersion": "v1", "controller": True}]
     }
     world = World(

@@ -103,10 +103,13 @@ class AioHttpTransport:
                     return _AioHttpStream(response)
                 async with response:
                     return BufferedResponse(response.status, await response.read(), response.headers)
+        except aiohttp.ServerTimeoutError as error:
+            raise TransportError(
+                f"{request.method} {self.url}{request.path}: no connection within {self._connect_timeout:g} s"
+            ) from error
         except TimeoutError as error:
             raise TransportError(
-                f"{request.method} {self.url}{request.path}: no answer within "
-                f"{timeout if timeout is not None else self._connect_timeout:g} s"
+                f"{request.method} {self.url}{request.path}: no answer within {timeout or 0:g} s"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise TransportError(f"{request.method} {self.url}{request.path}: {_reason(error)}") from error

@@ -195,7 +195,7 @@ def _credentials(loader: Any, clock: Clock) -> Credentials | None:
     if "tokenFile" in user and not user.get("token"):
         base = Path(loader._get_base_path(loader._user.path) or ".")
         return TokenFile(base / user["tokenFile"], clock)
-    if loader._load_user_token() or loader._load_user_pass_token():
+    if user and (loader._load_user_token() or loader._load_user_pass_token()):
         return StaticCredentials(loader.token)
     return None
 
