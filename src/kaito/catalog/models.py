@@ -44,6 +44,8 @@ class Preset(_Frozen):
     """`org/name` on the Hugging Face hub; None for weights that live elsewhere."""
     revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
     """The commit that the figures here were read from; None where none is recorded."""
+    gguf_repo: str | None = None
+    """`org/name` of the publisher's own GGUF files, for machines without a GPU; None where there are none."""
     licence: str | None = None
     architecture: str | None = None
     """Class name in config.json, such as `Phi3ForCausalLM`."""

@@ -65,15 +65,28 @@ def local_up(
             help="stand-in: small demo weights answer for the Phi-3 presets. real: download the real ones."
         ),
     ] = "stand-in",
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(help="With --weights=real: download this preset's weights. May be given several times."),
+    ] = None,
     only: Annotated[
         str | None,
         typer.Option(help="`api`: only the API server with KAITO's CRDs, for work on controllers."),
     ] = None,
 ) -> None:
     """Start it and keep it up until Ctrl-C."""
-    from kaito.cli.local.commands import up
+    from kaito.cli.local.cluster import LocalOptions
+    from kaito.cli.local.commands import check_up_options, up
+    from kaito.cli.local.images import parse_image_map
 
-    run(up(directory, images=image or [], weights=weights, only=only))
+    check_up_options(weights, only)
+    downloaded: dict[str, Path] = {}
+    if weights == "real":
+        from kaito.catalog import load_catalog
+        from kaito.cli.local.weights import obtain
+
+        downloaded = obtain(load_catalog(), preset or [], directory / "weights", typer.echo)
+    run(up(directory, LocalOptions(parse_image_map(image or []), downloaded, operator=only is None)))
 
 
 @local.command("down")

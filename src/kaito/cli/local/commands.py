@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import typer
 from kaito.cli.connect import connect
 from kaito.cli.errors import CliError
 from kaito.cli.local.cluster import LocalCluster, LocalOptions
-from kaito.cli.local.images import parse_image_map, require_presets
+from kaito.cli.local.images import require_presets
 from kaito.cli.local.state import CONTEXT, LocalDirectory
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.errors import ApiError, TransportError
@@ -45,20 +44,18 @@ def print_progress(part: str, detail: str, seconds: float) -> None:
     typer.echo(f"  {part:<17} {detail:<52} {seconds:5.1f} s")
 
 
-async def up(root: Path, *, images: Sequence[str], weights: str, only: str | None) -> None:
-    """Starts, prints how to use it, stays until a signal."""
+def check_up_options(weights: str, only: str | None) -> None:
+    """Raises CliError for values that mean nothing."""
     if only not in (None, "api"):
         raise CliError(f"--only {only}: the only part that can run alone is `api`.")
     if weights not in ("stand-in", "real"):
         raise CliError(f"--weights {weights}: write stand-in or real.")
     require_presets()
-    real: dict[str, Path] = {}
-    if weights == "real":
-        from kaito.cli.local.weights import obtain
 
-        real = await obtain(typer.echo)
+
+async def up(root: Path, options: LocalOptions) -> None:
+    """Starts, prints how to use it, stays until a signal."""
     stop = stop_on_signals()
-    options = LocalOptions(images=parse_image_map(images), weights=real, operator=only is None)
     directory = LocalDirectory(root)
     cluster = LocalCluster(directory, LoopClock(), options)
     typer.echo(f"Starting a Kubernetes for this machine alone; everything it keeps is in {root}/")
@@ -73,9 +70,12 @@ async def up(root: Path, *, images: Sequence[str], weights: str, only: str | Non
 def print_usage(directory: LocalDirectory, options: LocalOptions) -> None:
     typer.echo("")
     if options.operator:
-        typer.echo(STAND_IN_NOTICE)
         if options.weights:
-            typer.echo(f"Real weights answer for: {', '.join(sorted(options.weights))}.")
+            typer.echo(
+                f"Real weights answer for {', '.join(sorted(options.weights))}; no other preset can start."
+            )
+        else:
+            typer.echo(STAND_IN_NOTICE)
         typer.echo("")
     typer.echo("In another window (your ~/.kube/config is neither read nor changed):")
     typer.echo(f"  export KUBECONFIG={directory.kubeconfig.resolve()}")
