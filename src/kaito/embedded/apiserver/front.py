@@ -16,8 +16,9 @@ from kaito.embedded.apiserver.api import HEALTH_PATHS, Api, not_implemented
 from kaito.embedded.apiserver.bodies import MAX_BODY
 from kaito.embedded.apiserver.messages import WARNING_SEPARATOR, error_response
 from kaito.embedded.apiserver.routing import Target, parse_target
+from kaito.embedded.apiserver.watching import WatchResponse
 from kaito.runtime.errors import ApiError, Forbidden, RequestEntityTooLarge, Unauthorized
-from kaito.runtime.transport import Request, Response, StreamedResponse
+from kaito.runtime.transport import Request, Response
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Front:
     async def _send(self, request: web.Request, response: Response) -> web.StreamResponse:
         headers = {key: value for key, value in response.headers.items() if key != "Warning"}
         warnings = response.headers.get("Warning", "")
-        if isinstance(response, StreamedResponse):
+        if isinstance(response, WatchResponse):
             return await self._send_stream(request, response, headers)
         answer = web.Response(status=response.status, body=await response.read(), headers=headers)
         for warning in filter(None, warnings.split(WARNING_SEPARATOR)):
@@ -101,7 +102,7 @@ class Front:
 
     @staticmethod
     async def _send_stream(
-        request: web.Request, response: StreamedResponse, headers: dict[str, str]
+        request: web.Request, response: WatchResponse, headers: dict[str, str]
     ) -> web.StreamResponse:
         answer = web.StreamResponse(status=response.status, headers=headers)
         try:

@@ -5,7 +5,7 @@ Every frame is encoded once per form and version and shared by all watchers, exc
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Final
 
@@ -21,7 +21,6 @@ from kaito.embedded.apiserver.store import ADDED, DELETED, MODIFIED, Cursor, Eve
 from kaito.embedded.apiserver.tables.render import Tables
 from kaito.runtime.clock import Clock
 from kaito.runtime.errors import ApiError, Gone, ServerTimeout
-from kaito.runtime.transport import StreamedResponse
 
 DEFAULT_TIMEOUT: Final = 1800
 """Seconds a watch lasts at least when the client names no limit (kube-apiserver: --min-request-timeout)."""
@@ -56,43 +55,40 @@ class Watcher:
 
     def watch(
         self, served: Served, namespace: str | None, name: str | None, form: Form, params: Params
-    ) -> StreamedResponse:
-        """The stream of a watch request.
+    ) -> WatchResponse:
+        """The stream of a watch request; what it shows first is the state of this moment.
 
         Raises:
             ApiError: the parameters are not understood. Later failures are ERROR events in the stream.
         """
         options = ListOptions.parse({**params, "watch": "true"})
         selection = select(served, namespace, name, options)
-        self._started += 1
-        timeout = options.timeout or DEFAULT_TIMEOUT + self._started * 97 % TIMEOUT_SPREAD
         frames = Frames(selection, form, include_object(params), self._tables)
-        stream = self._stream(selection, options, frames, self._clock.now() + timeout)
-        return StreamedResponse(200, stream, {"Content-Type": JSON})
-
-    async def _stream(
-        self, selection: Selection, options: ListOptions, frames: Frames, deadline: float
-    ) -> AsyncGenerator[bytes, None]:
-        cursor: Cursor | None = None
         try:
             initial, after = self._start(selection, options, frames)
-            cursor = selection.served.collection.cursor(after)
-            self._open.add(cursor)
-            if initial:
-                yield initial
-            async with aclosing(self._follow(cursor, options, frames, deadline)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            cursor = served.collection.cursor(after)
         except HistoryGone:
-            yield frames.error(
-                Gone(f"too old resource version: {options.revision or 0} ({self._store.revision})")
-            )
-        except ApiError as error:
-            yield frames.error(error)
-        finally:
-            if cursor is not None:
-                self._open.discard(cursor)
-                cursor.close()
+            return WatchResponse(self._refusal(frames, self._too_old(options)), lambda: None)
+        except ServerTimeout as error:
+            return WatchResponse(self._refusal(frames, error), lambda: None)
+        self._started += 1
+        now = self._clock.now()
+        deadline = now + (options.timeout or DEFAULT_TIMEOUT + self._started * 97 % TIMEOUT_SPREAD)
+        bookmark = now + self._bookmark_interval if options.bookmarks else None
+        self._open.add(cursor)
+
+        def release() -> None:
+            self._open.discard(cursor)
+            cursor.close()
+
+        return WatchResponse(self._stream(initial, cursor, frames, options, deadline, bookmark), release)
+
+    @staticmethod
+    async def _refusal(frames: Frames, error: ApiError) -> AsyncGenerator[bytes, None]:
+        yield frames.error(error)
+
+    def _too_old(self, options: ListOptions) -> Gone:
+        return Gone(f"too old resource version: {options.revision or 0} ({self._store.revision})")
 
     def _start(self, selection: Selection, options: ListOptions, frames: Frames) -> tuple[bytes, int]:
         """What the stream begins with, and the revision after which events follow."""
@@ -114,13 +110,24 @@ class Watcher:
             initial += frames.bookmark(current, INITIAL_EVENTS_END)
         return initial, current
 
-    async def _follow(
-        self, cursor: Cursor, options: ListOptions, frames: Frames, deadline: float
+    async def _stream(
+        self,
+        initial: bytes,
+        cursor: Cursor,
+        frames: Frames,
+        options: ListOptions,
+        deadline: float,
+        bookmark_due: float | None,
     ) -> AsyncGenerator[bytes, None]:
         clock = self._clock
-        bookmark_due = clock.now() + self._bookmark_interval if options.bookmarks else None
+        if initial:
+            yield initial
         while not self._closing:
-            chunk = b"".join(map(frames.event, cursor.take()))
+            try:
+                chunk = b"".join(map(frames.event, cursor.take()))
+            except HistoryGone:
+                yield frames.error(self._too_old(options))
+                return
             if chunk:
                 yield chunk
                 continue
@@ -136,6 +143,36 @@ class Watcher:
                 await cursor.wait()
             finally:
                 alarm.cancel()
+
+
+class WatchResponse:
+    """The response of a watch: holds a place in the history from the request on until it is closed or ends."""
+
+    status = 200
+
+    def __init__(self, frames: AsyncGenerator[bytes, None], release: Callable[[], None]) -> None:
+        self.headers: Mapping[str, str] = {"Content-Type": JSON}
+        self._frames = frames
+        self._release = release
+        self._chunks = self._until_end()
+
+    async def _until_end(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._frames):
+            try:
+                async for chunk in self._frames:
+                    yield chunk
+            finally:
+                self._release()
+
+    async def read(self) -> bytes:
+        return b"".join([chunk async for chunk in self._chunks])
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+    async def close(self) -> None:
+        self._release()
+        await self._chunks.aclose()
 
 
 class Frames:
