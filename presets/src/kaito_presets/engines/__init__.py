@@ -1,0 +1,150 @@
+"""What the server needs from an engine, and the choice of one.
+
+An engine turns chat messages into a stream of text. The server knows nothing else of it; the engine knows nothing of
+HTTP. Which one runs is the image's business (`KAITO_ENGINE`), never the manifest's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+#: Used when neither --engine nor KAITO_ENGINE says otherwise.
+DEFAULT_ENGINE = "mistralrs"
+ENGINES = ("mistralrs", "transformers", "vllm")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation; role is system, user, assistant or tool."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to choose the next token. The defaults are greedy: the same question gives the same answer.
+
+    max_tokens: most new tokens; None is as many as the context has room for.
+    temperature: 0 is greedy. top_p, top_k: None is off. stop: texts that end the answer and are not part of it.
+    Penalties: None is off; repetition_penalty 1, the other two 0 mean the same.
+    """
+
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some more text of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of an answer. reason: "stop" (the model or a stop text ended it) or "length". Counts are tokens."""
+
+    reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class EngineError(Exception):
+    """The engine failed on a request. str() is safe to show to the client."""
+
+
+class BadPrompt(EngineError):
+    """The request can't be answered as it is (over-long, or refused by the model's chat template)."""
+
+
+class PromptTooLong(BadPrompt):
+    """The prompt leaves no room for an answer. Counts are tokens."""
+
+    def __init__(self, prompt_tokens: int, limit: int) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.limit = limit
+        super().__init__(
+            f"The prompt is {prompt_tokens} tokens long, but this model takes fewer than {limit} tokens, "
+            "so that there is room for an answer. Shorten the prompt or the conversation."
+        )
+
+
+class BadWeights(Exception):
+    """The weights directory can't be served. str() is a sentence that says what is wrong and what to do."""
+
+
+class EngineMissing(Exception):
+    """The engine that was asked for can't run here. str() is a sentence that names what is missing."""
+
+
+class Engine(Protocol):
+    """One loaded model. `load` blocks (call it in a thread); the rest is asynchronous."""
+
+    @property
+    def name(self) -> str:
+        """mistralrs, transformers or vllm."""
+
+    @property
+    def version(self) -> str:
+        """Version of the engine's library."""
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and answer together; 0 before `load`."""
+
+    def load(self, adapters: Mapping[str, Path]) -> None:
+        """Loads the weights and the LoRA directories. Raises BadWeights, or BadAdapter for one of `adapters`."""
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens of the prompt, chat template included. Raises EngineError."""
+
+    def generate(
+        self, messages: Sequence[Message], sampling: Sampling, adapter: str | None
+    ) -> AsyncGenerator[Piece | Finish]:
+        """Streams the answer: pieces, then one Finish. Closing the generator stops the work.
+
+        `adapter` is a key of the mapping given to `load`, or None for the base model. Raises EngineError.
+        """
+
+    async def close(self) -> None:
+        """Frees threads. No request may be running."""
+
+
+def engine_name(argument: str | None) -> str:
+    """--engine, else KAITO_ENGINE, else the default. Raises EngineMissing for a name that isn't one."""
+    name = argument or os.environ.get("KAITO_ENGINE") or DEFAULT_ENGINE
+    if name not in ENGINES:
+        raise EngineMissing(f"There is no engine {name!r}; choose one of {', '.join(ENGINES)}.")
+    return name
+
+
+def make_engine(name: str, weights: Path, *, max_model_len: int | None, dtype: str) -> Engine:
+    """The engine of that name, not loaded yet. Raises EngineMissing."""
+    if name != "mistralrs":
+        raise EngineMissing(
+            f"The {name} engine is not part of this version of kaito-presets yet. Use --engine=mistralrs "
+            "(or KAITO_ENGINE=mistralrs), which runs Hugging Face directories and GGUF files on the CPU."
+        )
+    if importlib.util.find_spec("mistralrs") is None:
+        raise EngineMissing(
+            "The mistralrs engine needs the Python package mistralrs: install kaito-presets with that extra."
+        )
+    # The library reads these when it is imported. What is not in the directory must fail, not be downloaded.
+    os.environ.setdefault("RUST_LOG", "warn")
+    os.environ.setdefault("NO_COLOR", "1")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    from kaito_presets.engines.mistralrs import MistralEngine  # noqa: PLC0415 - an optional dependency
+
+    return MistralEngine(weights, max_model_len=max_model_len, dtype=dtype)

@@ -1,0 +1,1 @@
+"""The inference server that runs in the pods: `kaito-serve`."""

@@ -1,0 +1,140 @@
+"""Errors as sentences: one shape for /chat and its neighbours, OpenAI's shape below /v1/."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from kaito_presets.engines import BadPrompt, EngineError, PromptTooLong
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: Bytes of a request body. Far above any model's context, far below what hurts the server.
+MAX_BODY_BYTES = 16 * 1024 * 1024
+
+
+class Refused(Exception):
+    """A request that is answered with an error. `code` and `param` are for OpenAI's clients."""
+
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+
+
+def not_ready() -> Refused:
+    """The answer while the model is being loaded; the sentence is what clients of older servers know."""
+    return Refused(503, "Model not initialized", code="model_not_initialized")
+
+
+def from_engine(error: EngineError) -> Refused:
+    """400 for what the client can change, 500 for the rest."""
+    if isinstance(error, PromptTooLong):
+        return Refused(400, str(error), code="context_length_exceeded", param="messages")
+    return Refused(400 if isinstance(error, BadPrompt) else 500, str(error))
+
+
+def openai_body(
+    status: int, message: str, code: str | None = None, param: str | None = None
+) -> dict[str, Any]:
+    """OpenAI's error shape."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def describe(error: dict[str, Any]) -> str:
+    """One validation error of pydantic as a sentence with the field's path."""
+    path = ".".join(str(part) for part in error["loc"] if part not in ("body", "query"))
+    if error["type"] == "extra_forbidden":
+        return f"{path}: there is no such field."
+    text = str(error["msg"]).removeprefix("Value error, ")
+    text = text[:1].lower() + text[1:]
+    given = error.get("input")
+    shown = (
+        f", not {given!r}" if isinstance(given, str | int | float | bool) and len(repr(given)) <= 40 else ""
+    )
+    return f"{path}: {text}{shown}." if path else f"The request is not as it should be: {text}{shown}."
+
+
+def _answer(request: Request, refused: Refused) -> JSONResponse:
+    if request.url.path.startswith("/v1/"):
+        body = openai_body(refused.status, refused.message, refused.code, refused.param)
+    else:
+        body = {"detail": refused.message}
+    return JSONResponse(body, refused.status)
+
+
+def install(app: FastAPI) -> None:
+    """Registers the handlers."""
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> JSONResponse:
+        return _answer(request, error)
+
+    @app.exception_handler(EngineError)
+    async def engine(request: Request, error: EngineError) -> JSONResponse:
+        return _answer(request, from_engine(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()
+        if any(entry["type"] == "json_invalid" for entry in found):
+            reason = str(found[0].get("ctx", {}).get("error", "")).rstrip(".")
+            return _answer(request, Refused(400, f"The body is not JSON: {reason}.", code="invalid_json"))
+        if any(entry["loc"] == ("body",) for entry in found) and "json" not in request.headers.get(
+            "content-type", ""
+        ):
+            return _answer(
+                request, Refused(415, "Send JSON, with the header Content-Type: application/json.")
+            )
+        sentence = " ".join(dict.fromkeys(describe(entry) for entry in found[:5]))
+        first = ".".join(str(part) for part in found[0]["loc"] if part != "body") or None
+        if request.url.path.startswith("/v1/"):
+            return _answer(request, Refused(422, sentence, code="invalid_value", param=first))
+        places = [
+            {"loc": list(entry["loc"]), "msg": describe(entry), "type": entry["type"]} for entry in found
+        ]
+        return JSONResponse({"detail": sentence, "errors": places}, 422)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        message = str(error.detail)
+        if error.status_code == 404:
+            message = (
+                f"There is nothing at {request.url.path}; ask with POST /chat or POST /v1/chat/completions."
+            )
+        elif error.status_code == 405:
+            message = f"{request.method} is not what {request.url.path} answers to."
+        answer = _answer(request, Refused(error.status_code, message))
+        answer.headers.update(error.headers or {})
+        return answer
+
+
+class LimitBody:
+    """ASGI middleware: a body above MAX_BODY_BYTES is refused, announced or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                raise HTTPException(413, f"The body is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB.")
+            return message
+
+        await self._app(scope, counted if scope["type"] == "http" else receive, send)

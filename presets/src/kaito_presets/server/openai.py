@@ -1,0 +1,209 @@
+"""POST /v1/chat/completions and GET /v1/models: the shapes that OpenAI's clients expect.
+
+Features that would change the answer and that no engine here has are refused by name, never ignored. Fields that only
+describe the request (user, metadata, …) are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
+
+from kaito_presets.engines import EngineError, Finish, Message, Piece, Sampling
+from kaito_presets.server.errors import Refused, from_engine, openai_body
+from kaito_presets.server.names import ModelNames
+
+MAX_STOPS = 4
+#: Fields with another value than these ask for something that can't be done.
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "n": (1, None),
+    "tools": ([], None),
+    "functions": ([], None),
+    "tool_choice": ("none", "auto", None),
+    "logprobs": (False, None),
+    "top_logprobs": (0, None),
+    "logit_bias": ({}, None),
+    "response_format": ({"type": "text"}, None),
+    "modalities": (["text"], None),
+    "audio": (None,),
+    "best_of": (1, None),
+    "web_search_options": (None,),
+}
+
+
+class Part(BaseModel):
+    """One part of a message's content."""
+
+    type: str
+    text: str | None = None
+
+
+class Turn(BaseModel):
+    """One message."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[Part]
+
+
+class StreamOptions(BaseModel):
+    """Options of a streamed answer."""
+
+    include_usage: StrictBool = False
+
+
+class CompletionRequest(BaseModel):
+    """The body of POST /v1/chat/completions."""
+
+    model_config = ConfigDict(extra="allow")
+    model: str | None = None
+    messages: Annotated[list[Turn], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    stream: StrictBool = False
+    stream_options: StreamOptions | None = None
+
+
+def messages_of(body: CompletionRequest) -> list[Message]:
+    """The conversation with the parts of each message joined. Raises Refused (400) for anything but text."""
+    found = []
+    for index, turn in enumerate(body.messages):
+        content = turn.content
+        if not isinstance(content, str):
+            other = next((part.type for part in content if part.type != "text" or part.text is None), None)
+            if other is not None:
+                where = f"messages.{index}.content"
+                raise Refused(400, f"{where}: this model reads text only, not {other}.", param=where)
+            content = "\n".join(part.text or "" for part in content)
+        found.append(Message("system" if turn.role == "developer" else turn.role, content))
+    return found
+
+
+def sampling_of(body: CompletionRequest) -> Sampling:
+    """The request's settings for the engine. Greedy where no temperature is set. Raises Refused (400)."""
+    for name, value in (body.model_extra or {}).items():
+        if name in _UNSUPPORTED and value not in _UNSUPPORTED[name]:
+            raise Refused(
+                400, f"{name} is not supported by this server.", code="unsupported_parameter", param=name
+            )
+    temperature = body.temperature if body.temperature is not None else (0.0 if body.top_p is None else 1.0)
+    if body.seed is not None and temperature > 0:
+        raise Refused(
+            400,
+            "seed can't be kept together with a temperature above 0 by this engine; leave it out, or set temperature "
+            "to 0, which always gives the same answer.",
+            code="unsupported_parameter",
+            param="seed",
+        )
+    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    if len(stop) > MAX_STOPS or not all(stop):
+        raise Refused(400, f"stop: give at most {MAX_STOPS} texts, none of them empty.", param="stop")
+    return Sampling(
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        temperature=temperature,
+        top_p=body.top_p,
+        top_k=body.top_k or None,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        stop=tuple(stop),
+    )
+
+
+def unknown_model(name: str, names: ModelNames) -> Refused:
+    """OpenAI's answer to a model that isn't there."""
+    listed = ", ".join(model.name for model in names.listed())
+    return Refused(
+        404,
+        f"The model {name!r} does not exist; served here: {listed}.",
+        code="model_not_found",
+        param="model",
+    )
+
+
+def models_body(names: ModelNames, created: int) -> dict[str, Any]:
+    """The answer of GET /v1/models."""
+    data = []
+    for model in names.listed():
+        entry: dict[str, Any] = {"id": model.name, "object": "model", "created": created, "owned_by": "kaito"}
+        if model.parent:
+            entry["parent"] = model.parent
+        if names.stand_in:
+            entry["stand_in_weights"] = names.stand_in
+            entry["description"] = names.notice
+        data.append(entry)
+    return {"object": "list", "data": data}
+
+
+def _usage(finish: Finish) -> dict[str, int]:
+    return {
+        "prompt_tokens": finish.prompt_tokens,
+        "completion_tokens": finish.completion_tokens,
+        "total_tokens": finish.prompt_tokens + finish.completion_tokens,
+    }
+
+
+def completion_body(model: str, text: str, finish: Finish) -> dict[str, Any]:
+    """The whole answer at once."""
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": text, "refusal": None},
+                "logprobs": None,
+                "finish_reason": finish.reason,
+            }
+        ],
+        "usage": _usage(finish),
+    }
+
+
+async def events(
+    model: str, first: Piece | Finish, rest: AsyncGenerator[Piece | Finish], *, include_usage: bool
+) -> AsyncIterator[bytes]:
+    """The answer as server-sent events. `first` was taken from `rest` already, to know that the answer begins."""
+    head = {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": model,
+    }
+
+    def event(value: dict[str, Any]) -> bytes:
+        return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+    def chunk(delta: dict[str, str], reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return event(head | {"choices": [choice]} | ({"usage": None} if include_usage else {}))
+
+    try:
+        yield chunk({"role": "assistant", "content": ""})
+        item: Piece | Finish | None = first
+        while item is not None:
+            if isinstance(item, Finish):
+                yield chunk({}, item.reason)
+                if include_usage:
+                    yield event(head | {"choices": [], "usage": _usage(item)})
+                break
+            yield chunk({"content": item.text})
+            item = await anext(rest, None)
+    except EngineError as error:
+        refused = from_engine(error)
+        yield event(openai_body(refused.status, refused.message, refused.code))
+    finally:
+        await rest.aclose()
+    yield b"data: [DONE]\n\n"
