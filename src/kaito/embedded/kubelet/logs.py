@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -245,7 +245,7 @@ def _existing(path: Path, options: LogOptions, render: _Renderer) -> Iterator[by
         yield bytes(batch)
 
 
-async def read_log(path: Path, options: LogOptions, writer: LogWriter | None) -> AsyncIterator[bytes]:
+async def read_log(path: Path, options: LogOptions, writer: LogWriter | None) -> AsyncGenerator[bytes, None]:
     """The log as `kubectl logs` shows it; with `follow` it goes on until `writer` is closed."""
     render = _Renderer(options)
     if writer is not None:

@@ -1,0 +1,162 @@
+"""A small cluster in the test's own event loop: API server over HTTPS, manager, kubelet with one Ready node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+
+from kaito.embedded.kubelet import ImageEntry, ImageTable, Kubelet
+from kaito.runtime.client import Client
+from kaito.runtime.clock import Clock
+from kaito.runtime.errors import NotFound
+from kaito.runtime.resources import PODS, SERVICES
+
+TOKEN = "kubelet-token"
+NODE = "node-1"
+Object = dict[str, Any]
+
+
+@dataclass
+class Cluster:
+    """What a test works with."""
+
+    client: Client
+    clock: Clock
+    kubeconfig: Path
+    directory: Path
+    kubelet: Kubelet
+    images: dict[str, str] = field(default_factory=dict)
+
+    async def until(self, check: Any, *, what: str, limit: float = 30.0) -> Any:
+        """Wait for `await check()` to be true."""
+        try:
+            async with self.clock.timeout(limit):
+                while True:
+                    found = await check()
+                    if found:
+                        return found
+                    await self.clock.sleep(0.02)
+        except TimeoutError:
+            pods = await self.client.list(PODS)
+            raise AssertionError(
+                f"{what} did not come true; pods: {[pod.get('status') for pod in pods]}"
+            ) from None
+
+    async def pod(self, name: str) -> Object:
+        return await self.client.get(PODS, name, "default")
+
+    async def run_pod(self, name: str, containers: list[Object], **spec: Any) -> Object:
+        """Create a pod that is already bound to the node."""
+        labels = spec.pop("labels", {"app": name})
+        body = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "labels": labels},
+            "spec": {"nodeName": spec.pop("nodeName", NODE), "containers": containers, **spec},
+        }
+        return await self.client.create(PODS, body)
+
+    async def phase(self, name: str, phase: str) -> Object:
+        async def check() -> Object | None:
+            pod = await self.pod(name)
+            return pod if pod["status"].get("phase") == phase else None
+
+        found: Object = await self.until(check, what=f"pod {name} is {phase}")
+        return found
+
+    async def ready(self, name: str) -> Object:
+        async def check() -> Object | None:
+            pod = await self.pod(name)
+            conditions = {c["type"]: c["status"] for c in pod["status"].get("conditions", ())}
+            return pod if conditions.get("Ready") == "True" else None
+
+        found: Object = await self.until(check, what=f"pod {name} is Ready")
+        return found
+
+    async def gone(self, name: str) -> None:
+        async def check() -> bool:
+            try:
+                await self.pod(name)
+            except NotFound:
+                return True
+            return False
+
+        await self.until(check, what=f"pod {name} is gone")
+
+    async def waiting(self, name: str, reason: str) -> Object:
+        async def check() -> Object | None:
+            pod = await self.pod(name)
+            status = pod["status"]
+            everyone = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+            reasons = [s["state"].get("waiting", {}).get("reason") for s in everyone]
+            return pod if reason in reasons else None
+
+        found: Object = await self.until(check, what=f"pod {name} waits because of {reason}")
+        return found
+
+    async def service(self, name: str, ports: list[Object], selector: Object, **spec: Any) -> Object:
+        body = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"selector": selector, "ports": ports, **spec},
+        }
+        return await self.client.create(SERVICES, body)
+
+    async def kubectl(
+        self, *words: str, stdin: bytes | None = None, limit: float = 60.0
+    ) -> tuple[int, str, str]:
+        """Run kubectl; exit code, standard output and standard error."""
+        program = which("kubectl")
+        if program is None:
+            pytest.skip("no kubectl on PATH")
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *words,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.directory), "KUBECONFIG": str(self.kubeconfig)},
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with self.clock.timeout(limit):
+                out, err = await process.communicate(stdin)
+        except TimeoutError:
+            process.kill()
+            out, err = await process.communicate()
+            raise AssertionError(f"kubectl {words} did not end: {out!r} {err!r}") from None
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+
+def python_images() -> ImageTable:
+    """`test/python` runs this Python, `test/any` any program of this machine."""
+    return ImageTable.default(
+        ImageEntry("docker.io/test/python", {"python": (sys.executable,)}, default_command="python"),
+        ImageEntry("docker.io/test/any", {"*": ()}),
+    )
+
+
+def node(name: str, **labels: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"kaito.sh/instant-cloud": "true", **labels}},
+    }
+
+
+def python(name: str, code: str, **more: Any) -> Object:
+    """A container that runs a Python script."""
+    return {"name": name, "image": "test/python:1", "command": ["python", "-c", code], **more}
+
+
+def shell(name: str, script: str, **more: Any) -> Object:
+    """A container that runs a shell script."""
+    return {"name": name, "image": "test/any", "command": ["sh", "-c", script], **more}
