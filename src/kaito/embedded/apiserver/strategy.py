@@ -36,7 +36,7 @@ FORBIDDEN = "Forbidden"
 DUPLICATE = "Duplicate value"
 TOO_LONG = "Too long"
 TOO_MANY = "Too many"
-TYPE_INVALID = "Invalid value"
+NOT_FOUND = "Not found"
 INTERNAL = "Internal error"
 
 CAUSE_REASONS: Mapping[str, str] = {
@@ -47,12 +47,13 @@ CAUSE_REASONS: Mapping[str, str] = {
     DUPLICATE: "FieldValueDuplicate",
     TOO_LONG: "FieldValueTooLong",
     TOO_MANY: "FieldValueTooMany",
+    NOT_FOUND: "FieldValueNotFound",
     INTERNAL: "InternalError",
 }
 """`details.causes[].reason` of a 422 Status for each kind of field error."""
 
 _NO_VALUE = object()
-_VALUELESS = (REQUIRED, FORBIDDEN, TOO_LONG, TOO_MANY, INTERNAL)
+_VALUELESS = (REQUIRED, FORBIDDEN, TOO_LONG, INTERNAL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,11 @@ from typing import Any
 import orjson
 
 from kaito.embedded.apiserver.kinds import quantity
+from kaito.embedded.apiserver.kinds.tables import TABLE
 from kaito.embedded.apiserver.kinds.typetable import NO_DEFAULT, Field, TypeDef
 from kaito.embedded.apiserver.strategy import Object
 from kaito.runtime.errors import BadRequest
+from kaito.runtime.resources import Resource
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 Path = tuple[Any, ...] | None
@@ -57,6 +59,23 @@ def normalise(obj: Object, root: TypeDef, version: str) -> list[str]:
         kind = root.name
         raise BadRequest(
             f'{kind} in version "{version}" cannot be handled as a {kind}: {error.text}'
+        ) from None
+    return unknown
+
+
+def normalise_metadata(obj: Object, resource: Resource) -> list[str]:
+    """The same for the metadata of an object whose kind is not builtin."""
+    unknown: list[str] = []
+    meta = obj.get("metadata")
+    try:
+        if meta is not None and not isinstance(meta, dict):
+            raise _MismatchError("json: cannot unmarshal metadata that is not an object")
+        if meta:
+            _object(meta, TABLE["ObjectMeta"], (None, "metadata"), unknown)
+    except _MismatchError as error:
+        kind = resource.kind
+        raise BadRequest(
+            f'{kind} in version "{resource.version}" cannot be handled as a {kind}: {error.text}'
         ) from None
     return unknown
 

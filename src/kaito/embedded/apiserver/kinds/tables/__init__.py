@@ -3,7 +3,7 @@
 They are facts of the public API: names, wire numbers, merge keys, constant defaults.
 """
 
-from kaito.embedded.apiserver.kinds.tables import apps, core, meta, pods, podstatus, services, volumes
+from kaito.embedded.apiserver.kinds.tables import apps, core, crds, meta, pods, podstatus, services, volumes
 from kaito.embedded.apiserver.kinds.typetable import TypeTable
 
 TABLE = TypeTable(
@@ -14,5 +14,6 @@ TABLE = TypeTable(
     core.TYPES,
     services.TYPES,
     apps.TYPES,
+    crds.TYPES,
 )
 """Every builtin type by name."""

@@ -68,6 +68,9 @@ DeleteOptions
     5 dryRun []string atomic
     6 ignoreStoreReadErrorWithClusterBreakingPotential bool*
 
+Opaque open
+    1 metadata ObjectMeta!
+
 LocalObjectReference atomic
     1 name string
 

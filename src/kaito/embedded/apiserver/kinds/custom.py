@@ -1,0 +1,177 @@
+"""The strategy of kinds that a CustomResourceDefinition defines."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from kaito.embedded.apiserver.kinds import names
+from kaito.embedded.apiserver.kinds.metadata import carry_over, validate_metadata
+from kaito.embedded.apiserver.kinds.normalise import normalise_metadata
+from kaito.embedded.apiserver.kinds.tables import TABLE
+from kaito.embedded.apiserver.schema.node import Node, fill_defaults, prune
+from kaito.embedded.apiserver.schema.rules import RuleSet
+from kaito.embedded.apiserver.schema.validate import ABSENT, TYPE_REASON, validate, validate_list_types
+from kaito.embedded.apiserver.strategy import (
+    DUPLICATE,
+    INVALID,
+    NOT_SUPPORTED,
+    REQUIRED,
+    TOO_LONG,
+    Column,
+    FieldError,
+    FieldPath,
+    KindStrategy,
+    MergeSchema,
+    Object,
+    ScalePaths,
+)
+from kaito.runtime.resources import Resource
+
+_BLOCKING = (NOT_SUPPORTED, REQUIRED, TOO_LONG, DUPLICATE)
+_NOT_CHECKED = FieldError(
+    "<nil>",
+    INVALID,
+    "some validation rules were not checked because the object was invalid; correct the existing errors to "
+    "complete validation",
+    None,
+)
+
+
+class CustomStrategy(KindStrategy):
+    """One version of a custom kind."""
+
+    def __init__(
+        self,
+        resource: Resource,
+        *,
+        schema: Object,
+        node: Node,
+        rules: RuleSet | None,
+        same_as_storage: bool,
+        storage: Resource,
+        singular: str = "",
+        list_kind: str = "",
+        short_names: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        subresources: Sequence[str] = (),
+        scale: ScalePaths | None = None,
+        columns: Sequence[Column] = (),
+        warning: str = "",
+        selectable_fields: Sequence[str] = (),
+    ) -> None:
+        super().__init__(
+            resource,
+            singular=singular,
+            list_kind=list_kind,
+            short_names=short_names,
+            categories=categories,
+            subresources=subresources,
+            scale=scale,
+            columns=columns,
+            warning=warning,
+            selectable_fields=selectable_fields,
+            storage=storage,
+            merge_schema=_merge_schema(node),
+        )
+        self._schema = schema
+        self._node = node
+        self._rules = rules
+        self._same = same_as_storage
+
+    def prune(self, obj: Object) -> list[str]:
+        unknown = normalise_metadata(obj, self.resource)
+        prune(self._node, obj, "", unknown, root=True)
+        return unknown
+
+    def prepare_create(self, obj: Object) -> None:
+        if self.has_status:
+            obj.pop("status", None)
+        meta = obj.setdefault("metadata", {})
+        meta.pop("selfLink", None)
+        meta["generation"] = 1
+        fill_defaults(self._node, obj)
+
+    def prepare_update(self, new: Object, old: Object) -> None:
+        carry_over(new, old)
+        if self.has_status:
+            new.pop("status", None)
+            if "status" in old:
+                new["status"] = old["status"]
+        fill_defaults(self._node, new)
+        if _desired(new) != _desired(old):
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+    def prepare_status_update(self, new: Object, old: Object) -> None:
+        status, meta = new.get("status"), new.get("metadata", {})
+        kept = dict(old["metadata"])
+        for name in ("resourceVersion", "managedFields"):
+            if name in meta:
+                kept[name] = meta[name]
+        new.clear()
+        new.update(old)
+        new["metadata"] = kept
+        new.pop("status", None)
+        if status is not None:
+            new["status"] = status
+            fill_defaults(self._node, new)
+
+    def reset_fields(self, subresource: str = "") -> tuple[FieldPath, ...]:
+        if subresource == "status":
+            return (("metadata",), ("spec",))
+        return (("status",),) if self.has_status else ()
+
+    def validate(self, new: Object, old: Object | None = None, subresource: str = "") -> list[FieldError]:
+        errors = validate_metadata(
+            new, old, namespaced=self.resource.namespaced, name_check=names.dns_subdomain
+        )
+        before: Any = ABSENT if old is None else old
+        validate(self._node, new, before, "", errors)
+        self._check_list_types(new, old, errors)
+        if self._rules is not None:
+            if any(error.type in _BLOCKING or error.reason == TYPE_REASON for error in errors):
+                errors.append(_NOT_CHECKED)
+            else:
+                errors += self._rules.check(self._node, new, before, "", root=True)
+        return errors
+
+    def _check_list_types(self, new: Object, old: Object | None, errors: list[FieldError]) -> None:
+        if not self._node.has_list_types:
+            return
+        found: list[FieldError] = []
+        validate_list_types(self._node, new, "", found)
+        if found and old is not None:
+            known: list[FieldError] = []
+            validate_list_types(self._node, old, "", known)
+            if known:
+                return
+        errors += found
+
+    def from_storage(self, obj: Object) -> Object:
+        if self.storage is self.resource:
+            return obj
+        if self._same:
+            return {**obj, "apiVersion": self.resource.api_version}
+        served = copy.deepcopy(obj)
+        served["apiVersion"] = self.resource.api_version
+        prune(self._node, served, "", [], root=True)
+        fill_defaults(self._node, served)
+        return served
+
+    def openapi(self) -> tuple[str, dict[str, Object]]:
+        parts = [*reversed(self.resource.group.split(".")), self.resource.version, self.resource.kind]
+        return ".".join(parts), {".".join(parts): self._schema}
+
+
+def _desired(obj: Object) -> Object:
+    return {key: value for key, value in obj.items() if key != "metadata"}
+
+
+def _merge_schema(node: Node) -> MergeSchema:
+    schema = node.merge_schema()
+    root = MergeSchema("object", fields=dict(schema.fields), items=schema.items)
+    for name in ("apiVersion", "kind"):
+        root.fields[name] = MergeSchema("scalar")
+    root.fields["metadata"] = TABLE.merge_schema("Opaque").fields["metadata"]
+    return root
