@@ -116,7 +116,7 @@ def _list_differs(desired: Sequence[Any], live: Any, path: tuple[str, ...]) -> s
     if not isinstance(live, Sequence) or isinstance(live, str):
         return _text(path)
     keys = _merge_keys(path)
-    if keys is None:
+    if keys is None or not all(isinstance(item, Mapping) for item in desired):
         if len(desired) != len(live):
             return _text(path)
         pairs = list(zip(desired, live, strict=True))

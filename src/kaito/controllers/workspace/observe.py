@@ -145,7 +145,7 @@ class Observer:
         return [workspace.key for workspace in found]
 
     def keys_of_namesake(self, child: CachedObject) -> list[ObjectKey]:
-        """The Workspace whose name a workload or Service has, even if the child is somebody else's: it is in the way."""
+        """The Workspace whose name a workload or Service has, even if the child is not its own."""
         return [child.key] if self.workspace(child.key) is not None else []
 
     def keys_of_node(self, node: CachedObject) -> list[ObjectKey]:

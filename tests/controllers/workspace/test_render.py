@@ -1,0 +1,110 @@
+"""Nothing that a user writes can become structure, and no template may miss a value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kaito.controllers.workspace.render as module
+from controllers.workspace.builders import Object, decided, provisioned, step, workspace
+from kaito.controllers.workspace import Observed
+from kaito.controllers.workspace.render import quoted, render
+
+TEMPLATES = Path(module.__file__).parent / "templates"
+NASTY = [
+    "plain",
+    'a"b',
+    "a: b\nc: d",
+    "{{ 7 * 7 }}",
+    "{% include 'pod.yaml.j2' %}",
+    "- x # y",
+    "& * ! | > ' % @ `",
+    "tab\tnl\nnul\x00del\x7fnel\x85ls\u2028ps\u2029bom\ufeff",
+    "emoji \U0001f600 und Umlaut ü",
+    "null",
+    "1e3",
+    "</script>&amp;",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_any_text_stays_a_text(text: str) -> None:
+    assert yaml.safe_load(f"key: {quoted(text)}\nother: 1") == {"key": text, "other": 1}
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=("Cs",))))
+def test_any_text_at_all(text: str) -> None:
+    assert yaml.safe_load(f"- {quoted(text)}\n- {quoted({text: [text]})}") == [text, {text: [text]}]
+
+
+def test_half_a_character_is_refused() -> None:
+    with pytest.raises(ValueError, match="surrogate"):
+        quoted("\ud800")
+
+
+@pytest.mark.parametrize("text", [each for each in NASTY if each])
+def test_a_users_texts_do_not_break_out_of_a_manifest(text: str) -> None:
+    entry = {"source": {"name": "pirate", "image": text, "imagePullSecrets": [text]}, "strength": text}
+    given_ = workspace(
+        inference={"adapters": [entry]}, resource={"labelSelector": {"matchLabels": {"key": text}}}
+    )
+    _, decision = step(Observed(given_))
+    bodies = {write.resource.kind: write.body for write in decision.writes}
+    assert sorted(bodies) == ["Adapter", "Machine", "Service"]
+    assert bodies["Adapter"]["spec"]["source"] == entry["source"]
+    assert bodies["Machine"]["metadata"]["labels"]["key"] == text
+    assert sorted(bodies["Machine"]["spec"]) == ["machineTemplateRef", "requirements", "resources", "taints"]
+
+
+def test_a_users_template_arrives_unchanged() -> None:
+    template: Object = {
+        "metadata": {"labels": {"mine": "yes"}, "annotations": {"a": "b"}},
+        "spec": {
+            "containers": [{"name": "c", "image": "i", "env": [{"name": "X", "value": "{{ 1 }}\n- y"}]}],
+            "tolerations": [{"key": "mine", "operator": "Exists"}],
+            "affinity": {
+                "podAntiAffinity": {"x": 1},
+                "nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {
+                        "nodeSelectorTerms": [
+                            {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]},
+                            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]},
+                        ]
+                    }
+                },
+            },
+        },
+    }
+    observed, _ = step(Observed(workspace(None, inference={"template": template})))
+    decision = decided(provisioned(observed))
+    pod = decision.writes[-1].body["spec"]["template"]
+    assert pod["metadata"]["labels"] == {"mine": "yes", "kaito.sh/workspace": "phi"}
+    assert pod["metadata"]["annotations"] == {"a": "b"}
+    assert pod["spec"]["containers"] == template["spec"]["containers"]
+    assert [each["key"] for each in pod["spec"]["tolerations"]] == ["mine", "nvidia.com/gpu", "sku"]
+    assert pod["spec"]["affinity"]["podAntiAffinity"] == {"x": 1}
+    terms = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    assert [each["key"] for each in terms[0]["matchExpressions"]] == [
+        "zone",
+        "apps",
+        "kaito.sh/workspace",
+        "kaito.sh/workspacenamespace",
+    ]
+    assert len(terms[1]["matchExpressions"]) == 3
+    assert terms[1]["matchFields"]
+
+
+@pytest.mark.parametrize(
+    "template", sorted(path.name.removesuffix(".yaml.j2") for path in TEMPLATES.iterdir())
+)
+def test_a_missing_value_is_an_error(template: str) -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        render(template, {})
