@@ -508,6 +508,32 @@ async def test_transform_makes_objects_smaller(virtual_clock: VirtualClock) -> N
         assert [obj.decode()["data"] for obj in world.informer.lister.list()] == [{}]
 
 
+async def test_a_failing_transform_keeps_the_object_as_it_came(virtual_clock: VirtualClock) -> None:
+    def broken(obj: CachedObject) -> CachedObject:
+        raise ValueError(obj)
+
+    world = World(virtual_clock, [listed(10, config_map("a", 1)), watched(hold=True)], LIST, transform=broken)
+    async with world.running(1):
+        assert [obj.decode()["data"] for obj in world.informer.lister.list()] == [{"version": "1"}]
+
+
+async def test_trouble_is_visible_while_it_lasts(virtual_clock: VirtualClock) -> None:
+    world = World(
+        virtual_clock,
+        [listed(10), watched(2.0), Exchange(refuse="connection refused"), watched(hold=True)],
+    )
+    assert world.informer.age is None
+    async with world.running(1):
+        assert str(world.informer.last_error) == "None"
+        assert world.informer.age == 1.0
+        await virtual_clock.sleep(1.5)
+        assert "connection refused" in str(world.informer.last_error)
+        assert world.informer.age == 2.5
+        await virtual_clock.sleep(1)
+        assert str(world.informer.last_error) == "None"
+        assert world.informer.stats.failures == 1
+
+
 async def test_large_lists_leave_turns_to_others(virtual_clock: VirtualClock) -> None:
     objects = [config_map(f"cm-{index}", index + 1) for index in range(2000)]
     world = World(virtual_clock, [listed(5000, *objects), watched(hold=True)])

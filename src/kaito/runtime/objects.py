@@ -9,6 +9,7 @@ cache.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from sys import intern
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -48,7 +49,7 @@ class ObjectMeta(msgspec.Struct, rename="camel", gc=False):
 
     @property
     def key(self) -> ObjectKey:
-        return ObjectKey(self.namespace or None, self.name)
+        return ObjectKey(intern(self.namespace) if self.namespace else None, self.name)
 
     @property
     def controller(self) -> OwnerReference | None:

@@ -258,6 +258,8 @@ class Reflector:
 
     async def _step(self, event: Event, obj: CachedObject | None = None, deleted: bool = False) -> None:
         self.state, action = decide(self.state, event)
+        if isinstance(event, Opened):
+            self.last_error = None
         if obj is not None and action is Action.APPLY:
             self._sink.apply(obj, deleted)
         elif obj is not None and action is Action.COLLECT:
@@ -290,7 +292,13 @@ class Reflector:
             self._skip(f"expected {self._selection.resource.kind}, got {envelope.kind}")
             return None
         obj = CachedObject(raw, self._selection.resource, envelope.metadata)
-        return self._transform(obj) if self._transform is not None else obj
+        if self._transform is None:
+            return obj
+        try:
+            return self._transform(obj)
+        except Exception:
+            log.exception("transform failed, keeping the object as it came", extra=self._where())
+            return obj
 
     def _skip(self, problem: str) -> None:
         self.stats.skipped += 1
