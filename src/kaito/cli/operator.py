@@ -69,7 +69,7 @@ async def run_operator(config: OperatorConfig) -> None:
         )
         manager = Manager(client, clock=clock, options=_manager_options(config, connection))
         workspace.setup(manager, settings, load_catalog())
-        adapter.setup(manager, AdapterOptions(image_map=parse_image_map(config.images)))
+        adapter.setup(manager, _adapter_options(config))
         if config.cloud_provider == "instant":
             machine.setup(
                 manager, InstantCloud(client.named(machine.USER_AGENT, machine.FIELD_MANAGER), clock)
@@ -81,6 +81,13 @@ async def run_operator(config: OperatorConfig) -> None:
         await manager.run_until_signal()
     finally:
         await connection.close()
+
+
+def _adapter_options(config: OperatorConfig) -> AdapterOptions:
+    # The instant cloud's nodes are this machine, so their host paths are ours.
+    return AdapterOptions(
+        image_map=parse_image_map(config.images), host_paths=config.cloud_provider == "instant"
+    )
 
 
 def _workspace_config(config: OperatorConfig) -> WorkspaceConfig:

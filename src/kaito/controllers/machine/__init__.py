@@ -22,6 +22,7 @@ from kaito.runtime.predicates import changed
 from kaito.runtime.resources import NODES, ObjectKey
 
 FIELD_MANAGER: Final = "kaito-machine"
+USER_AGENT: Final = f"{FIELD_MANAGER}/{__version__}"
 WORKERS: Final = 32
 """Claims at work at the same time; a worker waits for requests only, never for a machine to boot."""
 
@@ -33,6 +34,7 @@ __all__ = [
     "MACHINE_SHAPE",
     "NODECLAIM_SHAPE",
     "SHAPES",
+    "USER_AGENT",
     "ClaimShape",
     "Limits",
     "setup",
@@ -51,7 +53,7 @@ def setup(
 
     shapes: which kinds; their CRDs must be installed. limits: when a claim is given up.
     """
-    client = manager.client.named(f"{FIELD_MANAGER}/{__version__}", field_manager=FIELD_MANAGER)
+    client = manager.client.named(USER_AGENT, field_manager=FIELD_MANAGER)
     recorder = EventRecorder(client, FIELD_MANAGER, manager.clock)
     manager.add(recorder)
     nodes = manager.cache.informer(NODES)
