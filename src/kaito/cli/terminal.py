@@ -36,8 +36,13 @@ class LineReader:
     async def _read(self) -> bytes:
         loop = asyncio.get_running_loop()
         readable: asyncio.Future[None] = loop.create_future()
+
+        def can_read() -> None:
+            if not readable.done():
+                readable.set_result(None)
+
         try:
-            loop.add_reader(self._fd, lambda: readable.done() or readable.set_result(None))
+            loop.add_reader(self._fd, can_read)
         except (PermissionError, NotImplementedError, ValueError):  # a regular file: reading cannot block
             return os.read(self._fd, 65536)
         try:
