@@ -24,7 +24,8 @@ log = get_logger(__name__)
 
 START_ERROR: Final = 128
 """Exit code of a container whose program could not be started, as container engines report it."""
-CONFIG_RETRY: Final = 10.0
+CONFIG_RETRY: Final = 5.0
+"""Seconds until a ConfigMap or Secret that was missing is looked for again."""
 
 _REFERENCE = re.compile(
     r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"

@@ -197,6 +197,8 @@ class Process:
         except BaseException:
             process._control.close()
             process._close_streams()
+            assert process._shim is not None
+            await process._shim.wait()  # it ends with its control socket
             raise
         process.pid = int(first.get("pid", 0))
         process._ending = asyncio.create_task(process._end(reader), name=f"end of process {process.pid}")
