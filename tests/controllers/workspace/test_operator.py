@@ -1,0 +1,222 @@
+"""The controller against the API server, in virtual time: a whole life, what it costs, and what it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from controllers.workspace.builders import seed
+from controllers.workspace.cluster import cluster
+from kaito.api.resources import ADAPTERS, MACHINES, WORKSPACES, WORKSPACES_V1ALPHA1
+from kaito.controllers.workspace import WorkspaceConfig
+from kaito.runtime.errors import NotFound
+from kaito.runtime.resources import DEPLOYMENTS, EVENTS, NODES, SERVICES
+from kaito.runtime.testing import VirtualClock
+
+LOCAL = WorkspaceConfig(stand_in_weights="tiny-phi-3")
+
+
+def phi(name: str = "phi", **more: object) -> dict[str, object]:
+    return {
+        "apiVersion": "kaito.sh/v1beta1",
+        "kind": "Workspace",
+        "metadata": {"name": name, "namespace": "default"},
+        "resource": {
+            "instanceType": "Standard_NC24ads_A100_v4",
+            "labelSelector": {"matchLabels": {"apps": name}},
+        },
+        "inference": {"preset": {"name": "phi-3-mini-4k-instruct"}, **more},
+    }
+
+
+async def test_a_life_from_apply_to_gone(virtual_clock: VirtualClock) -> None:
+    async with cluster(virtual_clock, LOCAL) as world:
+        wire = world.wire()
+        async with world.operator(wire):
+            await world.client.create(WORKSPACES, phi())
+            await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady")
+            created = list(wire.writes)
+            assert len(created) <= 7, created
+            assert len([each for each in created if each.endswith("/status")]) <= 3, created
+            assert world.status()["endpoint"].startswith("http://10.96.")
+            assert len(await world.names(MACHINES)) == 1
+            assert await world.names(DEPLOYMENTS) == ["phi"]
+
+            await virtual_clock.sleep(5)
+            before = sum(wire.requests.values())
+            await virtual_clock.sleep(3600)
+            assert sum(wire.requests.values()) == before, "a settled world asks for nothing"
+
+            await world.client.delete(WORKSPACES, "phi", "default")
+            await world.until(lambda: world.find(WORKSPACES, "phi") is None, "the Workspace is gone")
+            for resource in (MACHINES, DEPLOYMENTS):
+                assert await world.names(resource) == []
+            await world.until(lambda: world.find(SERVICES, "phi") is None, "the Service is collected")
+
+
+@pytest.mark.parametrize("name", ["inference", "adapters", "tuning"])
+async def test_the_seeds_are_taken_through_their_own_version(virtual_clock: VirtualClock, name: str) -> None:
+    given = seed(name)
+    for key in ("uid", "generation", "resourceVersion", "finalizers"):
+        given["metadata"].pop(key)
+    given["apiVersion"] = "kaito.sh/v1alpha1"
+    workspace = given["metadata"]["name"]
+    async with cluster(virtual_clock, LOCAL) as world, world.operator(world.wire()):
+        await world.client.create(WORKSPACES_V1ALPHA1, given)
+        if name == "tuning":
+            await world.until(lambda: world.holds("TuningNotImplemented", workspace), "TuningNotImplemented")
+            assert await world.names(MACHINES) == []
+        else:
+            await world.until(lambda: world.holds("WorkspaceReady", workspace), "WorkspaceReady")
+        seen = await world.client.get(WORKSPACES_V1ALPHA1, workspace, "default")
+        kind = "tuning" if name == "tuning" else "inference"
+        given[kind]["preset"]["accessMode"] = "public"  # the schema's default
+        assert seen["resource"] == given["resource"]
+        assert seen[kind] == given[kind]
+
+
+async def test_events_tell_the_story_once(virtual_clock: VirtualClock) -> None:
+    async with cluster(virtual_clock, LOCAL) as world, world.operator(world.wire()):
+        await world.client.create(WORKSPACES, phi())
+        await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady")
+        await virtual_clock.sleep(60)
+        events = await world.client.list(EVENTS, "default")
+        told = [(each["type"], each["reason"], each["count"]) for each in events]
+        assert told == [
+            ("Normal", "NodeClaimCreated", 1),
+            ("Normal", "WorkloadCreated", 1),
+            ("Normal", "WorkspaceReady", 1),
+        ]
+        assert {each["involvedObject"]["name"] for each in events} == {"phi"}
+
+
+async def test_edits_roll_out(virtual_clock: VirtualClock) -> None:
+    async with cluster(virtual_clock, LOCAL) as world, world.operator(world.wire()):
+        await world.client.create(WORKSPACES, phi())
+        await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady")
+        source = {"name": "pirate", "volumeSource": {"hostPath": {"path": "/adapters/pirate"}}}
+        patch = {"inference": {"adapters": [{"source": source, "strength": "0.5"}]}}
+        await world.client.patch(WORKSPACES, "phi", "default", patch=patch)
+
+        def args() -> list[str]:
+            found = world.find(DEPLOYMENTS, "phi") or {}
+            return list(found["spec"]["template"]["spec"]["containers"][0]["args"])
+
+        await world.until(lambda: "--adapter=pirate=0.5" in args(), "the adapter is rolled out")
+        await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady again")
+        assert await world.names(ADAPTERS) == ["phi-pirate"]
+
+        await world.client.patch(WORKSPACES, "phi", "default", patch={"inference": {"adapters": None}})
+        await world.until(lambda: "--adapters-dir=/mnt/adapter" not in args(), "the adapter is rolled back")
+        await world.until(lambda: world.find(ADAPTERS, "phi-pirate") is None, "the Adapter is gone")
+        await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady at last")
+        found = world.find(DEPLOYMENTS, "phi") or {}
+        assert "volumes" not in found["spec"]["template"]["spec"]
+        assert len(await world.names(MACHINES)) == 1
+
+
+async def test_a_machine_that_is_deleted_is_replaced(virtual_clock: VirtualClock) -> None:
+    async with cluster(virtual_clock, LOCAL) as world, world.operator(world.wire()):
+        await world.client.create(WORKSPACES, phi())
+        await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady")
+        (first,) = await world.names(MACHINES)
+        await world.client.delete(MACHINES, first)
+        await world.until(lambda: world.find(MACHINES, first) is None, "the Machine is gone")
+        await world.until(
+            lambda: world.status()["nodes"][0]["attempt"] == 1 and world.holds("WorkspaceReady"),
+            "a new Machine",
+        )
+        (second,) = await world.names(MACHINES)
+        assert second != first
+        assert await world.names(NODES) == [f"node-{second}"]
+
+
+async def test_a_cloud_without_capacity_is_asked_again_and_again_but_slowly(
+    virtual_clock: VirtualClock,
+) -> None:
+    async with cluster(virtual_clock, LOCAL) as world:
+        world.fail_launches = 3
+        wire = world.wire()
+        async with world.operator(wire):
+            await world.client.create(WORKSPACES, phi())
+            await world.until(
+                lambda: world.status().get("reason") == "InsufficientCapacity", "the reason is shown"
+            )
+            started = virtual_clock.now()
+            await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady")
+            assert 30 + 60 + 120 <= virtual_clock.now() - started <= 30 + 60 + 120 + 10
+            assert world.status()["nodes"][0]["attempt"] == 3
+            assert len(await world.names(MACHINES)) == 1
+            assert len([each for each in wire.writes if each.startswith("POST")]) == 4
+
+
+async def test_one_workspace_that_cannot_be_written_does_not_stop_the_others(
+    virtual_clock: VirtualClock,
+) -> None:
+    async with cluster(virtual_clock, LOCAL) as world, world.operator(world.wire()):
+        template = {"spec": {"containers": [{"name": "NOT A NAME", "image": "x"}]}}
+        bad = phi("bad")
+        bad["inference"] = {"template": template}
+        await world.client.create(WORKSPACES, bad)
+        await world.client.create(WORKSPACES, phi())
+        await world.until(lambda: world.holds("WorkspaceReady"), "the good one")
+        await world.until(lambda: world.status("bad").get("reason") == "ChildRefused", "the bad one says so")
+        message = next(each for each in world.status("bad")["conditions"] if each["type"] == "InferenceReady")
+        assert "the API server refused Deployment bad" in message["message"]
+        fixed = {"inference": {"template": {"spec": {"containers": [{"name": "fine", "image": "x"}]}}}}
+        await world.client.patch(WORKSPACES, "bad", "default", patch=fixed)
+        await world.until(lambda: world.holds("WorkspaceReady", "bad"), "the mended one")
+
+
+async def test_an_adapter_of_somebody_else_is_left_alone(virtual_clock: VirtualClock) -> None:
+    async with cluster(virtual_clock, LOCAL) as world:
+        theirs = {
+            "apiVersion": "kaito.sh/v1alpha1",
+            "kind": "Adapter",
+            "metadata": {"name": "phi-pirate", "namespace": "default"},
+            "spec": {"source": {"name": "mine", "image": "mine/adapter:1"}},
+        }
+        await world.client.create(ADAPTERS, theirs)
+        async with world.operator(world.wire()):
+            await world.client.create(
+                WORKSPACES, phi(adapters=[{"source": {"name": "pirate", "image": "r.example/a:1"}}])
+            )
+            await world.until(lambda: world.holds("AdapterNameTaken"), "AdapterNameTaken")
+            assert (world.find(ADAPTERS, "phi-pirate") or {})["spec"] == theirs["spec"]
+            await world.client.delete(ADAPTERS, "phi-pirate", "default")
+            await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady once the name is free")
+
+
+async def test_many_workspaces_cost_seven_writes_each(virtual_clock: VirtualClock) -> None:
+    count = 30
+    async with cluster(virtual_clock, LOCAL) as world:
+        wire = world.wire()
+        async with world.operator(wire):
+            await asyncio.gather(*(world.client.create(WORKSPACES, phi(f"w{n}")) for n in range(count)))
+            for n in range(count):
+                await world.until(lambda n=n: world.holds("WorkspaceReady", f"w{n}"), f"w{n}")  # type: ignore[misc]
+            assert len(wire.writes) <= 7 * count
+            assert len(await world.names(MACHINES)) == count
+            assert wire.requests["GET"] == 0
+
+
+async def test_deletion_says_what_it_waits_for(virtual_clock: VirtualClock) -> None:
+    async with cluster(virtual_clock, LOCAL) as world, world.operator(world.wire()):
+        await world.client.create(WORKSPACES, phi())
+        await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady")
+        hold = {"metadata": {"finalizers": ["tests.kaito.sh/hold"]}}
+        (machine,) = await world.names(MACHINES)
+        await world.client.patch(DEPLOYMENTS, "phi", "default", patch=hold)
+        await world.client.delete(WORKSPACES, "phi", "default")
+
+        def waits() -> str:
+            conditions = world.status().get("conditions") or ()
+            return next((each["message"] for each in conditions if each["type"] == "WorkspaceDeleting"), "")
+
+        await world.until(lambda: waits() == "being deleted; waits for Deployment phi", "it says so")
+        assert await world.names(MACHINES) == [machine]
+        await world.client.patch(DEPLOYMENTS, "phi", "default", patch={"metadata": {"finalizers": None}})
+        await world.until(lambda: world.find(WORKSPACES, "phi") is None, "gone")
+        with pytest.raises(NotFound):
+            await world.client.get(MACHINES, machine)
