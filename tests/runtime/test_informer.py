@@ -522,7 +522,7 @@ async def test_trouble_is_visible_while_it_lasts(virtual_clock: VirtualClock) ->
         virtual_clock,
         [listed(10), watched(2.0), Exchange(refuse="connection refused"), watched(hold=True)],
     )
-    assert world.informer.age is None
+    assert [world.informer.age] == [None]
     async with world.running(1):
         assert str(world.informer.last_error) == "None"
         assert world.informer.age == 1.0
