@@ -143,6 +143,7 @@ class MergeSchema:
     - `kind` "any": no schema; maps merge key by key, lists are atomic, as Kubernetes treats untyped data.
     - `atomic`: the object is owned and replaced as a whole in server-side apply.
     - `patch_key`: merge key of strategic merge patch ("" replaces the list; "." merges a list of primitives).
+    - `implicit`: the typed form of the object always has it, so nobody is recorded as having added it.
     """
 
     kind: Literal["scalar", "object", "list", "any"]
@@ -153,6 +154,7 @@ class MergeSchema:
     key_defaults: dict[str, Any] = field(default_factory=dict)
     atomic: bool = False
     patch_key: str = ""
+    implicit: bool = False
 
     def child(self, name: str) -> MergeSchema | None:
         """The node of field `name`, or None if this schema does not know it."""

@@ -164,7 +164,12 @@ class TypeTable:
                 if item.target and item.target.fields[key].default is not NO_DEFAULT
             }
             return MergeSchema(
-                "list", items=base, list_type=kind, keys=item.by, key_defaults=defaults, patch_key=item.patch
+                "list", items=base, list_type=kind, keys=item.by, key_defaults=defaults, patch_key=item.patch,
+                implicit=item.always,
+            )  # fmt: skip
+        if item.always and base.kind == "object":
+            return MergeSchema(
+                "object", fields=base.fields, items=base.items, atomic=base.atomic, implicit=True
             )
         return base
 
