@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.apiserver import Api, Kubectl, kubectl_binaries
 
 from kaito.embedded.apiserver.server import ApiServer, ApiServerOptions
 from kaito.runtime.clock import Clock, LoopClock
+from support.apiserver import Api, Kubectl, kubectl_binaries
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.apiserver import WIDGETS, Api, widget
 
 from kaito.runtime.testing.virtual import VirtualClock
+from support.apiserver import WIDGETS, Api, widget
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 PODS = "/api/v1/namespaces/default/pods"

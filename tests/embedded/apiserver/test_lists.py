@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from support.apiserver import Api
 
 MAPS = "/api/v1/namespaces/default/configmaps"

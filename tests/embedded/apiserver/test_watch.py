@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.apiserver import Api
 
 from kaito.embedded.apiserver.server import ApiServer, ApiServerOptions
 from kaito.runtime.testing.virtual import VirtualClock
+from support.apiserver import Api
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 

@@ -31,7 +31,7 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
 _FILTER: Final = re.compile(
     r"^\?\(\s*@(?P<left>[^=!<>]*?)\s*(?:(?P<op>==|!=|<=|>=|<|>)\s*(?P<right>.+?)\s*)?\)$"
 )
-_NAME: Final = re.compile(r"(?:\\.|[^.\[\\])+")
+_NAME: Final = re.compile(r"(?:\\.|[^.\[\]\\\s()'\"=!<>~])+")
 
 
 def _field(name: str) -> Step:

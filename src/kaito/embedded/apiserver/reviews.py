@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kaito.embedded.apiserver.store import Object
+from kaito.embedded.apiserver.strategy import KindStrategy
+from kaito.runtime.resources import Resource
 
 USER: Final = "kubernetes-admin"
 GROUPS: Final = ("system:masters", "system:authenticated")
@@ -47,6 +49,22 @@ _ANSWERS: Final[dict[str, Callable[[Object, Callable[[str], bool]], Object]]] = 
     "SelfSubjectReview": _self,
     "TokenReview": _token,
 }
+
+
+def review_strategies() -> list[KindStrategy]:
+    """The kinds of reviews. They have no verbs but create, and nothing behind them."""
+    kinds = [
+        ("authentication.k8s.io", "SelfSubjectReview", False),
+        ("authentication.k8s.io", "TokenReview", False),
+        ("authorization.k8s.io", "LocalSubjectAccessReview", True),
+        ("authorization.k8s.io", "SelfSubjectAccessReview", False),
+        ("authorization.k8s.io", "SelfSubjectRulesReview", False),
+        ("authorization.k8s.io", "SubjectAccessReview", False),
+    ]
+    return [
+        KindStrategy(Resource(group, "v1", f"{kind.lower()}s", kind, namespaced), verbs=())
+        for group, kind, namespaced in kinds
+    ]
 
 
 def is_review(kind: str) -> bool:

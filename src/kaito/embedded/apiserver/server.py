@@ -20,6 +20,7 @@ from kaito.embedded.apiserver.core import Core
 from kaito.embedded.apiserver.front import Front, StreamHandler
 from kaito.embedded.apiserver.kinds.registry import BuiltinOptions, builtin_strategies
 from kaito.embedded.apiserver.naming import new_uid
+from kaito.embedded.apiserver.reviews import review_strategies
 from kaito.embedded.apiserver.security import (
     ServingIdentity,
     kubeconfig,
@@ -177,6 +178,8 @@ class ApiServer:
             return
         self._seeded = True
         for strategy in builtin_strategies(BuiltinOptions(service_cidr=self.options.service_cidr)):
+            self.core.registry.add(strategy)
+        for strategy in review_strategies():
             self.core.registry.add(strategy)
         DefaultServiceAccounts(self.api)
         create_namespaces(self.api)

@@ -185,6 +185,10 @@ class Frames:
         self._include = include
         self._tables = tables
         self._first = True
+        self._everything = selection.everything
+        self._namespace = selection.namespace
+        version = selection.served.resource.api_version
+        self._keys = {type_: (type_, form.value, version) for type_ in (ADDED, MODIFIED, DELETED)}
 
     def state(self, record: Record) -> bytes:
         """An object that was there before the watch."""
@@ -197,10 +201,10 @@ class Frames:
         inside and the revision of the change.
         """
         type_, record = event.type, event.record
-        selection = self._selection
-        if selection.namespace is not None and record.key.namespace != selection.namespace:
+        if self._namespace is not None and record.key.namespace != self._namespace:
             return b""
-        if not selection.everything:
+        if not self._everything:
+            selection = self._selection
             before = event.previous is not None and selection.matches(event.previous)
             after = type_ != DELETED and selection.matches(record)
             if not before and not after:
@@ -210,8 +214,7 @@ class Frames:
             type_ = DELETED if not after else MODIFIED if before else ADDED
         if self._form is Form.TABLE:
             return self._frame(type_, record)
-        version = self._served.resource.api_version
-        key = (type_, self._form.value, version)
+        key = self._keys[type_]
         data = event.frames.get(key)
         if data is None:
             data = event.frames[key] = self._frame(type_, record)
