@@ -1,6 +1,6 @@
 """The engine of the local mode: mistral.rs, which runs Hugging Face directories and GGUF files on the CPU.
 
-Two facts of the library shape this file. Its `Runner` refuses concurrent calls ("Already borrowed"), but a streaming
+Some facts of the library shape this file. Its `Runner` refuses concurrent calls ("Already borrowed"), but a streaming
 call returns at once and its iterator is independent: so every request streams, and only the short calls are behind a
 lock. And its iterators block, so each runs in a thread; the library then works on all of them in one batch. Dropping
 an iterator ends its request.
@@ -38,6 +38,8 @@ from kaito_presets.engines.template import ChatTemplate
 MAX_SEQUENCES = 16
 #: The library keeps adapters resident up to a rank; ranks of combined adapters add up.
 MIN_MAX_RANK = 256
+#: The library draws at random only among the top_k tokens, and among one when top_k isn't given: this means all.
+EVERY_TOKEN = 1_000_000
 _DTYPES = {"auto": "Auto", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 log = logging.getLogger(__name__)
@@ -218,7 +220,7 @@ class MistralEngine:
             max_tokens=max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            top_k=sampling.top_k,
+            top_k=(sampling.top_k or EVERY_TOKEN) if sampling.temperature > 0 else None,
             repetition_penalty=sampling.repetition_penalty,
             presence_penalty=sampling.presence_penalty,
             frequency_penalty=sampling.frequency_penalty,

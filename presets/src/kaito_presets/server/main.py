@@ -173,7 +173,12 @@ def _serve(service: Service, host: str, port: int) -> None:
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     server = _Server(config)
-    server.run()
+    try:
+        listening = config.bind_socket()
+    except SystemExit:  # uvicorn has logged the system's reason
+        _fail(EXIT_FAILED, f"Can't listen on {host}:{port}. Set KAITO_PORT to a free port (0: any).")
+    with listening:
+        server.run([listening])
     if failures:
         error = failures[0]
         if exit_code(error) == EXIT_FAILED:
