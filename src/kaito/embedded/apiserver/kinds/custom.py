@@ -124,7 +124,7 @@ class CustomStrategy(KindStrategy):
 
     def validate(self, new: Object, old: Object | None = None, subresource: str = "") -> list[FieldError]:
         errors = validate_metadata(
-            new, old, namespaced=self.resource.namespaced, name_check=names.dns_subdomain
+            new, old, namespaced=self.resource.namespaced, name_check=names.dns_subdomain, builtin=False
         )
         before: Any = ABSENT if old is None else old
         validate(self._node, new, before, "", errors)

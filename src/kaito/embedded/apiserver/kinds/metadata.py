@@ -38,9 +38,13 @@ def carry_over(new: Object, old: Object) -> None:
 
 
 def validate_metadata(
-    obj: Object, old: Object | None, *, namespaced: bool, name_check: names.Check
+    obj: Object, old: Object | None, *, namespaced: bool, name_check: names.Check, builtin: bool = True
 ) -> list[FieldError]:
-    """Errors in `metadata`, for a create (`old` is None) or an update."""
+    """Errors in `metadata`, for a create (`old` is None) or an update.
+
+    `builtin`: the kind is one of Kubernetes' own, whose finalizers must be standard or hold a domain; custom
+    resources take any qualified name.
+    """
     meta = obj.get("metadata", {})
     errors: list[FieldError] = []
     if old is None:
@@ -63,7 +67,7 @@ def validate_metadata(
         errors += [
             FieldError(path, INVALID, message, finalizer) for message in names.qualified_name(finalizer)
         ]
-        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+        if builtin and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
             message = "name is neither a standard finalizer name nor is it fully qualified"
             errors.append(FieldError(path, INVALID, message, finalizer))
     return errors

@@ -274,4 +274,16 @@ PodDisruptionBudgetStatus
     5 desiredHealthy int32!
     6 expectedPods int32!
     7 conditions []Condition patch=type by=type
+
+Scale
+    1 metadata ObjectMeta!
+    2 spec ScaleSpec!
+    3 status ScaleStatus!
+
+ScaleSpec
+    1 replicas int32
+
+ScaleStatus
+    1 replicas int32!
+    2 selector string
 """
