@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -16,7 +16,7 @@ from kaito.embedded.kubelet import ImageEntry, ImageTable, Kubelet
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.errors import NotFound
-from kaito.runtime.resources import PODS, SERVICES
+from kaito.runtime.resources import NODES, PODS, SERVICES
 
 TOKEN = "kubelet-token"
 NODE = "node-1"
@@ -31,8 +31,9 @@ class Cluster:
     clock: Clock
     kubeconfig: Path
     directory: Path
-    kubelet: Kubelet
-    images: dict[str, str] = field(default_factory=dict)
+    kubelet: Kubelet | None = None
+    program: str = ""
+    """The kubectl to use; that of PATH if empty."""
 
     async def until(self, check: Any, *, what: str, limit: float = 30.0) -> Any:
         """Wait for `await check()` to be true."""
@@ -62,6 +63,17 @@ class Cluster:
             "spec": {"nodeName": spec.pop("nodeName", NODE), "containers": containers, **spec},
         }
         return await self.client.create(PODS, body)
+
+    async def remove(self, name: str, grace_period: int | None = None) -> None:
+        await self.client.delete(PODS, name, "default", grace_period=grace_period)
+        await self.gone(name)
+
+    async def node_ready(self, name: str = NODE) -> None:
+        async def check() -> bool:
+            status = (await self.client.get(NODES, name)).get("status", {})
+            return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+
+        await self.until(check, what=f"node {name} is Ready")
 
     async def phase(self, name: str, phase: str) -> Object:
         async def check() -> Object | None:
@@ -114,7 +126,7 @@ class Cluster:
         self, *words: str, stdin: bytes | None = None, limit: float = 60.0
     ) -> tuple[int, str, str]:
         """Run kubectl; exit code, standard output and standard error."""
-        program = which("kubectl")
+        program = self.program or which("kubectl")
         if program is None:
             pytest.skip("no kubectl on PATH")
         process = await asyncio.create_subprocess_exec(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ from support.kubelet_cluster import NODE, TOKEN, Cluster, node, python_images
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    """API server and kubelet with one node that is Ready."""
+async def bare_cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    """API server with a Node object, and nobody who looks after it."""
     clock = LoopClock()
     server = ApiServer(ApiServerOptions(clock=clock, kubelet_token=TOKEN))
     await server.start()
@@ -28,22 +29,25 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     server.write_kubeconfig(kubeconfig)
     connection = Connection.from_kubeconfig(kubeconfig)
     client = Client(connection.transport, clock=clock)
-    manager = Manager(client, clock=clock)
-    kubelet = setup(manager, KubeletOptions(tmp_path / "kubelet", TOKEN, python_images(), stop_grace=0.5))
-    stop = asyncio.Event()
-    running = asyncio.create_task(manager.run(stop))
-    made = Cluster(client, clock, kubeconfig, tmp_path, kubelet)
     try:
         await client.create(NODES, node(NODE, **{"nvidia.com/gpu.count": "2"}))
+        yield Cluster(client, clock, kubeconfig, tmp_path)
+    finally:
+        await connection.close()
+        await server.stop()
 
-        async def node_ready() -> bool:
-            status = (await client.get(NODES, NODE)).get("status", {})
-            return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
 
-        await made.until(node_ready, what="the node is Ready")
-        yield made
+@pytest.fixture
+async def cluster(bare_cluster: Cluster) -> AsyncIterator[Cluster]:
+    """API server and kubelet with one node that is Ready."""
+    manager = Manager(bare_cluster.client, clock=bare_cluster.clock)
+    directory = bare_cluster.directory / "kubelet"
+    kubelet = setup(manager, KubeletOptions(directory, TOKEN, python_images(), stop_grace=0.5))
+    stop = asyncio.Event()
+    running = asyncio.create_task(manager.run(stop))
+    try:
+        await bare_cluster.node_ready()
+        yield replace(bare_cluster, kubelet=kubelet)
     finally:
         stop.set()
         await running
-        await connection.close()
-        await server.stop()
