@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ssl
 import stat
 from collections.abc import AsyncIterator

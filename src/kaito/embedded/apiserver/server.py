@@ -6,7 +6,6 @@ and in virtual time. `start` adds HTTPS on a loopback port.
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
+from kaito.embedded.apiserver import streams
 from kaito.embedded.apiserver.api import Api
 from kaito.embedded.apiserver.bootstrap import DefaultServiceAccounts, create_namespaces, publish_server
 from kaito.embedded.apiserver.core import Core
@@ -138,10 +138,7 @@ class ApiServer:
         """Listens. After it returns `url`, `ca` and `write_kubeconfig` can be used."""
         self._seed()
         options = self.options
-        if importlib.util.find_spec("kaito.embedded.apiserver.streams") is not None:
-            from kaito.embedded.apiserver import streams
-
-            streams.register(self)
+        streams.register(self)
         self._identity = make_identity([options.host], options.clock.wall())
         runner = web.AppRunner(
             self._front.application(),
