@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -162,7 +161,7 @@ async def test_tls_checks_the_server_and_shows_a_client_certificate(tmp_path: Pa
         peer = request.transport.get_extra_info("peercert")
         return web.json_response(peer["subject"][0][0][1])
 
-    context = ssl.create_default_context(cafile=str(certificates.ca))
+    context = certificates.client_context()
     context.load_cert_chain(certificates.client, certificates.client_key)
     async with serving(handler, certificates.server_context(ask_client=True)) as url:
         right = AioHttpTransport(url, clock=CLOCK, ssl_context=context, server_hostname="api.cluster.example")
@@ -173,7 +172,7 @@ async def test_tls_checks_the_server_and_shows_a_client_certificate(tmp_path: Pa
         with pytest.raises(TransportError, match="certificate verify failed"):
             await wrong_name.send(Request("GET", "/x"), timeout=10)
         await wrong_name.close()
-        other_ca = ssl.create_default_context(cafile=str(strangers.ca))
+        other_ca = strangers.client_context()
         wrong_ca = AioHttpTransport(
             url, clock=CLOCK, ssl_context=other_ca, server_hostname="api.cluster.example"
         )
