@@ -225,6 +225,8 @@ class RuleSet:
                     here = f"{path}.{key}" if path else key
                     self._walk(child, item, before.get(key, ABSENT), here, errors, False)
         elif isinstance(value, list) and node.items is not None and node.items.has_rules:
+            if node.list_type != "map" and value == old:
+                return  # its items correspond to nothing, but what is unchanged as a whole passes
             pairs = keyed(node, old) if node.list_type == "map" and isinstance(old, list) else {}
             for index, item in enumerate(value):
                 previous = pairs.get(key_of(node, item) or (), ABSENT)
