@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -252,7 +253,7 @@ async def _reply(writer: asyncio.StreamWriter, status: int, message: str) -> Non
     if status == 407:
         headers.append(("Proxy-Authenticate", 'Basic realm="kaito"'))
     with contextlib.suppress(OSError):
-        writer.write(_encode(f"HTTP/1.1 {status} {'Proxy'}", headers) + body)
+        writer.write(_encode(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", headers) + body)
         await writer.drain()
 
 
