@@ -70,11 +70,12 @@ class Kubelet:
                 "phase": phase,
                 "podIP": f"10.244.0.{self._addresses}",
                 "conditions": [
+                    *(await self._scheduled(pod)),
                     {
                         "type": "Ready",
                         "status": "True" if ready and phase == "Running" else "False",
                         "lastTransitionTime": now,
-                    }
+                    },
                 ],
                 "containerStatuses": [
                     {
@@ -84,6 +85,15 @@ class Kubelet:
                 ],
             },
         )
+
+    async def _scheduled(self, pod: Tree) -> list[Tree]:
+        """What the scheduler wrote stays."""
+        try:
+            live = await self.client.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"])
+        except NotFound:
+            return []
+        conditions = (live.get("status") or {}).get("conditions") or []
+        return [each for each in conditions if each["type"] == "PodScheduled"]
 
     async def _kill(self, pod: Tree) -> None:
         await self.clock.sleep(self.grace)

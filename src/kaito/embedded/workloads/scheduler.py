@@ -13,6 +13,7 @@ from kaito.embedded.workloads.pods import Tree, find_condition
 from kaito.embedded.workloads.scheduling import (
     NodeOffer,
     PodNeeds,
+    Score,
     explain,
     misfit,
     node_offer,
@@ -70,7 +71,7 @@ class Scheduler:
 
     def _choose(self, pod: PodNeeds) -> tuple[NodeOffer | None, list[str]]:
         """The best node, or why each one is not possible. Does not wait, so nothing changes in between."""
-        best: tuple[tuple[float, float], NodeOffer] | None = None
+        best: tuple[Score, NodeOffer] | None = None
         reasons: list[str] = []
         for obj in self.nodes.lister.list():
             node = obj.cached_view(node_offer)

@@ -169,8 +169,11 @@ def shortages(pod: PodNeeds, node: NodeOffer, others: Iterable[PodNeeds]) -> lis
     return found
 
 
-def score(pod: PodNeeds, node: NodeOffer, others: Sequence[PodNeeds]) -> tuple[float, float]:
-    """Higher is better: first preferred affinity less untolerated soft taints, then free room."""
+Score = tuple[float, float, int]
+
+
+def score(pod: PodNeeds, node: NodeOffer, others: Sequence[PodNeeds]) -> Score:
+    """Higher is better: preferred affinity less untolerated soft taints, then free room, then fewer pods."""
     liked = sum(
         term.get("weight", 0) for term in pod.preferred if _term_matches(term.get("preference") or {}, node)
     )
@@ -180,12 +183,10 @@ def score(pod: PodNeeds, node: NodeOffer, others: Sequence[PodNeeds]) -> tuple[f
     )
     shares = []
     for name in ("cpu", "memory", *(each for each in pod.requests if "/" in each)):
-        room = node.allocatable.get(name)
-        if room:
-            shares.append(
-                float(1 - sum((other.requests.get(name, Decimal(0)) for other in others), Decimal(0)) / room)
-            )
-    return float(liked - disliked), sum(shares) / len(shares) if shares else -float(len(others))
+        if room := node.allocatable.get(name):
+            used = sum((other.requests.get(name, Decimal(0)) for other in others), Decimal(0))
+            shares.append(float(1 - used / room))
+    return float(liked - disliked), sum(shares) / len(shares) if shares else 0.0, -len(others)
 
 
 def tolerates(tolerations: Iterable[Tree], taint: Mapping[str, Any]) -> bool:
