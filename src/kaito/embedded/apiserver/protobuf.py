@@ -263,6 +263,16 @@ def _int_or_string(data: bytes, path: str) -> int | str:
     return text if kind else number_value
 
 
+def _is_empty(data: bytes) -> bool:
+    """Whether a message of unknown type says nothing: zeros, empty texts, messages that say nothing."""
+    try:
+        return all(
+            not value or (isinstance(value, bytes) and _is_empty(value)) for _, _, value in _fields(data)
+        )
+    except (IndexError, _TruncatedError):
+        return False
+
+
 def _raw(data: bytes, path: str) -> Any:
     """Untyped content: nothing, or JSON in a RawExtension."""
     if not data:
@@ -273,7 +283,7 @@ def _raw(data: bytes, path: str) -> Any:
             return orjson.loads(parts[0][2])
         except orjson.JSONDecodeError:
             pass
-    if all(value in (0, b"") for _, _, value in parts):
+    if _is_empty(data):
         return None
     raise _unreadable(path, "the content")
 

@@ -8,6 +8,7 @@ from typing import Any
 from kaito.embedded.apiserver.kinds import names
 from kaito.embedded.apiserver.kinds.metadata import carry_over, validate_metadata
 from kaito.embedded.apiserver.kinds.normalise import fill_defaults, normalise
+from kaito.embedded.apiserver.kinds.openapi import openapi_schemas
 from kaito.embedded.apiserver.kinds.tables import TABLE
 from kaito.embedded.apiserver.strategy import (
     ALL_VERBS,
@@ -122,6 +123,9 @@ class BuiltinStrategy(KindStrategy):
         if old is not None:
             errors += self.check_update(new, old)
         return errors
+
+    def openapi(self) -> tuple[str, dict[str, Object]] | None:
+        return openapi_schemas(self.type)
 
     def desired(self, obj: Object) -> Any:
         """What a change of makes a new generation."""

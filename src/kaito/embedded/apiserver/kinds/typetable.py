@@ -10,7 +10,8 @@ A table is a sequence of types, each a name and indented fields:
 Types: string bool int32 int64 bytes time microtime quantity intstr fieldsv1 raw, the name of a type, `[]T`, `{}T`
 (string keys). After the type, `*` keeps a zero value that was given (a pointer in Kubernetes) and `!` always writes
 the field (no omitempty; an object becomes `{}`). Attributes: `patch=` merge key of strategic merge patch ("." for
-lists of primitives), `by=` keys of a list map, `set`, `atomic`, `default=` JSON.
+lists of primitives), `by=` keys of a list map, `set`, `atomic`, `retain`
+(a union: the patch names the members that stay, `$retainKeys`), `default=` JSON.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Field:
     by: tuple[str, ...] = ()
     is_set: bool = False
     atomic: bool = False
+    retain: bool = False
     default: Any = NO_DEFAULT
     target: TypeDef | None = None
     """The type that `base` names; None for scalars."""
@@ -111,7 +113,7 @@ class TypeTable:
             for item in other.fields.values():
                 definition.fields[item.name] = Field(
                     item.name, (number, *item.wire), item.shape, item.base, item.keep_zero, item.always,
-                    item.patch, item.by, item.is_set, item.atomic, item.default,
+                    item.patch, item.by, item.is_set, item.atomic, item.retain, item.default,
                 )  # fmt: skip
 
     def _link_defaults(self) -> None:
@@ -226,7 +228,7 @@ def _parse_field(body: str) -> Field:
             item.patch = value if value != "replace" else ""
         elif key == "by":
             item.by = tuple(value.split(","))
-        elif key in ("set", "atomic"):
+        elif key in ("set", "atomic", "retain"):
             setattr(item, "is_set" if key == "set" else key, True)
         else:
             raise ValueError(f"unknown attribute {attribute!r} of {body!r}")

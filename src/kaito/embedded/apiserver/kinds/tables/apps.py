@@ -10,7 +10,7 @@ DeploymentSpec
     1 replicas int32* default=1
     2 selector LabelSelector
     3 template PodTemplateSpec!
-    4 strategy DeploymentStrategy!
+    4 strategy DeploymentStrategy! retain
     5 minReadySeconds int32
     6 revisionHistoryLimit int32* default=10
     7 paused bool

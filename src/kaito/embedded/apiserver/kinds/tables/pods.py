@@ -11,7 +11,7 @@ PodTemplateSpec
     2 spec PodSpec!
 
 PodSpec
-    1 volumes []Volume patch=name by=name
+    1 volumes []Volume patch=name by=name retain
     2 containers []Container! patch=name by=name
     3 restartPolicy string default="Always"
     4 terminationGracePeriodSeconds int64* default=30
@@ -49,7 +49,7 @@ PodSpec
     36 os PodOS
     37 hostUsers bool*
     38 schedulingGates []PodSchedulingGate patch=name by=name
-    39 resourceClaims []PodResourceClaim patch=name by=name
+    39 resourceClaims []PodResourceClaim patch=name by=name retain
     40 resources ResourceRequirements
     41 hostnameOverride string*
 
