@@ -251,7 +251,7 @@ def test_sampling_draws_other_answers(client: TestClient) -> None:
         body = completion(client, messages=vague, max_tokens=40, **settings).json()
         return str(body["choices"][0]["message"]["content"])
 
-    assert len({draw(temperature=2.0) for _ in range(40)}) > 1
+    assert len({draw(temperature=2.0) for _ in range(12)}) > 1
     assert len({draw() for _ in range(3)}) == 1
     assert {draw(temperature=2.0, top_p=0.001) for _ in range(10)} == {draw()}
 

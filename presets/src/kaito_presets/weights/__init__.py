@@ -8,7 +8,7 @@
 The directory is then what an inference container finds at /workspace/weights.
 """
 
-from kaito_presets.weights.download import Progress, download
+from kaito_presets.weights.fetch import Progress, download
 from kaito_presets.weights.hub import Hub, HubError, RemoteFile
 from kaito_presets.weights.plan import DoesNotFit, Plan, Source, check_fit, make_plan
 

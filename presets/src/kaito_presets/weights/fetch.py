@@ -13,10 +13,6 @@ from pathlib import Path
 from kaito_presets.weights.hub import Hub, HubError, RemoteFile
 from kaito_presets.weights.plan import Plan, partial_path
 
-#: Tries per file in a row that bring no new byte, before giving up.
-ATTEMPTS = 5
-#: Seconds before the first new try; doubles each time.
-FIRST_PAUSE = 0.5
 #: Seconds over which the speed is averaged, and between two reports.
 SPEED_WINDOW = 20.0
 REPORT_EVERY = 0.5
@@ -73,25 +69,39 @@ class _Meter:
         self._report(Progress(file, self._done, self._total, speed))
 
 
-def download(plan: Plan, hub: Hub, report: Callable[[Progress], None] = lambda _: None) -> Path:
+def download(
+    plan: Plan,
+    hub: Hub,
+    report: Callable[[Progress], None] = lambda _: None,
+    *,
+    attempts: int = 5,
+    first_pause: float = 0.5,
+) -> Path:
     """Fetches what is missing and returns the directory. Blocks; raises HubError, OSError.
+
+    attempts: tries per file in a row that bring no new byte, before giving up. first_pause: seconds before the first
+    new try; doubles each time, unless the hub says how long to wait.
 
     A file gets its name only when it is complete and verified; what is unfinished stays as NAME.partial, and the
     next call goes on from there.
     """
     meter = _Meter(plan, report)
+
+    def fetch(file: RemoteFile) -> None:
+        _fetch(plan, hub, file, meter, attempts, first_pause)
+
     for file in plan.files:
         target = plan.directory / file.path
         if target.is_file() and target.stat().st_size == file.size:
             meter.skip(file.size)
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(plan, hub, file, meter)
+        fetch(file)
         if not _matches(partial_path(plan.directory, file), file):
             # Once more from the start: the unfinished file may have been another version's.
             meter.skip(-file.size)
             partial_path(plan.directory, file).unlink()
-            _fetch(plan, hub, file, meter)
+            fetch(file)
             if not _matches(partial_path(plan.directory, file), file):
                 partial_path(plan.directory, file).unlink()
                 raise HubError(
@@ -102,7 +112,7 @@ def download(plan: Plan, hub: Hub, report: Callable[[Progress], None] = lambda _
     return plan.directory
 
 
-def _fetch(plan: Plan, hub: Hub, file: RemoteFile, meter: _Meter) -> None:
+def _fetch(plan: Plan, hub: Hub, file: RemoteFile, meter: _Meter, attempts: int, first_pause: float) -> None:
     """Makes NAME.partial as long as the file is, over as many connections as it takes."""
     partial = partial_path(plan.directory, file)
     partial.touch()
@@ -137,9 +147,9 @@ def _fetch(plan: Plan, hub: Hub, file: RemoteFile, meter: _Meter) -> None:
                 raise
             error = HubError(f"The connection to the hub broke: {problem}.", temporary=True)
         failures += 1
-        if not error.temporary or failures >= ATTEMPTS:
+        if not error.temporary or failures >= attempts:
             raise error
-        time.sleep(error.retry_after or FIRST_PAUSE * 2 ** (failures - 1))
+        time.sleep(first_pause * 2 ** (failures - 1) if error.retry_after is None else error.retry_after)
 
 
 def _matches(path: Path, file: RemoteFile) -> bool:

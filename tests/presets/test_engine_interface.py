@@ -1,0 +1,197 @@
+"""The server with an engine of the tests' own: slow loading, failures, and clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+
+from kaito_presets.engines import BadPrompt, EngineError, Finish, Message, Piece, Sampling
+from kaito_presets.engines.template import ChatTemplate
+from kaito_presets.server import hardware
+from kaito_presets.server.app import create_app
+from kaito_presets.server.service import Service, Settings
+
+
+class ScriptedEngine:
+    """Loads when told to; answers with `pieces`, then fails with `error` or waits for ever (or finishes)."""
+
+    name = "scripted"
+    version = "1"
+    context_length = 100
+
+    def __init__(
+        self, pieces: Sequence[str] = (), *, error: EngineError | None = None, endless: bool = False
+    ) -> None:
+        self.pieces = pieces
+        self.error = error
+        self.endless = endless
+        self.load_error: Exception | None = None
+        self.stopped = asyncio.Event()
+        self.running = 0
+
+    def load(self, adapters: Mapping[str, Path]) -> None:
+        if self.load_error:
+            raise self.load_error
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(messages)
+
+    async def generate(
+        self, messages: Sequence[Message], sampling: Sampling, adapter: str | None
+    ) -> AsyncGenerator[Piece | Finish]:
+        self.running += 1
+        try:
+            for piece in self.pieces:
+                yield Piece(piece)
+            if self.error:
+                raise self.error
+            if self.endless:
+                await asyncio.Event().wait()
+            yield Finish("stop", 1, len(self.pieces))
+        finally:
+            self.running -= 1
+            self.stopped.set()
+
+    async def close(self) -> None:
+        pass
+
+
+def service_of(engine: ScriptedEngine) -> Service:
+    return Service(Settings("m", None, Path("/nowhere"), Path("/nowhere")), engine)
+
+
+@asynccontextmanager
+async def served(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
+    """A real server on loopback, in this loop."""
+    service = service_of(engine)
+    config = uvicorn.Config(create_app(service, lambda _: None), port=0, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    with config.bind_socket() as listening:
+        task = asyncio.create_task(server.serve([listening]))
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=20
+        ) as client:
+            while not (server.started and service.ready):  # noqa: ASYNC110 - neither of them can be awaited
+                await asyncio.sleep(0.01)
+            yield client
+        server.should_exit = True
+        await task
+
+
+MESSAGES = {"messages": [{"role": "user", "content": "x"}]}
+
+
+async def test_a_client_that_leaves_a_stream_stops_the_engine() -> None:
+    engine = ScriptedEngine(["a"], endless=True)
+    async with served(engine) as client:
+        async with client.stream("POST", "/v1/chat/completions", json={**MESSAGES, "stream": True}) as answer:
+            async for line in answer.aiter_lines():
+                if '"a"' in line:
+                    break
+            assert engine.running == 1
+        await asyncio.wait_for(engine.stopped.wait(), 20)
+        assert engine.running == 0
+
+
+@pytest.mark.parametrize(("path", "body"), [("/chat", {"prompt": "x"}), ("/v1/chat/completions", MESSAGES)])
+async def test_a_client_that_does_not_wait_stops_the_engine(path: str, body: dict[str, object]) -> None:
+    engine = ScriptedEngine(["a"], endless=True)
+    async with served(engine) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post(path, json=body, timeout=0.3)
+        await asyncio.wait_for(engine.stopped.wait(), 20)
+        assert engine.running == 0
+
+
+async def test_an_error_in_mid_stream_is_an_event() -> None:
+    async with served(ScriptedEngine(["a"], error=EngineError("It broke."))) as client:
+        answer = await client.post("/v1/chat/completions", json={**MESSAGES, "stream": True})
+    lines = [line for line in answer.text.split("\n\n") if line]
+    assert json.loads(lines[-2].removeprefix("data: "))["error"]["message"] == "It broke."
+    assert lines[-1] == "data: [DONE]"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(BadPrompt("Not like that."), 400), (EngineError("It broke."), 500)]
+)
+def test_an_error_before_the_first_piece_has_a_status(error: EngineError, status: int) -> None:
+    with TestClient(create_app(service_of(ScriptedEngine(error=error)), lambda _: None)) as client:
+        while client.get("/healthz").status_code != 200:
+            pass
+        for stream in (False, True):
+            answer = client.post("/v1/chat/completions", json={**MESSAGES, "stream": stream})
+            assert (answer.status_code, answer.json()["error"]["message"]) == (status, str(error))
+        answer = client.post("/chat", json={"prompt": "x"})
+        assert (answer.status_code, answer.json()) == (status, {"detail": str(error)})
+
+
+def test_until_the_model_is_loaded_the_server_says_so() -> None:
+    engine = ScriptedEngine(["a"])
+    engine.load_error = RuntimeError("no luck")
+    failures: list[Exception] = []
+    with TestClient(create_app(service_of(engine), failures.append)) as client:
+        health = client.get("/healthz")
+        assert (health.status_code, health.json()) == (500, {"detail": "Model not initialized"})
+        assert client.get("/health").status_code == 500
+        assert client.get("/").json()["message"] == "Server is running"
+        chat = client.post("/chat", json={"prompt": "x"})
+        assert (chat.status_code, chat.json()) == (503, {"detail": "Model not initialized"})
+        completion = client.post("/v1/chat/completions", json=MESSAGES)
+        assert (completion.status_code, completion.json()["error"]["type"]) == (503, "server_error")
+        assert "kaito_model_ready 0.0" in client.get("/metrics").text
+    assert [str(failure) for failure in failures] == ["no luck"]
+
+
+def test_templates_of_hugging_face_directories(tmp_path: Path) -> None:
+    assert ChatTemplate.of(tmp_path) is None
+    settings = {
+        "bos_token": {"content": "<s>"},
+        "chat_template": "{{ bos_token }}{{ messages[0]['content'] }}",
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    template = ChatTemplate.of(tmp_path)
+    assert template is not None
+    assert template.render([Message("user", "hi")]) == "<s>hi"
+    named = [{"name": "tools", "template": "no"}, {"name": "default", "template": "yes"}]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    template = ChatTemplate.of(tmp_path)
+    assert template is not None
+    assert template.render([]) == "yes"
+    source = (
+        "{% if messages[0].role != 'user' %}{{ raise_exception('user first') }}{% endif %}{{ [1] | tojson }}"
+    )
+    (tmp_path / "chat_template.jinja").write_text(source)
+    template = ChatTemplate.of(tmp_path)
+    assert template is not None
+    assert template.render([Message("user", "x")]) == "[1]"
+    with pytest.raises(BadPrompt, match="refuses this conversation: user first"):
+        template.render([Message("system", "x")])
+    (tmp_path / "chat_template.jinja").write_text("{{ messages.__class__.__mro__ }}")
+    template = ChatTemplate.of(tmp_path)
+    assert template is not None
+    with pytest.raises(BadPrompt):
+        template.render([])
+
+
+def test_gpus_are_reported_in_the_old_shape() -> None:
+    output = (
+        "GPU-1, Tesla V100-PCIE-16GB, 25, 55, 1024, 16384\nGPU-2, Other, [N/A], 40, 0, 512\nbroken line\n"
+    )
+    assert hardware.parse_gpus(output) == [
+        {
+            "id": "GPU-1", "name": "Tesla V100-PCIE-16GB", "load": "25.00%", "temperature": "55 C",
+            "memory": {"used": "1.00 GB", "total": "16.00 GB"},
+        },
+        {
+            "id": "GPU-2", "name": "Other", "load": "0.00%", "temperature": "40 C",
+            "memory": {"used": "0.00 GB", "total": "0.50 GB"},
+        },
+    ]  # fmt: skip
