@@ -114,6 +114,6 @@ ADAPTER_CRD: Final = CustomResource(
     "kaito.sh",
     "Adapter",
     "adapters",
-    categories=("workspace",),
+    categories=("kaito",),  # not `workspace`: a category of that name must expand to Workspaces alone
     versions=(Version("v1alpha1", Adapter, COLUMNS, storage=True),),
 )

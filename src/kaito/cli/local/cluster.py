@@ -13,6 +13,7 @@ from kaito.api.crds import crd_manifests
 from kaito.cli.local.images import image_map_options
 from kaito.cli.local.state import CONTEXT, LocalDirectory, RunningLock
 from kaito.cli.local.supervisor import ManagedProcess, ProcessSpec, Supervisor
+from kaito.embedded.processes.names import KUBELET_TOKEN_VARIABLE
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.connection import Connection
@@ -20,8 +21,6 @@ from kaito.runtime.resources import CRDS
 
 STAND_IN = "tiny-phi-3"
 """The preset whose small weights answer here for those of the Phi-3 family."""
-
-KUBELET_TOKEN_VARIABLE = "KAITO_KUBELET_TOKEN"
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from kaito import __version__
 from kaito.catalog import load_catalog
-from kaito.cli.local.cluster import KUBELET_TOKEN_VARIABLE
 from kaito.cli.local.images import image_table, parse_image_map
 from kaito.cli.local.state import CONTEXT
 from kaito.embedded import kubelet, workloads
 from kaito.embedded.kubelet import KubeletOptions
 from kaito.embedded.processes.lifeline import end_with_parent, report_ready
+from kaito.embedded.processes.names import KUBELET_TOKEN_VARIABLE
 from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.connection import Connection

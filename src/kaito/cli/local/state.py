@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from kaito.cli.errors import CliError
+from kaito.embedded.processes.names import CONTEXT
 
 DEFAULT_DIRECTORY = Path(".kaito")
-CONTEXT = "kaito-local"
-"""Name of the context in the written kubeconfig."""
+
+__all__ = ["CONTEXT", "DEFAULT_DIRECTORY", "LocalDirectory", "RunningLock"]
 
 
 @dataclass(frozen=True)

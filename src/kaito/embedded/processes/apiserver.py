@@ -9,16 +9,15 @@ from pathlib import Path
 
 from kaito.embedded.apiserver.server import ApiServer, ApiServerOptions
 from kaito.embedded.processes.lifeline import end_with_parent, report_ready
+from kaito.embedded.processes.names import CONTEXT, KUBELET_TOKEN_VARIABLE
 from kaito.embedded.processes.signals import stop_event
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.logs import configure_logging
 
-KUBELET_TOKEN_VARIABLE = "KAITO_KUBELET_TOKEN"
-
 
 async def serve(kubeconfig: Path, kubelet_token: str) -> None:
     stop = stop_event()
-    server = ApiServer(ApiServerOptions(clock=LoopClock(), kubelet_token=kubelet_token))
+    server = ApiServer(ApiServerOptions(clock=LoopClock(), kubelet_token=kubelet_token, context=CONTEXT))
     await server.start()
     try:
         server.write_kubeconfig(kubeconfig)
