@@ -44,42 +44,50 @@ Delta = Added | Updated | Deleted
 
 
 class _Index:
-    """value -> objects; kept in step with the store."""
+    """value -> objects, kept in step with the store. Remembers under which values it filed each object."""
 
     def __init__(self, name: str, function: IndexFunction) -> None:
-        self.name = name
-        self._function = function
+        self.function = function
+        self._name = name
         self._entries: dict[str, dict[ObjectKey, CachedObject]] = {}
+        self._filed: dict[ObjectKey, frozenset[str]] = {}
 
-    def values(self, obj: CachedObject) -> set[str]:
+    def _values(self, obj: CachedObject) -> frozenset[str]:
         """A function that fails on an object leaves it out of the index, and nothing else."""
         try:
-            return set(self._function(obj))
+            return frozenset(self.function(obj))
         except Exception:
-            log.exception("index function failed", extra={"index": self.name, "object": str(obj.key)})
-            return set()
+            log.exception("index function failed", extra={"index": self._name, "object": str(obj.key)})
+            return frozenset()
 
     def put(self, obj: CachedObject) -> None:
-        for value in self.values(obj):
-            self._entries.setdefault(value, {})[obj.key] = obj
+        key, values = obj.key, self._values(obj)
+        filed = self._filed.get(key)
+        if filed is not None and filed != values:
+            self._remove(key, filed - values)
+        if values:
+            self._filed[key] = values
+            for value in values:
+                self._entries.setdefault(value, {})[key] = obj
+        elif filed is not None:
+            del self._filed[key]
 
-    def drop(self, obj: CachedObject) -> None:
-        for value in self.values(obj):
-            entry = self._entries.get(value)
-            if entry is not None:
-                entry.pop(obj.key, None)
-                if not entry:
-                    del self._entries[value]
+    def drop(self, key: ObjectKey) -> None:
+        self._remove(key, self._filed.pop(key, frozenset()))
+
+    def _remove(self, key: ObjectKey, values: Iterable[str]) -> None:
+        for value in values:
+            entry = self._entries[value]
+            del entry[key]
+            if not entry:
+                del self._entries[value]
 
     def clear(self) -> None:
         self._entries.clear()
+        self._filed.clear()
 
     def get(self, value: str) -> Iterable[CachedObject]:
         return self._entries.get(value, {}).values()
-
-
-def _by_namespace(obj: CachedObject) -> Iterable[str]:
-    return (obj.key.namespace,) if obj.key.namespace else ()
 
 
 class Store:
@@ -93,7 +101,7 @@ class Store:
     def __init__(self) -> None:
         self.resource_version = ""
         self._objects: dict[ObjectKey, CachedObject] = {}
-        self._namespaces = _Index("namespace", _by_namespace)
+        self._namespaces: dict[str, dict[ObjectKey, CachedObject]] = {}
         self._indexes: dict[str, _Index] = {}
 
     # Reading
@@ -109,7 +117,9 @@ class Store:
 
     def select(self, namespace: str | None, selector: Selector) -> list[CachedObject]:
         """Objects of one namespace (None: all) whose labels fit. Raises SelectorError."""
-        candidates = self._objects.values() if namespace is None else self._namespaces.get(namespace)
+        candidates = (
+            self._objects.values() if namespace is None else self._namespaces.get(namespace, {}).values()
+        )
         if not selector:
             return list(candidates)
         parsed = label_selector(selector)
@@ -127,7 +137,7 @@ class Store:
         """Index what is there and what comes. The same name with another function is a ValueError."""
         existing = self._indexes.get(name)
         if existing is not None:
-            if existing._function is not function:
+            if existing.function is not function:
                 raise ValueError(f"index {name!r} exists with another function")
             return
         index = self._indexes[name] = _Index(name, function)
@@ -139,17 +149,18 @@ class Store:
         old = self._objects.get(obj.key)
         if old is not None and _same_version(old, obj):
             return []
-        if old is not None:
-            self._unindex(old)
         self._objects[obj.key] = obj
-        self._index(obj)
+        self._file(obj)
         return _replacement(old, obj)
 
     def drop(self, obj: CachedObject) -> list[Delta]:
         """Remove the object of this key; `obj` is its last state."""
-        old = self._objects.pop(obj.key, None)
-        if old is not None:
-            self._unindex(old)
+        key = obj.key
+        if self._objects.pop(key, None) is not None:
+            if key.namespace:
+                del self._namespaces[key.namespace][key]
+            for index in self._indexes.values():
+                index.drop(key)
         return [Deleted(obj, stale=False)]
 
     def swap(self, objects: dict[ObjectKey, CachedObject]) -> list[Delta]:
@@ -167,25 +178,19 @@ class Store:
             else:
                 deltas += _replacement(old, new)
         self._objects = objects
-        self._reindex()
+        self._namespaces.clear()
+        for index in self._indexes.values():
+            index.clear()
+        for obj in objects.values():
+            self._file(obj)
         return deltas
 
-    def _all_indexes(self) -> Iterable[_Index]:
-        return (self._namespaces, *self._indexes.values())
-
-    def _index(self, obj: CachedObject) -> None:
-        for index in self._all_indexes():
+    def _file(self, obj: CachedObject) -> None:
+        key = obj.key
+        if key.namespace:
+            self._namespaces.setdefault(key.namespace, {})[key] = obj
+        for index in self._indexes.values():
             index.put(obj)
-
-    def _unindex(self, obj: CachedObject) -> None:
-        for index in self._all_indexes():
-            index.drop(obj)
-
-    def _reindex(self) -> None:
-        for index in self._all_indexes():
-            index.clear()
-            for obj in self._objects.values():
-                index.put(obj)
 
 
 def _same_version(old: CachedObject, new: CachedObject) -> bool:
