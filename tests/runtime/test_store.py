@@ -13,7 +13,7 @@ from kaito.runtime.resources import ObjectKey
 from kaito.runtime.store import Added, Deleted, Store, Updated
 
 
-def thing(name: str, namespace: str, color: str, version: int, uid: str = "") -> CachedObject:
+def thing(version: int, name: str, namespace: str, color: str, uid: str = "") -> CachedObject:
     metadata = {
         "name": name,
         "namespace": namespace,
@@ -52,11 +52,11 @@ def test_reads_and_indexes_agree_with_a_plain_dict(steps: list[tuple[str, Any]],
         if version == min(index_at, len(steps) - 1):
             store.add_index("color", by_color)
         if kind == "swap":
-            objects = {each.key: each for each in (thing(*arguments, version) for arguments in argument)}
+            objects = {each.key: each for each in (thing(version, *arguments) for arguments in argument)}
             store.swap(dict(objects))
             model = objects
         else:
-            obj = thing(*argument, version)
+            obj = thing(version, *argument)
             if kind == "put":
                 store.put(obj)
                 model[obj.key] = obj
@@ -78,15 +78,15 @@ def test_reads_and_indexes_agree_with_a_plain_dict(steps: list[tuple[str, Any]],
 
 def test_deltas_are_the_differences() -> None:
     store = Store()
-    a1, a2, b1 = thing("a", "x", "", 1), thing("a", "x", "", 2), thing("b", "x", "", 1)
+    a1, a2, b1 = thing(1, "a", "x", ""), thing(2, "a", "x", ""), thing(1, "b", "x", "")
     assert store.put(a1) == [Added(a1)]
-    assert store.put(thing("a", "x", "", 1)) == []
+    assert store.put(thing(1, "a", "x", "")) == []
     assert store.get(a1.key) is a1
     assert store.put(a2) == [Updated(a1, a2)]
-    assert store.swap({b1.key: b1, a2.key: thing("a", "x", "", 2)}) == [Added(b1)]
+    assert store.swap({b1.key: b1, a2.key: thing(2, "a", "x", "")}) == [Added(b1)]
     assert store.get(a2.key) is a2
     assert store.swap({b1.key: b1}) == [Deleted(a2, stale=True)]
-    other = thing("b", "x", "", 5, uid="other")
+    other = thing(5, "b", "x", "", uid="other")
     assert store.put(other) == [Deleted(b1, stale=True), Added(other)]
     assert store.drop(other) == [Deleted(other, stale=False)]
     assert store.drop(other) == [Deleted(other, stale=False)], (
