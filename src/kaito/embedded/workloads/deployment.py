@@ -120,7 +120,7 @@ def decide(deployment: Tree, replicasets: Sequence[Tree], old_pods_running: bool
         step.recreate(old_pods_running)
     else:
         step.roll()
-    status = statuses.decide(deployment, new, old, now, limits(deployment)[1], created=step.created)
+    status = statuses.decide(deployment, new, old, now, limits(deployment)[1], created=step.create)
     done = statuses.is_complete(deployment, status)
     return Plan(
         status=status,
@@ -206,11 +206,6 @@ class _Step:
     def _set(self, replicaset: Tree, replicas: int) -> None:
         if _wanted(replicaset) != replicas:
             self.scale[replicaset["metadata"]["name"]] = replicas
-
-    @property
-    def created(self) -> str:
-        """Name of the ReplicaSet to make, "" if none."""
-        return str(self.create["metadata"]["name"]) if self.create else ""
 
     def annotations(self) -> dict[str, dict[str, str]]:
         """What the ReplicaSets' annotations lack."""

@@ -77,11 +77,15 @@ class DeploymentReconciler:
         for each in plan.delete:
             await self.client.delete(REPLICASETS, each, namespace, uid=by_name[each]["metadata"]["uid"])
         own: list[Tree | None] = []
+        status = dict(plan.status)
         if plan.revision is not None:
             patch = {"metadata": {"annotations": {REVISION: plan.revision}}}
-            own.append(await self.client.patch(DEPLOYMENTS, name, namespace, patch=patch))
-        if differs(plan.status, deployment):
-            own.append(await self.client.patch_status(DEPLOYMENTS, name, namespace, plan.status))
+            own.append(changed := await self.client.patch(DEPLOYMENTS, name, namespace, patch=patch))
+            # Annotations of a Deployment count as a new generation; this one is ours, so it is observed.
+            if changed["metadata"]["generation"] == meta["generation"] + 1:
+                status["observedGeneration"] = changed["metadata"]["generation"]
+        if differs(status, deployment):
+            own.append(await self.client.patch_status(DEPLOYMENTS, name, namespace, status))
         await wait_seen(self.replicasets, written)
         await wait_seen(self.deployments, own)
 

@@ -20,12 +20,12 @@ def decide(
     now: datetime,
     max_unavailable: int,
     *,
-    created: str,
+    created: Tree | None,
 ) -> Tree:
-    """The whole status. `created` names the new ReplicaSet if it is made in this very step."""
+    """The whole status. `created` is the new ReplicaSet if it is made in this very step."""
     everything = [*old, *([new] if new else [])]
     replicas = deployment["spec"].get("replicas", 1)
-    wanted = sum(each["spec"].get("replicas", 1) for each in everything)
+    wanted = sum(each["spec"].get("replicas", 1) for each in (*everything, *([created] if created else [])))
     available = _sum(everything, "availableReplicas")
     before: Tree = deployment.get("status") or {}
     status: Tree = {
@@ -99,7 +99,7 @@ def _deadline_seconds(deployment: Tree) -> int | None:
 
 
 def _progressing(
-    deployment: Tree, status: Tree, new: Tree | None, now: datetime, *, created: str
+    deployment: Tree, status: Tree, new: Tree | None, now: datetime, *, created: Tree | None
 ) -> Tree | None:
     before: Tree = deployment.get("status") or {}
     current = find_condition(before, "Progressing")
@@ -109,7 +109,8 @@ def _progressing(
         return _condition(before, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused", now)
     if new is None and not created:
         return current or None
-    name = f'ReplicaSet "{new["metadata"]["name"] if new else created}"'
+    latest = new or created
+    name = f'ReplicaSet "{latest["metadata"]["name"] if latest else ""}"'
     if is_complete(deployment, status):
         message = f"{name} has successfully progressed."
         return _condition(before, "Progressing", "True", "NewReplicaSetAvailable", message, now)
@@ -118,7 +119,11 @@ def _progressing(
     )
     if created or not current:
         reason = "NewReplicaSetCreated" if created else "ReplicaSetUpdated"
-        message = f'Created new replica set "{created}"' if created else f"{name} is progressing."
+        message = (
+            f'Created new replica set "{created["metadata"]["name"]}"'
+            if created
+            else f"{name} is progressing."
+        )
         return _condition(before, "Progressing", "True", reason, message, now, touch=True)
     if moved or current["reason"] in ("NewReplicaSetAvailable", "DeploymentPaused"):
         # The update time moves on with each step, so that the deadline counts from the last one.
