@@ -14,10 +14,13 @@ from kaito.embedded.apiserver.served import Served
 from kaito.embedded.apiserver.store import Object, Record
 from kaito.embedded.apiserver.writing import conflict
 from kaito.runtime.clock import parse_time, rfc3339
+from kaito.runtime.errors import Forbidden
 
 ORPHAN: Final = "orphan"
 FOREGROUND: Final = "foregroundDeletion"
 CRD_CLEANUP: Final = "customresourcecleanup.apiextensions.k8s.io"
+
+IMMORTAL: Final = frozenset({"default", "kube-system", "kube-public"})
 
 DEFAULT_GRACE: Final = 30
 """Seconds a pod gets to end when its spec names none."""
@@ -45,6 +48,11 @@ class Deleter:
         """
         record = require(served, namespace, name)
         metadata = record.metadata
+        if served.resource.name == NAMESPACES and name in IMMORTAL:
+            raise Forbidden(
+                f'namespaces "{name}" is forbidden: this namespace may not be deleted',
+                details={"name": name, "kind": NAMESPACES},
+            )
         for what, wanted, found in (
             ("UID", options.uid, metadata["uid"]),
             ("ResourceVersion", options.revision, metadata["resourceVersion"]),

@@ -48,7 +48,7 @@ class Served:
 
     def view(self, record: Record) -> Object:
         """The stored object as this version serves it: read-only."""
-        return self.strategy.from_storage(record.obj)
+        return record.view(self.strategy)
 
     def encoded(self, record: Record) -> bytes:
         return record.encoded(self.strategy)

@@ -78,8 +78,14 @@ class Record:
         name = version.resource.api_version
         data = self._encoded.get(name)
         if data is None:
-            data = self._encoded[name] = orjson.dumps(version.from_storage(self.obj))
+            data = self._encoded[name] = orjson.dumps(self.view(version))
         return data
+
+    def view(self, version: Version) -> Object:
+        """The object as a version serves it: read-only."""
+        obj, name = version.from_storage(self.obj), version.resource.api_version
+        # Objects written before a definition changed its storage version still carry the old one's name.
+        return obj if obj["apiVersion"] == name else {**obj, "apiVersion": name}
 
     def encoded_metadata(self) -> bytes:
         """The object as PartialObjectMetadata, made once."""

@@ -29,7 +29,7 @@ _EXTERNAL = ("LoadBalancer", "NodePort")
 
 
 class AddressPool:
-    """Cluster IPs and node ports in use, by owner (`namespace/name`)."""
+    """Cluster IPs and node ports in use, by owner (uid)."""
 
     def __init__(self, cidr: str) -> None:
         self.network = ipaddress.ip_network(cidr)
@@ -201,8 +201,8 @@ class ServiceStrategy(BuiltinStrategy):
 
 
 def _owner(obj: Object) -> str:
-    meta = obj["metadata"]
-    return f"{meta.get('namespace', '')}/{meta.get('name', '')}"
+    # Not the name: a create that fails because the name is taken gives back its own addresses, not the other's.
+    return str(obj["metadata"].get("uid", ""))
 
 
 def _keep_addresses(new: Object, old: Object) -> None:

@@ -64,23 +64,30 @@ def _node(obj: Object, now: datetime) -> Cells:
     ]
 
 
+def _either(event: Object, field: str) -> Any:
+    """A field by its core name, or by the one it has in events.k8s.io."""
+    return event.get(field) or event.get(f"deprecated{field[0].upper()}{field[1:]}")
+
+
 def _event_last_seen(obj: Object, now: datetime) -> str:
-    stamp = obj.get("lastTimestamp") or dig(obj, "series", "lastObservedTime") or obj.get("eventTime")
-    count = dig(obj, "series", "count") or obj.get("count") or 1
-    first = obj.get("firstTimestamp") or obj.get("eventTime")
+    stamp = _either(obj, "lastTimestamp") or dig(obj, "series", "lastObservedTime") or obj.get("eventTime")
+    count = dig(obj, "series", "count") or _either(obj, "count") or 1
+    first = _either(obj, "firstTimestamp") or obj.get("eventTime")
     text = age(stamp, now)
     return f"{text} (x{count} over {age(first, now)})" if count > 1 and first else text
 
 
 def _event(obj: Object, now: datetime) -> Cells:
-    about = obj.get("involvedObject") or {}
+    about = obj.get("involvedObject") or obj.get("regarding") or {}
     target = (
         f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}"
         if about.get("name")
         else str(about.get("kind", "")).lower()
     )
-    source = obj.get("source") or {}
-    component = source.get("component") or obj.get("reportingComponent") or ""
+    source = _either(obj, "source") or {}
+    component = (
+        source.get("component") or obj.get("reportingComponent") or obj.get("reportingController") or ""
+    )
     host = source.get("host") or obj.get("reportingInstance") or ""
     return [
         _event_last_seen(obj, now),
@@ -89,9 +96,9 @@ def _event(obj: Object, now: datetime) -> Cells:
         target,
         about.get("fieldPath", ""),
         f"{component}, {host}" if component and host else component or host,
-        str(obj.get("message", "")).strip(),
-        age(obj.get("firstTimestamp") or obj.get("eventTime"), now),
-        dig(obj, "series", "count") or obj.get("count") or 1,
+        str(obj.get("message") or obj.get("note") or "").strip(),
+        age(_either(obj, "firstTimestamp") or obj.get("eventTime"), now),
+        dig(obj, "series", "count") or _either(obj, "count") or 1,
         name_of(obj),
     ]
 
