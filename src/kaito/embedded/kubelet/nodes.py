@@ -30,6 +30,8 @@ INSTANT_LABEL: Final = "kaito.sh/instant-cloud"
 SIMULATED_LABEL: Final = "kaito.sh/simulated-pods"
 GPU_LABEL: Final = "nvidia.com/gpu.count"
 LEASE_NAMESPACE: Final = "kube-node-lease"
+ASSUMED_MEMORY_KIB: Final = 8 * 1024 * 1024
+"""Where the system does not say how much memory it has."""
 LEASE_DURATION: Final = 120
 """Seconds after which a node without a heartbeat may be taken for dead; renewed every quarter of it."""
 
@@ -56,13 +58,20 @@ def this_machine(directory: str) -> Machine:
     machine = platform.machine().lower()
     return Machine(
         os.cpu_count() or 1,
-        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024,
+        _memory_kib(),
         disk.f_blocks * disk.f_frsize // 1024,
         architectures.get(machine, machine),
         platform.system().lower(),
         platform.release(),
         platform.platform(terse=True),
     )
+
+
+def _memory_kib() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024
+    except (ValueError, OSError):
+        return ASSUMED_MEMORY_KIB
 
 
 def capacity(machine: Machine, labels: Mapping[str, str]) -> dict[str, str]:

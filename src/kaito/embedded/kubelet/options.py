@@ -29,6 +29,12 @@ class KubeletOptions:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     service_network: str = "10.96.0.0/16"
 
+    def __post_init__(self) -> None:
+        if not self.token:
+            raise ValueError(
+                "token: the kubelet starts programs, so it needs a token that the API server shows it"
+            )
+
     @property
     def upstream_proxy(self) -> str:
         """The HTTP proxy that this machine needs to reach the world, from the environment; "" for none."""

@@ -81,7 +81,8 @@ class KubeletServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if not hmac.compare_digest(request.headers.get("Authorization", ""), f"Bearer {self._token}"):
+            shown = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+            if not hmac.compare_digest(shown, f"Bearer {self._token}".encode()):
                 raise Unauthorized("the kubelet answers only the API server")
             return await handler(request)
         except ApiError as error:

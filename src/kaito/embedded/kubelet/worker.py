@@ -71,6 +71,7 @@ class PodWorker:
         self._verdict = _Verdict()
         self._wake = asyncio.Event()
         self._forgotten = False
+        self._halted = False
         if status.get("containerStatuses"):
             restore(self.records, status, deps.clock.wall())
 
@@ -109,7 +110,7 @@ class PodWorker:
                 await self._prepare()
             while not self._leaving:
                 self._wake.clear()
-                wake_at = None if self._over_before else await self._turn()
+                wake_at = None if self._over_before or self._halted else await self._turn()
                 await self._sleep(wake_at)
             if not self._forgotten:
                 await self._terminate()
@@ -290,7 +291,8 @@ class PodWorker:
             await task.kill()
 
     async def stop_all(self, grace: float) -> None:
-        """The kubelet itself ends: stop the containers, write nothing."""
+        """The kubelet itself ends: stop the containers, start and write nothing more."""
+        self._halted = True
         processes = [run.process for run in self.runs.values() if run.process and not run.process.ended]
         await asyncio.gather(*(process.stop(grace) for process in processes))
 
