@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from typing import Any, Final
 
 from kaito.api.adapter import ADAPTER_CRD
@@ -14,7 +16,12 @@ CUSTOM_RESOURCES: Final[tuple[CustomResource, ...]] = (WORKSPACE_CRD, ADAPTER_CR
 
 
 def crd_manifests() -> list[dict[str, Any]]:
-    """The CRDs as dicts, ready to be applied."""
+    """The CRDs as dicts, ready to be applied; the caller's own."""
+    return copy.deepcopy(_manifests())
+
+
+@cache
+def _manifests() -> list[dict[str, Any]]:
     return [crd.manifest() for crd in CUSTOM_RESOURCES]
 
 

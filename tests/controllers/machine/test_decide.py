@@ -327,6 +327,17 @@ class TestEnd:
         assert asked(Observed(shape, made, (registered_node(),))) == Decision()
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.resource.kind)
+def test_a_provider_that_asked_for_time_gets_it(shape: ClaimShape) -> None:
+    wait = Decision(requeue_after=40)
+    assert asked(Observed(shape, stored(shape), hold=40)) == wait
+    assert asked(Observed(shape, stored(shape, metadata=DELETED), hold=40)) == wait
+    ready = launched(shape, shape.registered, shape.initialized)
+    assert asked(Observed(shape, ready, hold=40)) == wait
+    own = registered_node(labels.INITIALIZED_LABEL)
+    assert asked(Observed(shape, ready, (own,), hold=40)) == Decision(status=ready["status"])
+
+
 def test_ours_is_told_by_node_class_or_by_label() -> None:
     labelled = ObjectMeta(name="a", labels={labels.WORKSPACE_LABEL: "ws"})
     plain = ObjectMeta(name="a")

@@ -54,6 +54,7 @@ class Observed:
     nodes: those with the claim's provider id. launch: answer of the provider, once asked in this pass.
     instance: what the provider said of the instance in this pass: "present", "leaving", "absent", or why it
     cannot say.
+    hold: seconds that must pass before the provider is asked again, whatever else happens meanwhile.
     """
 
     shape: ClaimShape
@@ -62,6 +63,12 @@ class Observed:
     launch: Instance | CloudError | None = None
     instance: Literal["present", "leaving", "absent"] | CloudError | None = None
     released: frozenset[str] = frozenset()
+    hold: float = 0.0
+
+    @property
+    def asked(self) -> bool:
+        """Whether the provider has answered in this pass."""
+        return self.launch is not None or self.instance is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +194,8 @@ def _launch(observed: Observed, now: datetime) -> Decision:
     if conditions.get(shape.launched)["status"] == "False":
         return Decision()  # failed for good; the Workspace makes another claim
     if observed.launch is None:
+        if observed.hold > 0:
+            return Decision(requeue_after=observed.hold)
         try:
             return Decision(Launch(shape.claim_spec(observed.claim)))
         except InvalidClaim as problem:
@@ -307,6 +316,8 @@ def _node_missing(observed: Observed) -> Decision:
     asking."""
     provider_id = observed.claim["status"]["providerID"]
     match observed.instance:
+        case None if observed.hold > 0:
+            return Decision(requeue_after=observed.hold)
         case None:
             return Decision(CheckInstance(provider_id))
         case "absent":
@@ -325,6 +336,8 @@ def _finish(observed: Observed, now: datetime) -> Decision:
         if not leaving and labels.TERMINATION_FINALIZER in (node["metadata"].get("finalizers") or ()):
             return Decision(PatchNode(node["metadata"]["name"], node_rules.cordon_patch(node)))
     match observed.instance:
+        case None if observed.hold > 0:
+            return Decision(requeue_after=observed.hold)
         case None | "present":
             return Decision(Terminate((observed.claim.get("status") or {}).get("providerID")))
         case "leaving":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kaito.api.labels import TERMINATION_FINALIZER
 from kaito.controllers.machine.decide import (
@@ -73,26 +73,44 @@ class MachineReconciler:
         self._claims = claims
         self._nodes = nodes
         self._limits = limits
+        self._holds: dict[ObjectKey, _Hold] = {}
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
         """One pass over one claim."""
         cached = self._claims.lister.get(key.name)
         if cached is None:
+            self._holds.pop(key, None)
             return None
         claim = cached.decode()
         if not self._shape.is_ours(cached.meta, claim):
             return None
         try:
-            return await _Pass(self, cached, self._observe(claim)).run()
+            return await _Pass(self, cached, self._observe(cached, claim)).run()
         except ClaimGone:
             return None
         except Conflict:
             return Result(requeue_after=0)
 
-    def _observe(self, claim: dict[str, Any]) -> Observed:
+    def _observe(self, cached: CachedObject, claim: dict[str, Any]) -> Observed:
+        hold = self._holds.get(cached.key)
+        left = hold.until - self._clock.now() if hold is not None and hold.about == _phase(cached) else 0.0
         provider_id = (claim.get("status") or {}).get("providerID")
         found = self._nodes.lister.by_index(PROVIDER_INDEX, provider_id) if provider_id else []
-        return Observed(self._shape, claim, tuple(node.decode() for node in found))
+        return Observed(self._shape, claim, tuple(node.decode() for node in found), hold=max(0.0, left))
+
+    def hold(self, cached: CachedObject, seconds: float) -> None:
+        """Leaves the provider in peace for this claim, although events may bring it back sooner."""
+        self._holds[cached.key] = _Hold(_phase(cached), self._clock.now() + seconds)
+
+
+class _Hold(NamedTuple):
+    about: tuple[str, bool]
+    until: float
+
+
+def _phase(cached: CachedObject) -> tuple[str, bool]:
+    """A claim on its way out does not wait for what held up its launch."""
+    return cached.meta.uid, cached.meta.deletion_timestamp is not None
 
 
 class _Pass:
@@ -109,6 +127,8 @@ class _Pass:
 
     async def run(self) -> Result | None:
         decision = await self._steps()
+        if self._observed.asked and decision.requeue_after is not None:
+            self._owner.hold(self._cached, decision.requeue_after)
         await self._write_status(decision)
         if decision.warning is not None:
             self._warn(decision.warning)
