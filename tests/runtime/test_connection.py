@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import stat
 import subprocess
 import sys
@@ -173,6 +174,25 @@ async def test_an_exec_plugins_expired_token_is_renewed(tmp_path: Path) -> None:
         seen.append((await ask(connection))["authorization"])
         await connection.close()
     assert seen == ["Bearer plugin-1-x", "Bearer plugin-2-x"]
+
+
+async def test_an_exec_plugin_may_hand_out_a_client_certificate(tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path)
+    status = {
+        "clientCertificateData": certificates.client.read_text(),
+        "clientKeyData": certificates.client_key.read_text(),
+    }
+    api_version = "client.authentication.k8s.io/v1"
+    answer = tmp_path / "answer.json"
+    answer.write_text(json.dumps({"apiVersion": api_version, "kind": "ExecCredential", "status": status}))
+    code = f"print(open({str(answer)!r}).read())"
+    user = {"exec": {"apiVersion": api_version, "command": sys.executable, "args": ["-c", code]}}
+    authority = {"certificate-authority": str(certificates.ca)}
+    async with serving(echo, certificates.server_context(ask_client=True)) as url:
+        path = kubeconfig(tmp_path / "config", url, user=user, cluster=authority)
+        connection = Connection.from_kubeconfig(path)
+        assert await ask(connection) == {"authorization": "", "certificate": "somebody"}
+        await connection.close()
 
 
 async def test_a_failing_exec_plugin_is_told_apart(tmp_path: Path) -> None:
