@@ -79,7 +79,9 @@ def test_what_an_interrupted_or_other_pull_left_is_replaced(tmp_path: Path) -> N
     output = tmp_path / "pirate"
     output.mkdir()
     (output / "adapter_model.safetensors").write_bytes(b"half")
+    (tmp_path / ".pirate.killed" / "new").mkdir(parents=True)
     pull(demo.adapter_oci_path(), output)
+    assert [path.name for path in tmp_path.iterdir()] == ["pirate"]
     assert (output / "adapter_model.safetensors").stat().st_size > 100_000
     pull(make_layout(tmp_path / "layout", [("data/new", b"1")]), output)
     assert [path.name for path in output.iterdir() if not path.name.startswith(".")] == ["new"]

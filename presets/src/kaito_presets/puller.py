@@ -74,6 +74,8 @@ def pull(layout: Path, output: Path) -> str:
     if done.is_file() and done.read_text(encoding="utf-8") == identity:
         return f"{output.name} is there already."
     output.parent.mkdir(parents=True, exist_ok=True)
+    for stale in output.parent.glob(f".{output.name}.*"):  # of a pull that was killed
+        shutil.rmtree(stale, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         fresh = scratch / "new"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import signal
 import sys
 from collections.abc import Generator, Sequence
@@ -112,8 +111,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    # Spinning OpenMP threads steal the cores from one another; a pod that wants more says so itself.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         host, port = paths.bind_host(), paths.bind_port(options.port)
