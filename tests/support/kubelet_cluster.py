@@ -148,9 +148,16 @@ class Cluster:
         return process.returncode, out.decode(), err.decode()
 
 
-def python_images() -> ImageTable:
-    """`test/python` runs this Python, `test/any` any program of this machine."""
+def python_images(directory: Path) -> ImageTable:
+    """`test/python` runs this Python, `test/any` any program, `test/model` has `directory`/weights in /opt/weights."""
     return ImageTable.default(
+        ImageEntry(
+            "docker.io/test/model",
+            {"python": (sys.executable,)},
+            env={"ENGINE": "small"},
+            contents={"/opt/weights": str(directory / "weights")},
+            stand_in="tiny",
+        ),
         ImageEntry("docker.io/test/python", {"python": (sys.executable,)}, default_command="python"),
         ImageEntry("docker.io/test/any", {"*": ()}),
     )
@@ -172,3 +179,53 @@ def python(name: str, code: str, **more: Any) -> Object:
 def shell(name: str, script: str, **more: Any) -> Object:
     """A container that runs a shell script."""
     return {"name": name, "image": "test/any", "command": ["sh", "-c", script], **more}
+
+
+ECHO = """
+import http.server, json, os, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def answer(self):
+        if self.path == '/redirect':
+            self.send_response(302); self.send_header('Location', '/elsewhere')
+            self.send_header('Content-Length', '0'); self.end_headers(); return
+        if self.path == '/big':
+            self.send_response(200); self.send_header('Content-Length', '20000000'); self.end_headers()
+            for n in range(200): self.wfile.write(bytes([n]) * 100000)
+            return
+        if self.path.startswith('/stream'):
+            self.send_response(200); self.send_header('Transfer-Encoding', 'chunked'); self.end_headers()
+            for n in range(3):
+                data = b'data: %d\\n\\n' % n
+                self.wfile.write(b'%x\\r\\n%s\\r\\n' % (len(data), data)); self.wfile.flush()
+                gate = os.environ['KAITO_MOUNT_ROOT'] + '/tmp/gate%d' % n
+                while not os.path.exists(gate): time.sleep(0.01)
+            self.wfile.write(b'0\\r\\n\\r\\n'); return
+        body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
+        headers = {k.lower(): v for k, v in self.headers.items()}
+        data = json.dumps({'method': self.command, 'path': self.path, 'body': body.decode('latin-1')[:1000],
+            'length': len(body), 'pod': os.environ['HOSTNAME'], 'headers': headers}).encode()
+        self.send_response(200); self.send_header('Content-Type', 'application/json')
+        self.send_header('Content-Length', str(len(data))); self.end_headers()
+        if self.command != 'HEAD': self.wfile.write(data)
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
+    def log_message(self, *args): pass
+address = (os.environ['KAITO_BIND_HOST'], int(os.environ['KAITO_PORT']))
+http.server.ThreadingHTTPServer(address, Handler).serve_forever()
+"""
+TMP = [{"name": "tmp", "emptyDir": {}}]
+
+
+async def echo_server(cluster: Cluster, name: str = "echo") -> Object:
+    """A pod that is Ready and answers on port `http` (5000) with what it was asked, as JSON."""
+    container = python(
+        "main",
+        ECHO,
+        ports=[{"name": "http", "containerPort": 5000}],
+        readinessProbe={"tcpSocket": {"port": "http"}, "periodSeconds": 1},
+        volumeMounts=[{"name": "tmp", "mountPath": "/tmp"}],
+    )
+    await cluster.run_pod(
+        name, [container], volumes=TMP, terminationGracePeriodSeconds=0, labels={"app": "echo"}
+    )
+    return await cluster.ready(name)

@@ -18,7 +18,7 @@ async def main(kubeconfig: str, directory: str) -> None:
     connection = Connection.from_kubeconfig(kubeconfig)
     clock = LoopClock()
     manager = Manager(Client(connection.transport, clock=clock), clock=clock)
-    setup(manager, KubeletOptions(Path(directory), TOKEN, python_images(), stop_grace=0.5))
+    setup(manager, KubeletOptions(Path(directory), TOKEN, python_images(Path(directory)), stop_grace=0.5))
     await manager.run_until_signal()
     await connection.close()
 

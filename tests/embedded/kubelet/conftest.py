@@ -42,7 +42,9 @@ async def cluster(bare_cluster: Cluster) -> AsyncIterator[Cluster]:
     """API server and kubelet with one node that is Ready."""
     manager = Manager(bare_cluster.client, clock=bare_cluster.clock)
     directory = bare_cluster.directory / "kubelet"
-    kubelet = setup(manager, KubeletOptions(directory, TOKEN, python_images(), stop_grace=0.5))
+    kubelet = setup(
+        manager, KubeletOptions(directory, TOKEN, python_images(bare_cluster.directory), stop_grace=0.5)
+    )
     stop = asyncio.Event()
     running = asyncio.create_task(manager.run(stop))
     try:

@@ -13,7 +13,6 @@ import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import orjson
@@ -21,56 +20,9 @@ import pytest
 
 from kaito.runtime.errors import ApiError
 from support.apiserver import kubectl_binaries
-from support.kubelet_cluster import Cluster, python, shell
+from support.kubelet_cluster import Cluster, echo_server, shell
 
 pytestmark = [pytest.mark.processes, pytest.mark.kubectl]
-
-ECHO = """
-import http.server, json, os, time
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-    def answer(self):
-        if self.path == '/redirect':
-            self.send_response(302); self.send_header('Location', '/elsewhere')
-            self.send_header('Content-Length', '0'); self.end_headers(); return
-        if self.path == '/big':
-            self.send_response(200); self.send_header('Content-Length', '20000000'); self.end_headers()
-            for n in range(200): self.wfile.write(bytes([n]) * 100000)
-            return
-        if self.path.startswith('/stream'):
-            self.send_response(200); self.send_header('Transfer-Encoding', 'chunked'); self.end_headers()
-            for n in range(3):
-                data = b'data: %d\\n\\n' % n
-                self.wfile.write(b'%x\\r\\n%s\\r\\n' % (len(data), data)); self.wfile.flush()
-                gate = os.environ['KAITO_MOUNT_ROOT'] + '/tmp/gate%d' % n
-                while not os.path.exists(gate): time.sleep(0.01)
-            self.wfile.write(b'0\\r\\n\\r\\n'); return
-        body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
-        headers = {k.lower(): v for k, v in self.headers.items()}
-        data = json.dumps({'method': self.command, 'path': self.path, 'body': body.decode('latin-1')[:1000],
-            'length': len(body), 'pod': os.environ['HOSTNAME'], 'headers': headers}).encode()
-        self.send_response(200); self.send_header('Content-Type', 'application/json')
-        self.send_header('Content-Length', str(len(data))); self.end_headers(); self.wfile.write(data)
-    do_GET = do_POST = do_PUT = do_DELETE = answer
-    def log_message(self, *args): pass
-address = (os.environ['KAITO_BIND_HOST'], int(os.environ['KAITO_PORT']))
-http.server.ThreadingHTTPServer(address, Handler).serve_forever()
-"""
-TMP = [{"name": "tmp", "emptyDir": {}}]
-
-
-async def echo_server(cluster: Cluster, name: str = "echo") -> dict[str, Any]:
-    container = python(
-        "main",
-        ECHO,
-        ports=[{"name": "http", "containerPort": 5000}],
-        readinessProbe={"tcpSocket": {"port": "http"}, "periodSeconds": 1},
-        volumeMounts=[{"name": "tmp", "mountPath": "/tmp"}],
-    )
-    await cluster.run_pod(
-        name, [container], volumes=TMP, terminationGracePeriodSeconds=0, labels={"app": "echo"}
-    )
-    return await cluster.ready(name)
 
 
 @asynccontextmanager

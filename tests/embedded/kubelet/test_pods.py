@@ -116,7 +116,7 @@ async def test_unknown_images_cannot_be_pulled(cluster: Cluster) -> None:
     pod = await cluster.waiting("web", "ErrImagePull")
     message = pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
     assert "no container engine" in message
-    assert "it knows only: test/python, test/any, curlimages/curl" in message
+    assert "it knows only: test/model, test/python, test/any, curlimages/curl" in message
     pod = await cluster.waiting("web", "ImagePullBackOff")
     assert pod["status"]["phase"] == "Pending"
 
@@ -398,3 +398,41 @@ async def test_simulated_pods(cluster: Cluster) -> None:
     assert "pod fake is simulated: it runs no process" in err
     await cluster.client.delete(PODS, "fake", "default")
     await cluster.gone("fake")
+
+
+async def test_images_bring_files_environment_and_the_name_of_their_stand_in(cluster: Cluster) -> None:
+    weights = cluster.directory / "weights"
+    weights.mkdir()
+    (weights / "model").write_text("weights")
+    code = "import os; print(open(os.environ['KAITO_MOUNT_ROOT'] + '/opt/weights/model').read(), os.environ['ENGINE'])"
+    container = {**python("main", code), "image": "test/model:1"}
+    await cluster.run_pod("model", [container], restartPolicy="Never")
+    pod = await cluster.phase("model", "Succeeded")
+    assert pod["metadata"]["annotations"]["kaito.sh/stand-in-weights"] == "tiny"
+    assert await log(cluster, "model") == "weights small\n"
+
+
+async def test_illegal_image_names(cluster: Cluster) -> None:
+    await cluster.run_pod("shout", [{"name": "main", "image": "ACR_REPO_HERE.azurecr.io/ADAPTER_HERE:0.0.1"}])
+    pod = await cluster.waiting("shout", "InvalidImageName")
+    message = pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
+    assert "the repository must be lower case" in message
+
+
+async def test_a_sidecar_runs_beside_and_ends_with_the_pod(cluster: Cluster) -> None:
+    sidecar = shell("side", "echo up; sleep 1000", restartPolicy="Always")
+    await cluster.run_pod(
+        "pair",
+        [shell("main", "sleep 0.2; exit 0")],
+        initContainers=[sidecar],
+        restartPolicy="Never",
+        terminationGracePeriodSeconds=1,
+    )
+    pod = await cluster.phase("pair", "Succeeded")
+
+    async def over() -> bool:
+        status = (await cluster.pod("pair"))["status"]["initContainerStatuses"][0]
+        return "terminated" in status["state"]
+
+    await cluster.until(over, what="the sidecar has ended")
+    assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
