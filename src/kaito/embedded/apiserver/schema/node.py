@@ -16,11 +16,31 @@ _COMPARISONS = (
 )  # fmt: skip
 
 
+_KEYWORDS = frozenset(
+    (
+        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
+        "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    )
+)  # fmt: skip
+
+
+def escape(name: str) -> str:
+    """The identifier under which CEL sees a property."""
+    if name in _KEYWORDS:
+        return f"__{name}__"
+    return (
+        name.replace("__", "__underscores__")
+        .replace(".", "__dot__")
+        .replace("-", "__dash__")
+        .replace("/", "__slash__")
+    )
+
+
 class Node:
     """One schema. Branches of oneOf/anyOf/allOf/not are nodes too, with nothing but checks in them."""
 
     __slots__ = (
-        "additional", "all_of", "any_of", "checks", "default", "default_children", "embedded", "enum",
+        "additional", "aliases", "all_of", "any_of", "checks", "default", "default_children", "embedded", "enum",
         "exclusive_maximum", "exclusive_minimum", "format", "format_check", "has_list_types", "has_rules",
         "int_or_string", "items", "limits", "list_type", "map_keys", "map_type", "not_", "nullable", "one_of",
         "pattern", "pattern_text", "preserve", "properties", "required", "rules", "type", "unique",
@@ -38,6 +58,7 @@ class Node:
         self.default = schema.get("default", NO_DEFAULT)
         self.rules: list[dict[str, Any]] = list(schema.get("x-kubernetes-validations") or ())
         self.properties = {key: Node(value) for key, value in (schema.get("properties") or {}).items()}
+        self.aliases = {escape(key): key for key in self.properties}
         items = schema.get("items")
         self.items = Node(items) if isinstance(items, dict) else None
         additional = schema.get("additionalProperties")

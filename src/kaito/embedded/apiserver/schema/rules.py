@@ -19,15 +19,12 @@ from kaito.embedded.apiserver.schema.node import Node
 from kaito.embedded.apiserver.schema.validate import ABSENT, key_of, keyed
 from kaito.embedded.apiserver.strategy import DUPLICATE, FORBIDDEN, INVALID, REQUIRED, FieldError
 
-_KEYWORDS = frozenset(
-    (
-        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-        "let", "loop", "package", "namespace", "return", "var", "void", "while",
-    )
-)  # fmt: skip
 _STRING = re.compile(r"""[rR]?("{3}.*?"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""", re.DOTALL)
 _BOUND = re.compile(r"\.(?:all|exists|exists_one|map|filter|existsOne)\s*\(\s*([A-Za-z_]\w*)\s*,")
 _CHAIN = re.compile(r"(?<![\w.\])])(self|oldSelf)((?:\.[A-Za-z_]\w*)+)(\s*\()?")
+_USE = re.compile(
+    r"(?<![\w.])(self|oldSelf)\b(?:(?:\.value\(\))?\.([A-Za-z_]\w*)(?!\w*\s*\()|(\.hasValue\(\)))?"
+)
 _REASONS = {
     "FieldValueInvalid": INVALID,
     "FieldValueForbidden": FORBIDDEN,
@@ -43,35 +40,17 @@ class RuleError(ValueError):
     """A rule that cannot be used; the text is for the author of the definition."""
 
 
-def escape(name: str) -> str:
-    """The identifier under which CEL sees a property."""
-    if name in _KEYWORDS:
-        return f"__{name}__"
-    return (
-        name.replace("__", "__underscores__")
-        .replace(".", "__dot__")
-        .replace("-", "__dash__")
-        .replace("/", "__slash__")
-    )
-
-
 class Rule:
     """One compiled rule."""
 
     __slots__ = (
-        "field_path",
-        "functions",
-        "message",
-        "message_program",
-        "optional",
-        "program",
-        "type",
-        "uses_old",
-    )
+        "field_path", "functions", "message", "message_program", "optional", "program", "texts", "type", "uses_old",
+    )  # fmt: skip
 
     def __init__(self, source: dict[str, Any], node: Node, *, root: bool) -> None:
         text = source.get("rule", "")
         self.program, self.functions = _compile(text, node, root=root)
+        self.texts = [text, source.get("messageExpression") or ""]
         self.uses_old = "oldSelf" in self.program.variables()
         self.optional = bool(source.get("optionalOldSelf"))
         self.message: str = source.get("message", "") or f"failed rule: {text.strip()}"
@@ -141,20 +120,23 @@ def _check_fields(text: str, node: Node, *, root: bool) -> None:
                 continue
             if (current.embedded or (root and depth == 0)) and name in ("metadata", "apiVersion", "kind"):
                 break
-            found = next((child for key, child in current.properties.items() if escape(key) == name), None)
+            found = current.properties.get(current.aliases.get(name, ""))
             if found is None and (current.properties or current.type == "object"):
                 raise RuleError(f"compilation failed: undefined field '{name}'")
             current = found
 
 
-def shown(node: Node, value: Any, *, root: bool = False) -> Any:
-    """`value` as CEL sees it."""
+def shown(node: Node, value: Any, *, root: bool = False, names: frozenset[str] | None = None) -> Any:
+    """`value` as CEL sees it; `names` limits an object to the properties that are looked at."""
     if isinstance(value, dict):
         if node.additional is not None:
             extra = node.additional
             return {key: shown(extra, item) for key, item in value.items()}
+        properties = node.properties
         result = {
-            escape(key): shown(child, value[key]) for key, child in node.properties.items() if key in value
+            alias: shown(properties[key], value[key])
+            for alias, key in node.aliases.items()
+            if key in value and (names is None or alias in names)
         }
         if root or node.embedded:
             meta = value.get("metadata") or {}
@@ -166,6 +148,18 @@ def shown(node: Node, value: Any, *, root: bool = False) -> Any:
     if isinstance(value, list):
         return [shown(node.items, item) for item in value] if node.items else value
     return _shown_scalar(node, value)
+
+
+def _names_used(texts: list[str]) -> frozenset[str] | None:
+    """Properties of self that expressions look at; None if one of them takes self as a whole."""
+    names: set[str] = set()
+    for text in texts:
+        for match in _USE.finditer(_STRING.sub('""', text)):
+            if match.group(2):
+                names.add(match.group(2))
+            elif not match.group(3):
+                return None
+    return frozenset(names)
 
 
 def _shown_scalar(node: Node, value: Any) -> Any:
@@ -184,6 +178,7 @@ class RuleSet:
 
     def __init__(self, node: Node) -> None:
         self._rules: dict[int, list[Rule]] = {}
+        self._names: dict[int, frozenset[str] | None] = {}
         self.problems: list[tuple[str, str]] = []
         """(path below the schema, what is wrong) of rules that cannot be used."""
         for path, each, correlated in _nodes_with_rules(node, "", True):
@@ -203,6 +198,7 @@ class RuleSet:
                     self.problems.append((f"{here}.optionalOldSelf", text))
                 compiled.append(rule)
             self._rules[id(each)] = compiled
+            self._names[id(each)] = _names_used([text for rule in compiled for text in rule.texts])
 
     def check(self, node: Node, value: Any, old: Any, path: str, *, root: bool = False) -> list[FieldError]:
         """Evaluate all rules in `value` and below; `old` is ABSENT where there is nothing to compare with."""
@@ -237,21 +233,27 @@ class RuleSet:
     ) -> None:
         has_old = old is not ABSENT and old is not None
         unchanged = has_old and value == old
+        names = self._names[id(node)]
         context: cel.Context | None = None
+        plain: Any = ABSENT
+        optional: Any = None
         for rule in self._rules[id(node)]:
-            if rule.uses_old and not has_old and not rule.optional:
-                continue
-            if unchanged and not rule.uses_old:
+            if (rule.uses_old and not has_old and not rule.optional) or (unchanged and not rule.uses_old):
                 continue
             if context is None:
-                context = cel.Context({"self": shown(node, value, root=root)})
+                view = shown(node, value, root=root, names=names)
+                context = cel.Context({"self": view})
+                if has_old:
+                    plain = view if unchanged else shown(node, old, root=root, names=names)
             for name, function in rule.functions.items():
                 context.add_function(name, function)
-            if rule.uses_old:
-                before = shown(node, old, root=root) if has_old else None
-                if rule.optional:
-                    before = cel.OptionalValue.of(before) if has_old else cel.OptionalValue.none()
-                context.add_variable("oldSelf", before)
+            if rule.optional:
+                if optional is None:
+                    optional = cel.OptionalValue.of(plain) if has_old else cel.OptionalValue.none()
+                    context.add_variable("oldSelf", optional)
+            elif rule.uses_old:
+                context.add_variable("oldSelf", plain)
+                optional = None
             error = _outcome(rule, context, node, path)
             if error is not None:
                 errors.append(error)

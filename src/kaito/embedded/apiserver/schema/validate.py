@@ -190,7 +190,11 @@ def _branch(node: Node, value: Any, path: str) -> list[FieldError]:
 
 
 def _shortest(results: list[list[FieldError]]) -> list[FieldError]:
-    return sorted(results, key=len)[0]
+    best = results[0]
+    for errors in results[1:]:
+        if len(errors) < len(best):
+            best = errors
+    return best
 
 
 def _check_junctions(node: Node, value: Any, path: str, errors: list[FieldError]) -> None:
