@@ -132,7 +132,9 @@ def test_edits_roll_out(change: Object, shows: str) -> None:
             "status": adapter_status(),
         }
     )
-    decision = decided(replace(observed, workspace=edited, adapters={"shared": shared}), TINY)
+    decision = decided(
+        replace(observed, workspace=edited, adapters={"shared": shared}, config_hash="1234"), TINY
+    )
     body = written(decision, "Deployment")
     assert shows in body["spec"]["template"]["spec"]["containers"][0]["args"]
     assert condition(decision.status, "InferenceReady")["status"] == "False"

@@ -141,6 +141,25 @@ def test_the_bypass_annotation_lets_any_size_pass() -> None:
     assert limits == {"nvidia.com/gpu": "1"}
 
 
+def test_a_config_map_that_is_missing_and_one_that_changes() -> None:
+    given = workspace(inference={"config": "mine"})
+    observed, decision = step(Observed(given))
+    assert [event.reason for event in decision.events] == ["ConfigMapNotFound"]
+    observed, decision = step(provisioned(observed))
+    assert kinds(decision) == []
+    assert condition(decision.status, "InferenceReady")["reason"] == "ConfigMapNotFound"
+    assert decision.events == ()
+    observed, decision = step(replace(observed, config_hash="1"))
+    pod = written(decision, "Deployment")["spec"]["template"]
+    assert pod["metadata"]["annotations"] == {"kaito.sh/config-hash": "1"}
+    assert pod["spec"]["volumes"] == [{"name": "config-volume", "configMap": {"name": "mine"}}]
+    assert kinds(decided(observed)) == []
+    assert kinds(decided(replace(observed, config_hash="2"))) == ["Deployment"]
+    gone = decided(replace(observed, config_hash=None))
+    assert kinds(gone) == []
+    assert "served as before" in condition(gone.status, "InferenceReady")["message"]
+
+
 def foreign(kind: str) -> Object:
     return {"kind": kind, "metadata": {"name": "phi", "namespace": "default", "uid": "theirs"}, "spec": {}}
 

@@ -29,7 +29,8 @@ def everything(
     given: Object, config: WorkspaceConfig, base: str = "tiny-phi-3", gpus: int = 1
 ) -> list[Object]:
     """All children that the Workspace gets until its workload is there."""
-    observed, first = step(Observed(given), config)
+    named = (given.get("inference") or {}).get("config")
+    observed, first = step(Observed(given, config_hash="0123456789abcdef" if named else None), config)
     _, second = step(provisioned(readable(observed, base), gpus), config)
     return [write.body for write in (*first.writes, *second.writes)]
 

@@ -11,7 +11,7 @@ from controllers.workspace.cluster import cluster
 from kaito.api.resources import ADAPTERS, MACHINES, WORKSPACES, WORKSPACES_V1ALPHA1
 from kaito.controllers.workspace import WorkspaceConfig
 from kaito.runtime.errors import NotFound
-from kaito.runtime.resources import DEPLOYMENTS, EVENTS, NODES, SERVICES
+from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, EVENTS, NODES, SERVICES
 from kaito.runtime.testing import VirtualClock
 
 LOCAL = WorkspaceConfig(stand_in_weights="tiny-phi-3")
@@ -114,6 +114,33 @@ async def test_edits_roll_out(virtual_clock: VirtualClock) -> None:
         found = world.find(DEPLOYMENTS, "phi") or {}
         assert "volumes" not in found["spec"]["template"]["spec"]
         assert len(await world.names(MACHINES)) == 1
+
+
+async def test_new_contents_of_the_config_map_roll_out(virtual_clock: VirtualClock) -> None:
+    async with cluster(virtual_clock, LOCAL) as world, world.operator(world.wire()):
+        await world.client.create(WORKSPACES, phi(config="mine"))
+        await world.until(lambda: world.status().get("reason") == "ConfigMapNotFound", "it is missed")
+        config: dict[str, object] = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "mine", "namespace": "default"},
+            "data": {"inference_config.yaml": "max-model-len: 100"},
+        }
+        await world.client.create(CONFIGMAPS, config)
+        await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady")
+
+        def version() -> str:
+            found = world.find(DEPLOYMENTS, "phi") or {}
+            return str(found["spec"]["template"]["metadata"]["annotations"]["kaito.sh/config-hash"])
+
+        first = version()
+        await world.client.patch(CONFIGMAPS, "mine", "default", patch={"metadata": {"labels": {"a": "b"}}})
+        await virtual_clock.sleep(60)
+        assert version() == first, "labels are no contents"
+        await world.client.patch(
+            CONFIGMAPS, "mine", "default", patch={"data": {"inference_config.yaml": "x: 1"}}
+        )
+        await world.until(lambda: version() != first, "the new contents are rolled out")
 
 
 async def test_a_machine_that_is_deleted_is_replaced(virtual_clock: VirtualClock) -> None:

@@ -154,7 +154,7 @@ class Actor:
         patch = merge_patch(before, wanted)
         if not patch:
             return after
-        wait = self._hold_back(workspace.meta.uid, before, wanted)
+        wait = 0.0 if events else self._hold_back(workspace.meta.uid, before, wanted)
         if wait > 0:
             return Result(requeue_after=min(wait, decision.requeue_after or wait))
         meta = workspace.meta

@@ -67,8 +67,9 @@ class WorkspaceConfig:
     """Value of `kaito.sh/node-image-family` on NodeClaims unless the Workspace says otherwise."""
     workers: int = 8
     """Workspaces reconciled at the same time."""
-    status_interval: float = 1.0
-    """Seconds between two status writes of one Workspace that change no more than words."""
+    status_interval: float = 5.0
+    """Least seconds from one status write of a Workspace to one that changes no more than words about its progress;
+    what is worth an event, and conditions that turn, are written at once."""
 
     def __post_init__(self) -> None:
         if self.registry.endswith("/") or not self.registry:

@@ -33,6 +33,8 @@ class Observed:
     service: Object | None = None
     headless: Object | None = None
     pods: tuple[Object, ...] = ()
+    config_hash: str | None = None
+    """Hash of the contents of the ConfigMap that `inference.config` names; None while there is no such ConfigMap."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any, Final
+
+import orjson
 
 from kaito.api.labels import WORKSPACE_LABEL, WORKSPACE_NAMESPACE_LABEL, without_reserved
 from kaito.api.resources import ADAPTERS, WORKSPACES
@@ -17,6 +20,7 @@ from kaito.runtime.cache import InformerCache
 from kaito.runtime.informer import Informer
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import (
+    CONFIGMAPS,
     DEPLOYMENTS,
     NODES,
     PODS,
@@ -32,6 +36,8 @@ BY_CONTROLLER: Final = "controller-uid"
 """Index of Adapters: uid of the controlling owner."""
 BY_ADAPTER: Final = "kaito.sh/adapter"
 """Index of Workspaces: `namespace/name` of each Adapter they name."""
+BY_CONFIG: Final = "inference-config"
+"""Index of Workspaces: `namespace/name` of the ConfigMap they name."""
 WORKSPACE_PODS: Final = WORKSPACE_LABEL
 """Label selector of the pods that are watched."""
 
@@ -58,6 +64,23 @@ def adapter_names(workspace: CachedObject) -> tuple[str, ...]:
         for each in model.inference.adapters or ()
     ]
     return tuple(dict.fromkeys(names))
+
+
+def config_name(workspace: CachedObject) -> str:
+    """Name of the ConfigMap that `inference.config` names, or ""."""
+    model = view(Workspace, workspace)
+    if isinstance(model, InvalidSpec) or model.inference is None:
+        return ""
+    return model.inference.config or ""
+
+
+def hashed(config_map: CachedObject) -> CachedObject:
+    """The ConfigMap with nothing but a hash in the place of its contents: that is all the cache has to hold."""
+    tree = config_map.decode()
+    contents = orjson.dumps([tree.get("data"), tree.get("binaryData")], option=orjson.OPT_SORT_KEYS)
+    kept = {"metadata": tree["metadata"], "hash": hashlib.sha256(contents).hexdigest()[:16]}
+    kept["metadata"].pop("managedFields", None)
+    return CachedObject.from_dict(kept, config_map.resource)
 
 
 def node_labels(workspace: CachedObject) -> dict[str, str]:
@@ -96,6 +119,11 @@ def _adapters(obj: CachedObject) -> Iterable[str]:
     return [f"{obj.meta.namespace}/{name}" for name in obj.cached_view(adapter_names)]
 
 
+def _config(obj: CachedObject) -> Iterable[str]:
+    name = obj.cached_view(config_name)
+    return [f"{obj.meta.namespace}/{name}"] if name else []
+
+
 class Observer:
     """Reads the caches of a manager."""
 
@@ -105,6 +133,7 @@ class Observer:
             for resource in (WORKSPACES, ADAPTERS, DEPLOYMENTS, STATEFULSETS, SERVICES, NODES)
         }
         self._informers[PODS] = cache.informer(PODS, label_selector=WORKSPACE_PODS)
+        self._informers[CONFIGMAPS] = cache.informer(CONFIGMAPS, transform=hashed)
         self._claims = config.node_provisioner.claims
         if self._claims is not None:
             self._informers[self._claims] = cache.informer(self._claims)
@@ -112,6 +141,7 @@ class Observer:
         self._informers[PODS].add_indexer(BY_WORKSPACE, _labelled)
         self._informers[ADAPTERS].add_indexer(BY_CONTROLLER, _controlled)
         self._informers[WORKSPACES].add_indexer(BY_ADAPTER, _adapters)
+        self._informers[WORKSPACES].add_indexer(BY_CONFIG, _config)
 
     def informer(self, resource: Resource) -> Informer | None:
         """The informer that these reads come from; None for a resource that is not watched."""
@@ -137,11 +167,17 @@ class Observer:
             service=self._one(SERVICES, name, namespace),
             headless=self._one(SERVICES, headless_name(name), namespace),
             pods=self._indexed(PODS, BY_WORKSPACE, str(workspace.key)),
+            config_hash=self._config_hash(workspace),
         )
 
     def keys_of_adapter(self, adapter: CachedObject) -> list[ObjectKey]:
         """Workspaces that name this Adapter."""
         found = self._informers[WORKSPACES].lister.by_index(BY_ADAPTER, str(adapter.key))
+        return [workspace.key for workspace in found]
+
+    def keys_of_config(self, config_map: CachedObject) -> list[ObjectKey]:
+        """Workspaces whose `inference.config` is this ConfigMap."""
+        found = self._informers[WORKSPACES].lister.by_index(BY_CONFIG, str(config_map.key))
         return [workspace.key for workspace in found]
 
     def keys_of_namesake(self, child: CachedObject) -> list[ObjectKey]:
@@ -158,6 +194,11 @@ class Observer:
             if wanted and wanted.items() <= node.meta.labels.items():
                 found.append(workspace.key)
         return found
+
+    def _config_hash(self, workspace: CachedObject) -> str | None:
+        name = workspace.cached_view(config_name)
+        found = self._one(CONFIGMAPS, name, workspace.meta.namespace) if name else None
+        return str(found["hash"]) if found is not None else None
 
     def _one(self, resource: Resource, name: str, namespace: str | None) -> Object | None:
         found = self._informers[resource].lister.get(name, namespace)

@@ -16,7 +16,7 @@ from kaito.runtime.events import EventRecorder
 from kaito.runtime.manager import Manager
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.predicates import changed
-from kaito.runtime.resources import DEPLOYMENTS, NODES, PODS, SERVICES, STATEFULSETS
+from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SERVICES, STATEFULSETS
 
 FIELD_MANAGER: Final = "kaito-workspace"
 
@@ -37,16 +37,19 @@ def setup(manager: Manager, config: WorkspaceConfig | None = None, catalog: Cata
     observer = Observer(manager.cache, config)
     actor = Actor(client, recorder, manager.clock, config)
     reconciler = WorkspaceReconciler(observer, actor, catalog, config, manager.clock)
-    manager.add(
-        Controller(
-            "workspace",
-            reconciler.reconcile,
-            primary=WORKSPACES,
-            owns=(SERVICES, ADAPTERS),
-            watches=_watches(observer, config),
-            options=ControllerOptions(workers=config.workers),
-        )
+    controller = Controller(
+        "workspace",
+        reconciler.reconcile,
+        primary=WORKSPACES,
+        owns=(SERVICES, ADAPTERS),
+        watches=_watches(observer, config),
+        options=ControllerOptions(workers=config.workers),
     )
+    manager.add(controller)
+    # Not a Watch: that would keep a second, whole copy of every ConfigMap beside the observer's hashes.
+    config_maps = observer.informer(CONFIGMAPS)
+    assert config_maps is not None  # the observer watches them
+    config_maps.add_handler(_ConfigChanges(controller, observer))
 
 
 def _watches(observer: Observer, config: WorkspaceConfig) -> list[Watch]:
@@ -59,6 +62,27 @@ def _watches(observer: Observer, config: WorkspaceConfig) -> list[Watch]:
     if config.node_provisioner.claims is not None:
         watches.append(Watch(config.node_provisioner.claims, claim_keys))
     return watches
+
+
+class _ConfigChanges:
+    """Brings back the Workspaces whose ConfigMap appears, changes or goes."""
+
+    def __init__(self, controller: Controller, observer: Observer) -> None:
+        self._controller = controller
+        self._observer = observer
+
+    def on_add(self, obj: CachedObject, initial: bool) -> None:
+        self._enqueue(obj)
+
+    def on_update(self, old: CachedObject, new: CachedObject) -> None:
+        self._enqueue(new)
+
+    def on_delete(self, obj: CachedObject, stale: bool) -> None:
+        self._enqueue(obj)
+
+    def _enqueue(self, config_map: CachedObject) -> None:
+        for key in self._observer.keys_of_config(config_map):
+            self._controller.enqueue(key)
 
 
 def _node_summary(node: CachedObject) -> tuple[object, ...]:

@@ -35,8 +35,13 @@ def pod_template(
     sku: GpuSku | None,
     gpus: int,
     selector: Mapping[str, str],
+    config_hash: str | None = None,
 ) -> Object:
-    """The pod template. `sku` is the machine size in use, `gpus` what one pod asks for, `selector` the workload's."""
+    """The pod template.
+
+    `sku` is the machine size in use, `gpus` what one pod asks for, `selector` the workload's labels. `config_hash`
+    stands for the contents of the ConfigMap: servers read it when they start, so new contents need new pods.
+    """
     labels = {**selector, WORKSPACE_LABEL: plan.name}
     affinity = node_affinity(_required(plan, config), plan.template)
     if plan.template is not None:
@@ -46,6 +51,7 @@ def pod_template(
     volumes, mounts = _volumes(plan, adapters, gpus)
     values = {
         "labels": labels,
+        "config_hash": (config_hash or "") if plan.config_map is not None else "",
         "image": plan.preset_options.get("image")
         or f"{config.registry}/kaito-{plan.preset.name}:{plan.preset.tag}",
         "image_pull_secrets": _pull_secrets(plan, adapters),

@@ -73,13 +73,13 @@ def decide_workload(
         deletions = () if deleting(other) else (_deletion(DEPLOYMENTS, other),)
         text = f"Deployment {plan.name} makes room for a StatefulSet"
         return WorkloadOutcome(False, PENDING, text, endpoint=endpoint, writes=writes, deletions=deletions)
-    held = _held(live, nodes, adapters)
+    held = _held(observed, plan, live, nodes, adapters)
     if held is not None:
         return WorkloadOutcome(
             False,
             held.reason,
             held.message,
-            adapters.problem is not None and held.reason != "AdapterPending",
+            held.reason not in (PENDING, "AdapterPending"),
             endpoint=endpoint,
             writes=writes,
         )
@@ -96,9 +96,14 @@ def decide_workload(
     return _state(observed, plan, resource, live, adapters, endpoint, writes)
 
 
-def _held(live: Object | None, nodes: NodesOutcome, adapters: AdaptersOutcome) -> Problem | None:
+def _held(
+    observed: Observed, plan: Plan, live: Object | None, nodes: NodesOutcome, adapters: AdaptersOutcome
+) -> Problem | None:
     """Why the workload is left as it is for now; one that runs already is not held up by its nodes."""
     problem = adapters.problem
+    if problem is None and plan.config_map is not None and observed.config_hash is None:
+        text = f"inference.config: there is no ConfigMap {plan.config_map} in namespace {plan.namespace}; create it"
+        problem = Problem("ConfigMapNotFound", text)
     if problem is not None:
         kept = "; until then the model is served as before" if live is not None else ""
         return Problem(problem.reason, problem.message + kept)
@@ -156,7 +161,13 @@ def _workload_write(
     selector = spec.get("selector") or {"matchLabels": {WORKSPACE_LABEL: plan.name}}
     sku = catalog.sku(nodes.instance_type) if nodes.instance_type else None
     pod = pod_template(
-        plan, config, adapters.uses, sku, _gpus(plan, nodes, catalog), selector.get("matchLabels") or {}
+        plan,
+        config,
+        adapters.uses,
+        sku,
+        _gpus(plan, nodes, catalog),
+        selector.get("matchLabels") or {},
+        observed.config_hash,
     )
     workload: Object = {"replicas": plan.count, "pod": pod}
     if resource is STATEFULSETS:
