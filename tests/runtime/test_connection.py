@@ -111,6 +111,24 @@ async def test_https_without_a_user_and_without_verification(tmp_path: Path) -> 
         await connection.close()
 
 
+async def test_server_name_and_proxy_of_a_cluster(tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path, host="api.cluster.example")
+    authority = {"certificate-authority": "ca.crt", "tls-server-name": "api.cluster.example"}
+
+    async def proxy(request: web.Request) -> web.Response:
+        return web.json_response({"authorization": "", "certificate": f"proxied {request.raw_path}"})
+
+    async with serving(echo, certificates.server_context()) as url, serving(proxy) as proxy_url:
+        named = Connection.from_kubeconfig(kubeconfig(tmp_path / "config", url, cluster=authority))
+        assert (await ask(named))["certificate"] == ""
+        await named.close()
+        target = "http://api.cluster.example:8001"
+        path = kubeconfig(tmp_path / "config", target, cluster={"proxy-url": proxy_url})
+        proxied = Connection.from_kubeconfig(path)
+        assert (await ask(proxied))["certificate"] == f"proxied {target}/api/v1/nodes/n"
+        await proxied.close()
+
+
 PLUGIN = """#!{python}
 import json, os, pathlib
 counter = pathlib.Path({counter!r})

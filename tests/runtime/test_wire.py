@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kaito.runtime.objects import decode_envelope
 from kaito.runtime.wire import LineSplitter, MalformedStream, decode_event, decode_page
 
 
@@ -45,9 +48,41 @@ def test_events_of_the_allowed_size_pass() -> None:
     assert list(splitter.feed(b"x" * 10 + b"\n" + b"y" * 10 + b"\n")) == [b"x" * 10, b"y" * 10]
 
 
-def test_decoding() -> None:
-    event = decode_event(b'{"type":"ADDED","object":{"a": [1]},"later":"field"}')
-    assert (event.type, bytes(event.object)) == ("ADDED", b'{"a": [1]}')
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type":"ADDED","object":{"kind":"X","metadata":{"name":"a"},"data":[{"object":{}}]}}',
+        b'{"type":"ADDED","object":{"kind":"X","metadata":{"name":"a"},"data":[{"object":{}}]},"later":{"a":{}}}',
+        b'{"object":{"kind":"X","metadata":{"name":"a"},"data":[{"object":{}}]},"type":"ADDED"}',
+        b' {"type": "ADDED", "object": {"kind":"X","metadata":{"name":"a"},"data":[{"object":{}}]}} \r',
+    ],
+    ids=["usual", "more fields", "other order", "spaces"],
+)
+def test_an_event_is_read_however_it_is_written(line: bytes) -> None:
+    event = decode_event(line)
+    assert event.type == "ADDED"
+    assert event.object == b'{"kind":"X","metadata":{"name":"a"},"data":[{"object":{}}]}'
+    envelope = event.envelope or decode_envelope(event.object)
+    assert (envelope.kind, envelope.metadata.name) == ("X", "a")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(["ADDED", "ERROR", "weird"]), json_values, st.booleans())
+def test_the_objects_bytes_are_exact(kind: str, value: object, compact: bool) -> None:
+    value = {"metadata": {"name": "a"}, "value": value} if compact else value
+    line = json.dumps({"type": kind, "object": value}, separators=(",", ":") if compact else None).encode()
+    event = decode_event(line)
+    assert (event.type, json.loads(event.object)) == (kind, value)
+    assert (event.envelope is not None) == (compact and kind.isupper())
+
+
+def test_pages_are_cut_into_items() -> None:
     page = decode_page(
         b'{"metadata":{"resourceVersion":"7","continue":"t","remainingItemCount":3},"items":[{"a":1},{}]}'
     )

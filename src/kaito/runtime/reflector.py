@@ -237,7 +237,7 @@ class Reflector:
     async def _line(self, line: WatchEvent) -> None:
         match line.type:
             case "ADDED" | "MODIFIED" | "DELETED":
-                obj = self._object(bytes(line.object))
+                obj = self._object(line.object, line.envelope)
                 if obj is not None:
                     self.stats.events += 1
                     await self._step(
@@ -245,14 +245,14 @@ class Reflector:
                     )
             case "BOOKMARK":
                 try:
-                    meta = decode_envelope(line.object).metadata
+                    meta = (line.envelope or decode_envelope(line.object)).metadata
                 except MalformedObject as error:
                     self._skip(f"bookmark: {error}")
                     return
                 ends = meta.annotations.get(INITIAL_EVENTS_END) == "true"
                 await self._step(Marked(self._clock.now(), meta.resource_version, ends))
             case "ERROR":
-                raise _stream_error(bytes(line.object))
+                raise _stream_error(line.object)
             case _:
                 self._skip(f"unknown event type {line.type!r}")
 
@@ -278,10 +278,10 @@ class Reflector:
         pause = f", next try in {self.state.seconds:g} s or more" if isinstance(self.state, Waiting) else ""
         log.log(level, "cannot follow %s: %s%s", self._selection.resource, error, pause, extra=self._where())
 
-    def _object(self, raw: bytes) -> CachedObject | None:
+    def _object(self, raw: bytes, envelope: Envelope | None = None) -> CachedObject | None:
         """The object to store; None (and a line in the log) when these bytes are not one."""
         try:
-            envelope = decode_envelope(raw)
+            envelope = envelope or decode_envelope(raw)
         except MalformedObject as error:
             self._skip(str(error))
             return None

@@ -7,9 +7,13 @@ memory.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
+
+from kaito.runtime.objects import Envelope
 
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 """Largest watch event accepted. etcd's default object limit is 1.5 MiB; aggregated servers may exceed it."""
@@ -24,8 +28,23 @@ class MalformedStream(Exception):
     """
 
 
-class WatchEvent(msgspec.Struct, gc=False):
-    """One line of a watch stream; `object` is kept as bytes."""
+class WatchEvent(NamedTuple):
+    """One line of a watch stream. `envelope` is None where `object` is not known to be an object."""
+
+    type: str
+    object: bytes
+    envelope: Envelope | None
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A line as every server writes it: read in one pass."""
+
+    type: str
+    object: Envelope
+
+
+class _AnyLine(msgspec.Struct, gc=False):
+    """Any other line: the object is cut out first and looked at later."""
 
     type: str
     object: msgspec.Raw
@@ -46,7 +65,10 @@ class ListPage(msgspec.Struct):
 
 
 _decode_page = msgspec.json.Decoder(ListPage).decode
-_decode_event = msgspec.json.Decoder(WatchEvent).decode
+_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_any_line = msgspec.json.Decoder(_AnyLine).decode
+
+_USUAL_START = re.compile(rb'\{"type":"[A-Z]+","object":(?=\{)')
 
 
 def decode_page(body: bytes) -> ListPage:
@@ -59,10 +81,20 @@ def decode_page(body: bytes) -> ListPage:
 
 def decode_event(line: bytes) -> WatchEvent:
     """Raises MalformedStream when the line is not a watch event."""
+    start = _USUAL_START.match(line)
+    if start is not None and line.endswith(b"}}"):
+        try:
+            usual = _decode_line(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            pass  # looked at more closely below
+        else:
+            # No other fields and the usual order: what lies between is the object, byte for byte.
+            return WatchEvent(usual.type, line[start.end() : -1], usual.object)
     try:
-        return _decode_event(line)
+        event = _decode_any_line(line)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedStream(f"a line of the watch stream is not a watch event: {error}") from error
+    return WatchEvent(event.type, bytes(event.object), None)
 
 
 class LineSplitter:
