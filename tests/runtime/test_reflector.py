@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from kaito.runtime.errors import Gone, Invalid, TooManyRequests, TransportError
+from kaito.runtime.errors import Gone, Invalid, NotFound, TooManyRequests, TransportError
 from kaito.runtime.testing import Exchange, VirtualClock, watch_line
 from runtime.support import STREAM, World, bookmark, config_map, listed, status_event, watched
 
@@ -370,3 +370,20 @@ async def test_a_streaming_list_that_never_ends_is_replaced_by_a_list(virtual_cl
     async with world.running(31):
         assert world.requests[1:] == [(30.0, "LIST", "0"), (30.0, "WATCH", "10")]
         assert world.names == ["a"]
+
+
+async def test_a_missing_resource_definition_is_suspected_by_name(
+    virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(
+        virtual_clock,
+        [
+            Exchange(error=NotFound("the server could not find the requested resource")),
+            listed(10),
+            watched(hold=True),
+        ],
+    )
+    async with world.running(2):
+        assert world.informer.has_synced
+    assert "cannot follow configmaps: GET /api/v1/configmaps: the server could not find" in caplog.text
+    assert "(is its CustomResourceDefinition installed?), next try in 0.8 s or more" in caplog.text

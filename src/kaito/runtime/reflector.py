@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import orjson
 
 from kaito.runtime.client import Client
-from kaito.runtime.errors import ApiError, MalformedObject, TransportError, from_status
+from kaito.runtime.errors import ApiError, MalformedObject, NotFound, TransportError, from_status
 from kaito.runtime.objects import CachedObject, Envelope, decode_envelope
 from kaito.runtime.reflector_states import (
     BACKOFF_JITTER,
@@ -276,7 +276,16 @@ class Reflector:
         await self._step(Failed(self._clock.now(), error))
         level = logging.INFO if isinstance(error, ApiError) and error.status == 410 else logging.WARNING
         pause = f", next try in {self.state.seconds:g} s or more" if isinstance(self.state, Waiting) else ""
-        log.log(level, "cannot follow %s: %s%s", self._selection.resource, error, pause, extra=self._where())
+        hint = " (is its CustomResourceDefinition installed?)" if isinstance(error, NotFound) else ""
+        log.log(
+            level,
+            "cannot follow %s: %s%s%s",
+            self._selection.resource,
+            error,
+            hint,
+            pause,
+            extra=self._where(),
+        )
 
     def _object(self, raw: bytes, envelope: Envelope | None = None) -> CachedObject | None:
         """The object to store; None (and a line in the log) when these bytes are not one."""
