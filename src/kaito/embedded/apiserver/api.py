@@ -106,9 +106,9 @@ class Api:
             return self._document(request, path)
         served = self.core.registry.find(target.group, target.version, target.plural)
         if served is None:
-            raise unknown_resource()
+            raise unknown_resource(request, target)
         if target.namespace is not None and not served.resource.namespaced:
-            raise unknown_resource()
+            raise unknown_resource(request, target)
         if target.subresource:
             return self._on_subresource(served, target, request)
         if target.name is not None:
@@ -197,7 +197,7 @@ class Api:
         params = parameters(request)
         namespace, name = target.namespace, target.name
         if served.resource.namespaced and namespace is None:
-            raise unknown_resource()
+            raise unknown_resource(request, target)
         match request.method:
             case "GET" | "HEAD":
                 form = negotiate(request.header("accept"))
@@ -246,9 +246,9 @@ class Api:
         ):
             if sub in UNIMPLEMENTED and not served.custom:
                 raise not_implemented(f"{served.resource.plural}/{sub}", UNIMPLEMENTED[sub])
-            raise unknown_resource()
+            raise unknown_resource(request, target)
         if served.resource.namespaced and namespace is None:
-            raise unknown_resource()
+            raise unknown_resource(request, target)
         params = parameters(request)
         match sub:
             case "status":
@@ -330,8 +330,12 @@ def _agent(request: Request) -> str:
     return request.header("user-agent").partition("/")[0].strip() or "unknown"
 
 
-def unknown_resource() -> NotFound:
-    return NotFound("the server could not find the requested resource", details={})
+def unknown_resource(request: Request, target: Target) -> NotFound:
+    """404 in the words that kubectl knows, with what was asked for."""
+    name = f"{target.plural}.{target.group}" if target.group else target.plural
+    if target.subresource:
+        name = f"{name}/{target.subresource}"
+    return NotFound(f"the server could not find the requested resource ({request.method.lower()} {name})")
 
 
 def not_implemented(what: str, why: str) -> ApiError:
