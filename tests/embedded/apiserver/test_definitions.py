@@ -86,6 +86,22 @@ async def test_a_watch_sees_its_own_version_whoever_writes(api: Api) -> None:
         assert [event["object"]["spec"]["size"] for event in events] == [3, 9]
 
 
+async def test_a_deprecated_version_warns_whatever_is_asked(api: Api) -> None:
+    definition = widget_definition()
+    definition["spec"]["versions"][1] |= {"deprecated": True, "deprecationWarning": "use v1"}
+    await api.create(DEFINITIONS, definition)
+    await api.create(WIDGETS, widget("a"))
+    for path in (OTHER, f"{OTHER}/a", f"{OTHER}/a/scale"):
+        assert (await api.send("GET", path)).headers["Warning"] == '299 - "use v1"'
+        assert "Warning" not in (await api.send("GET", path.replace("v1alpha1", "v1"))).headers
+    patch = {"spec": {"nonsense": 1}}
+    answer = await api.send("PATCH", f"{OTHER}/a", patch, media="application/merge-patch+json")
+    assert answer.headers["Warning"].splitlines() == [
+        '299 - "unknown field \\"spec.nonsense\\""',
+        '299 - "use v1"',
+    ]
+
+
 async def test_a_name_that_is_taken_is_not_established(api: Api) -> None:
     await api.create(DEFINITIONS, widget_definition())
     second = widget_definition()

@@ -153,9 +153,18 @@ async def test_dry_run_stores_nothing(api: Api) -> None:
 
 
 async def test_a_custom_resource_is_checked_by_its_schema(widgets: Api) -> None:
-    for spec in ({"size": 1.5}, {"size": "big"}, {"size": -1}, {"color": "pink"}, {"note": "bad"}):
+    for spec in (
+        {"size": 1.5},
+        {"size": 1.0},
+        {"size": "big"},
+        {"size": -1},
+        {"color": "pink"},
+        {"note": "bad"},
+    ):
         error = await expect(widgets, 422, "Invalid", "POST", WIDGETS, widget("a", **spec))
         assert error["details"]["causes"][0]["field"].startswith("spec")
+    error = await expect(widgets, 422, "Invalid", "POST", WIDGETS, widget("a", size="big", note="bad"))
+    assert "some validation rules were not checked" in error["message"]
     made = await widgets.create(WIDGETS, widget("a"))
     assert made["spec"] == {"size": 3}
     assert made["metadata"]["generation"] == 1

@@ -17,7 +17,7 @@ from kaito.embedded.apiserver.definitions import Definitions
 from kaito.embedded.apiserver.deletion import Deleter
 from kaito.embedded.apiserver.discovery import AGGREGATED_TYPE, Discovery, wants_aggregated
 from kaito.embedded.apiserver.forms import negotiate
-from kaito.embedded.apiserver.messages import error_response, json_response, text_response
+from kaito.embedded.apiserver.messages import add_warning, error_response, json_response, text_response
 from kaito.embedded.apiserver.naming import check_type
 from kaito.embedded.apiserver.openapi import OpenApi
 from kaito.embedded.apiserver.parameters import (
@@ -110,10 +110,14 @@ class Api:
         if target.namespace is not None and not served.resource.namespaced:
             raise unknown_resource(request, target)
         if target.subresource:
-            return self._on_subresource(served, target, request)
-        if target.name is not None:
-            return self._on_object(served, target, request)
-        return self._on_collection(served, target, request)
+            response = self._on_subresource(served, target, request)
+        elif target.name is not None:
+            response = self._on_object(served, target, request)
+        else:
+            response = self._on_collection(served, target, request)
+        if served.strategy.warning:
+            add_warning(response, served.strategy.warning)
+        return response
 
     # --- what is not an object ------------------------------------------------------------------------------------
 
@@ -231,10 +235,7 @@ class Api:
     def _written(self, served: Served, outcome: Outcome, request: Request, params: Params) -> Response:
         form = negotiate(request.header("accept"))
         status = 201 if outcome.created else 200
-        warnings = outcome.warnings
-        if served.strategy.warning:
-            warnings = [*warnings, served.strategy.warning]
-        return self.reader.show(served, outcome.record, form, params, status, warnings)
+        return self.reader.show(served, outcome.record, form, params, status, outcome.warnings)
 
     # --- subresources ---------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from kaito.embedded.apiserver.api import HEALTH_PATHS, Api, not_implemented
 from kaito.embedded.apiserver.bodies import MAX_BODY
@@ -91,18 +92,16 @@ class Front:
         return await self.streams(request, target)
 
     async def _send(self, request: web.Request, response: Response) -> web.StreamResponse:
-        headers = {key: value for key, value in response.headers.items() if key != "Warning"}
-        warnings = response.headers.get("Warning", "")
+        headers = CIMultiDict((key, value) for key, value in response.headers.items() if key != "Warning")
+        for warning in filter(None, response.headers.get("Warning", "").split(WARNING_SEPARATOR)):
+            headers.add("Warning", warning)
         if isinstance(response, WatchResponse):
             return await self._send_stream(request, response, headers)
-        answer = web.Response(status=response.status, body=await response.read(), headers=headers)
-        for warning in filter(None, warnings.split(WARNING_SEPARATOR)):
-            answer.headers.add("Warning", warning)
-        return answer
+        return web.Response(status=response.status, body=await response.read(), headers=headers)
 
     @staticmethod
     async def _send_stream(
-        request: web.Request, response: WatchResponse, headers: dict[str, str]
+        request: web.Request, response: WatchResponse, headers: CIMultiDict[str]
     ) -> web.StreamResponse:
         answer = web.StreamResponse(status=response.status, headers=headers)
         try:

@@ -5,13 +5,13 @@ The response classes are the transport's own, so the in-memory transport hands t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 import orjson
 
 from kaito.runtime.errors import ApiError, Invalid
-from kaito.runtime.transport import BufferedResponse
+from kaito.runtime.transport import BufferedResponse, Response
 
 JSON: Final = "application/json"
 WARNING_SEPARATOR: Final = "\n"
@@ -25,8 +25,21 @@ def json_response(
     data = body if isinstance(body, bytes) else orjson.dumps(body)
     headers = {"Content-Type": content_type}
     if warnings:
-        headers["Warning"] = WARNING_SEPARATOR.join(f'299 - "{_quoted(text)}"' for text in warnings)
+        headers["Warning"] = _warning_header(warnings)
     return BufferedResponse(status, data, headers)
+
+
+def add_warning(response: Response, text: str) -> None:
+    """One more `Warning` on an answer that has not been sent yet."""
+    headers = response.headers
+    assert isinstance(headers, MutableMapping)
+    present = headers.get("Warning")
+    added = _warning_header([text])
+    headers["Warning"] = f"{present}{WARNING_SEPARATOR}{added}" if present else added
+
+
+def _warning_header(texts: Sequence[str]) -> str:
+    return WARNING_SEPARATOR.join(f'299 - "{_quoted(text)}"' for text in texts)
 
 
 def _quoted(text: str) -> str:

@@ -26,7 +26,7 @@ ADDED: Final = "ADDED"
 MODIFIED: Final = "MODIFIED"
 DELETED: Final = "DELETED"
 
-DEFAULT_HISTORY: Final = 4096
+DEFAULT_HISTORY: Final = 2048
 """Events kept per collection at least; twice as many at most."""
 
 
