@@ -13,6 +13,10 @@ NAME_LIMIT: Final = 253
 IMAGE_LIMIT: Final = 512
 """Characters of an image reference: 255 of repository, 128 of tag, a digest, a host."""
 
+IMMUTABLE: Final = "self == oldSelf"
+"""CEL: the value is what it was."""
+
+Int32 = Annotated[int, Format("int32")]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_LIMIT)]
 
 _SUBDOMAIN: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"

@@ -1,0 +1,161 @@
+"""What may change in a Workspace, and what was stored before the rules came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api.workspaces import (
+    ADAPTER,
+    PRESET,
+    SELECTOR,
+    STATUS,
+    TUNING,
+    Object,
+    adapters,
+    create,
+    tuning,
+    workspace,
+)
+from kaito.api.resources import WORKSPACES
+from kaito.runtime.client import PatchType
+from kaito.runtime.errors import Invalid
+from kaito.runtime.resources import CRDS
+from support.control_plane import ControlPlane
+
+# --- what may not change -----------------------------------------------------------------------------------
+
+
+async def changed(world: ControlPlane, before: Object, patch: Object) -> str:
+    """The refusal of a merge patch, "" when it passes."""
+    await create(world, WORKSPACES, workspace(**before))
+    try:
+        await world.client.patch(WORKSPACES, "ws", "default", patch=patch)
+    except Invalid as error:
+        return str(error)
+    return ""
+
+
+RESOURCE = {"instanceType": "Standard_NC6s_v3", **SELECTOR}
+TYPES = {"instanceTypes": ["a", "b"], **SELECTOR}
+NAMED_DATA = {"urls": ["https://example.com/a"], "name": "a"}
+FIXED: list[tuple[str, Object, Object, str]] = [
+    ("toggled", {}, {"inference": None, "tuning": TUNING}, "cannot be swapped once set"),
+    ("preset", {}, {"inference": {"preset": {"name": "other"}}}, "inference.preset: cannot change"),
+    ("to template", {}, {"inference": {"preset": None, "template": {"spec": {}}}}, "cannot be swapped once set"),
+    ("selector", {}, {"resource": {"labelSelector": {"matchLabels": {"x": "y"}}}}, "labelSelector: cannot change"),
+    ("selector gone", {}, {"resource": {"labelSelector": None}}, "labelSelector is missing"),
+    ("type", {}, {"resource": {"instanceType": "other"}}, "instanceType: cannot change once set"),
+    ("type gone", {}, {"resource": {"instanceType": None}}, "instanceType: cannot change once set"),
+    ("count", {"resource": {**RESOURCE, "count": 2}}, {"resource": {"count": 3}}, "count: cannot change once set"),
+    ("count gone", {"resource": {**RESOURCE, "count": 2}}, {"resource": {"count": None}}, "count: cannot change"),
+    ("fewer types", {"resource": TYPES}, {"resource": {"instanceTypes": ["b"]}}, "not taken away"),
+    ("types gone", {"resource": TYPES}, {"resource": {"instanceTypes": None}}, "not taken away"),
+    ("partition", {}, {"resource": {"partition": {"mode": "mig", "profile": "1g.5gb"}}}, "partition: cannot be added"),
+    ("tuning preset", tuning(), {"tuning": {"preset": {"name": "other"}}}, "tuning.preset: cannot change"),
+    ("method", tuning(), {"tuning": {"method": "lora"}}, "tuning.method: cannot change"),
+    ("input gone", tuning(), {"tuning": {"input": None}}, "tuning.input is missing"),
+    ("data name", tuning(input=NAMED_DATA), {"tuning": {"input": {"name": "b"}}}, "name: cannot change"),
+]  # fmt: skip
+FREE: list[tuple[str, Object, Object]] = [
+    ("first type", {"resource": SELECTOR}, {"resource": {"instanceType": "a"}}),
+    ("first count", {}, {"resource": {"count": 2}}),
+    ("count 1 gone", {"resource": {**RESOURCE, "count": 1}}, {"resource": {"count": None}}),
+    ("more types", {"resource": TYPES}, {"resource": {"instanceTypes": ["c", "b", "a"]}}),
+    ("type to types", {}, {"resource": {"instanceType": None, "instanceTypes": ["x", "Standard_NC6s_v3"]}}),
+    ("adapters", {}, {"inference": {"adapters": [ADAPTER]}}),
+    ("strength", adapters(ADAPTER), {"inference": {"adapters": [{**ADAPTER, "strength": "1"}]}}),
+    ("config", {}, {"inference": {"config": "other"}}),
+    ("template", {"inference": {"template": {"a": 1}}}, {"inference": {"template": {"a": 2}}}),
+    ("method's letter case", tuning(), {"tuning": {"method": "qlora"}}),
+    ("annotations", {}, {"metadata": {"annotations": {"a": "b"}}}),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "patch", "words"), [case[1:] for case in FIXED], ids=[case[0] for case in FIXED]
+)
+async def test_what_is_fixed_says_so(world: ControlPlane, before: Object, patch: Object, words: str) -> None:
+    assert words in await changed(world, before, patch)
+
+
+@pytest.mark.parametrize(("before", "patch"), [case[1:] for case in FREE], ids=[case[0] for case in FREE])
+async def test_what_may_change_does(world: ControlPlane, before: Object, patch: Object) -> None:
+    assert await changed(world, before, patch) == ""
+
+
+# --- what was stored before the rules came -----------------------------------------------------------------
+
+
+STORED_INVALID: list[tuple[str, Object]] = [
+    ("neither", {"inference": None}),
+    ("both", {"tuning": TUNING}),
+    ("no resource", {"resource": None}),
+    ("no selector", {"resource": {"instanceType": "a"}}),
+    ("adapter twice", adapters(ADAPTER, ADAPTER)),
+    ("adapter without source", adapters({"strength": "7"})),
+    ("preset and template", {"inference": {**PRESET, "template": {}}}),
+    ("type and types", {"resource": {**SELECTOR, "instanceType": "a", "instanceTypes": ["b"]}}),
+    ("tuning on two nodes", {**tuning(), "resource": {**SELECTOR, "count": 2}}),
+    ("name", {"metadata": {"name": "3phi", "namespace": "default"}}),
+]
+
+
+async def without_rules(world: ControlPlane) -> None:
+    """The CRD as an older release had it: the same fields, no rules."""
+    manifest = await world.client.get(CRDS, "workspaces.kaito.sh")
+    for version in manifest["spec"]["versions"]:
+        _strip(version["schema"]["openAPIV3Schema"])
+    await world.client.update(CRDS, manifest)
+
+
+def _strip(node: Any) -> None:
+    if isinstance(node, dict):
+        node.pop("x-kubernetes-validations", None)
+        for child in node.values():
+            _strip(child)
+
+
+@pytest.mark.parametrize(
+    "changes", [case[1] for case in STORED_INVALID], ids=[case[0] for case in STORED_INVALID]
+)
+async def test_a_stored_invalid_object_still_takes_status_and_loses_its_finalizer(
+    world: ControlPlane, changes: Object
+) -> None:
+    rules = await world.client.get(CRDS, "workspaces.kaito.sh")
+    await without_rules(world)
+    body = workspace(**changes)
+    body["metadata"]["finalizers"] = ["workspace.finalizer.kaito.sh"]
+    name = body["metadata"]["name"]
+    await create(world, WORKSPACES, body)
+    current = await world.client.get(CRDS, "workspaces.kaito.sh")
+    await world.client.update(CRDS, {**current, "spec": rules["spec"]})
+
+    await world.client.patch_status(WORKSPACES, name, "default", STATUS)
+    await world.client.patch(WORKSPACES, name, "default", patch={"metadata": {"annotations": {"a": "b"}}})
+    await world.client.delete(WORKSPACES, name, "default")
+    patch = [{"op": "remove", "path": "/metadata/finalizers/0"}]
+    await world.client.patch(WORKSPACES, name, "default", patch=patch, patch_type=PatchType.JSON)
+    assert await world.client.list(WORKSPACES) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "repair"),
+    [
+        ({"inference": None}, {"inference": PRESET}),
+        ({"tuning": TUNING}, {"tuning": None}),
+        ({"resource": {"instanceType": "a"}}, {"resource": SELECTOR}),
+        ({"inference": {**PRESET, "template": {}}}, {"inference": {"template": None}}),
+        (adapters({"strength": "7"}), {"inference": {"adapters": [ADAPTER]}}),
+    ],
+)
+async def test_a_stored_invalid_object_can_be_repaired(
+    world: ControlPlane, changes: Object, repair: Object
+) -> None:
+    rules = await world.client.get(CRDS, "workspaces.kaito.sh")
+    await without_rules(world)
+    await create(world, WORKSPACES, workspace(**changes))
+    current = await world.client.get(CRDS, "workspaces.kaito.sh")
+    await world.client.update(CRDS, {**current, "spec": rules["spec"]})
+    await world.client.patch(WORKSPACES, "ws", "default", patch=repair)
