@@ -13,7 +13,8 @@ from kaito_presets import demo
 from kaito_presets.adapters import AdapterChoice
 from kaito_presets.engines import make_engine
 from kaito_presets.server.app import create_app
-from kaito_presets.server.service import Service, Settings
+from kaito_presets.server.service import Service
+from kaito_presets.server.settings import Settings
 from presets.support import ServerProcess, container_root
 
 

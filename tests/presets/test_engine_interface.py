@@ -17,7 +17,8 @@ from kaito_presets.engines import BadPrompt, EngineError, Finish, Message, Piece
 from kaito_presets.engines.template import ChatTemplate
 from kaito_presets.server import hardware
 from kaito_presets.server.app import create_app
-from kaito_presets.server.service import Service, Settings
+from kaito_presets.server.service import Service
+from kaito_presets.server.settings import Settings
 
 
 class ScriptedEngine:

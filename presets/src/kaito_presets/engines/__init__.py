@@ -16,6 +16,8 @@ from typing import Protocol
 #: Used when neither --engine nor KAITO_ENGINE says otherwise.
 DEFAULT_ENGINE = "mistralrs"
 ENGINES = ("mistralrs", "transformers", "vllm")
+#: Weights below this size are computed by one thread.
+SMALL_MODEL_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,10 @@ def make_engine(name: str, weights: Path, *, max_model_len: int | None, dtype: s
         raise EngineMissing(
             "The mistralrs engine needs the Python package mistralrs: install kaito-presets with that extra."
         )
+    if 0 < _weights_size(weights) < SMALL_MODEL_BYTES:
+        # Threads that wait for one another cost a small model up to a hundred times its own work on busy cores.
+        os.environ.setdefault("RAYON_NUM_THREADS", "1")
+        os.environ.setdefault("TOKIO_WORKER_THREADS", "1")
     # The library reads these when it is imported. What is not in the directory must fail, not be downloaded.
     os.environ.setdefault("RUST_LOG", "warn")
     os.environ.setdefault("NO_COLOR", "1")
@@ -148,3 +154,8 @@ def make_engine(name: str, weights: Path, *, max_model_len: int | None, dtype: s
     from kaito_presets.engines.mistralrs import MistralEngine  # noqa: PLC0415 - an optional dependency
 
     return MistralEngine(weights, max_model_len=max_model_len, dtype=dtype)
+
+
+def _weights_size(weights: Path) -> int:
+    """Bytes of the weights in a directory; 0 when there are none."""
+    return sum(path.stat().st_size for path in weights.glob("*") if path.suffix in (".safetensors", ".gguf"))

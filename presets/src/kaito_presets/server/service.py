@@ -8,26 +8,15 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 
 from kaito_presets import adapters
 from kaito_presets.engines import BadWeights, Engine, Finish, Message, Piece, Sampling
 from kaito_presets.server.metrics import Metrics
 from kaito_presets.server.names import COMBINED, Model, ModelNames, stand_in_of
+from kaito_presets.server.settings import Settings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What to serve. Paths are on this machine (already resolved)."""
-
-    preset: str
-    served_model_name: str | None
-    weights: Path
-    adapters_dir: Path
-    adapters: tuple[adapters.AdapterChoice, ...] = ()
 
 
 class Service:
