@@ -100,7 +100,9 @@ def machine_ready(claim: Object, node: str) -> Object:
 
 def alive(child: Object, uid: str = "") -> Object:
     """A child as the API server hands it out."""
-    metadata = {**child["metadata"], "generation": 1, "resourceVersion": "9"}
+    metadata = {**child["metadata"], "resourceVersion": "9"}
+    if child.get("kind") != "Service":  # Services have no generation
+        metadata["generation"] = 1
     metadata.setdefault("uid", uid or f"uid-of-{metadata['name']}")
     return {**child, "metadata": metadata}
 

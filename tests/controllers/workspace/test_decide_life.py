@@ -150,6 +150,16 @@ def test_what_somebody_else_changed_is_put_back() -> None:
     spec = {**observed.service["spec"], "type": "NodePort"}
     decision = decided(replace(observed, service={**observed.service, "spec": spec}))
     assert kinds(decision) == ["Service"]
+    assert observed.deployment is not None
+    metadata = {**observed.deployment["metadata"], "generation": 2}
+    spec = {**observed.deployment["spec"], "replicas": 0}
+    decision = decided(
+        replace(observed, deployment={**observed.deployment, "metadata": metadata, "spec": spec})
+    )
+    assert kinds(decision) == ["Deployment"]
+    metadata = {**observed.deployment["metadata"], "labels": {}}
+    decision = decided(replace(observed, deployment={**observed.deployment, "metadata": metadata}))
+    assert kinds(decision) == ["Deployment"]
 
 
 def test_a_load_balancer_and_an_external_address() -> None:

@@ -57,10 +57,16 @@ class Actor:
         self._clock = clock
         self._config = config
         self._status_times: dict[str, float] = {}
+        self._status_versions: dict[str, str] = {}
 
     def forget(self, uid: str) -> None:
         """The Workspace is gone."""
         self._status_times.pop(uid, None)
+        self._status_versions.pop(uid, None)
+
+    def wrote(self, workspace: CachedObject) -> bool:
+        """Whether this version of the Workspace is our own last write of its status, and so no news."""
+        return self._status_versions.get(workspace.meta.uid) == workspace.meta.resource_version
 
     async def act(
         self, workspace: CachedObject, old: Object, decision: Decision, done: Pass
@@ -167,6 +173,7 @@ class Actor:
         except Conflict:
             return Result(requeue_after=0)  # decided from an old version: again, after a moment
         done.note(WORKSPACES, answer)
+        self._status_versions[meta.uid] = done.written.get(WORKSPACES, "")
         self._status_times[meta.uid] = self._clock.now()
         for event in events:
             self._emit(old, event)

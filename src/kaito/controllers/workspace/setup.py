@@ -43,6 +43,7 @@ def setup(manager: Manager, config: WorkspaceConfig | None = None, catalog: Cata
         primary=WORKSPACES,
         owns=(SERVICES, ADAPTERS),
         watches=_watches(observer, config),
+        predicates=(lambda event: event.obj.resource != WORKSPACES or not actor.wrote(event.obj),),
         options=ControllerOptions(workers=config.workers),
     )
     manager.add(controller)
