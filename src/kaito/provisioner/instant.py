@@ -92,7 +92,7 @@ class InstantCloud:
             nodes = await self._client.list(NODES, label_selector=selector)
         except (ApiError, TransportError) as error:
             raise CloudError(f"the Nodes could not be listed: {error}", reason="ListFailed") from error
-        return [_instance(node) for node in nodes if not _ended(node)]
+        return [_instance(node) for node in nodes if _is_instant(node) and not _ended(node)]
 
     async def _read(self, name: str) -> dict[str, Any] | None:
         try:
@@ -171,7 +171,9 @@ def _name(provider_id: str) -> str:
 
 
 def _is_instant(node: Mapping[str, Any]) -> bool:
-    return (node["metadata"].get("labels") or {}).get(labels.INSTANT_CLOUD_LABEL) == "true"
+    """Whether this cloud made it; the local mode's own node has the label, but no instance behind it."""
+    labelled = (node["metadata"].get("labels") or {}).get(labels.INSTANT_CLOUD_LABEL) == "true"
+    return labelled and str(node["spec"].get("providerID", "")).startswith(SCHEME)
 
 
 def _ended(node: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaito.api.crds import crd_manifests
+from kaito.api.labels import INSTANT_CLOUD_LABEL
 from kaito.cli.local.images import image_map_options
 from kaito.cli.local.state import CONTEXT, LocalDirectory, RunningLock
 from kaito.cli.local.supervisor import ManagedProcess, ProcessSpec, Supervisor
@@ -17,7 +18,9 @@ from kaito.embedded.processes.names import KUBELET_TOKEN_VARIABLE
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.connection import Connection
-from kaito.runtime.resources import CRDS
+from kaito.runtime.resources import CRDS, NODES
+
+SYSTEM_NODE = "kaito-local"
 
 STAND_IN = "tiny-phi-3"
 """The preset whose small weights answer here for those of the Phi-3 family."""
@@ -38,6 +41,22 @@ class LocalOptions:
 
 Progress = Callable[[str, str, float], None]
 """Called as (part, detail, seconds it took) when a part serves."""
+
+
+def system_node() -> dict[str, object]:
+    """The node that is there before any Workspace, as every cluster has one: for pods that want no GPU."""
+    labels = {
+        INSTANT_CLOUD_LABEL: "true",
+        "kubernetes.io/arch": "amd64",
+        "kubernetes.io/hostname": SYSTEM_NODE,
+        "kubernetes.io/os": "linux",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": SYSTEM_NODE, "labels": labels},
+        "spec": {"providerID": f"local://{SYSTEM_NODE}"},
+    }
 
 
 class LocalCluster:
@@ -131,6 +150,8 @@ class LocalCluster:
                 connection.transport, clock=self._clock, user_agent="kaito-local", field_manager="kaito-local"
             )
             await asyncio.gather(*(client.apply(CRDS, crd) for crd in crd_manifests()))
+            if self.options.operator:
+                await client.apply(NODES, system_node())
         finally:
             await connection.close()
 
