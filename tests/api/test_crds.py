@@ -75,9 +75,18 @@ def test_names_scope_and_subresources_match_the_resource_constants() -> None:
         }
         assert served[constant.version]["storage"] is True
     names = crd("workspaces.kaito.sh")["spec"]["names"]
-    assert (names["shortNames"], names["categories"]) == (["wk", "wks"], ["workspace"])
+    assert (names["shortNames"], names["categories"]) == (["wk", "wks"], ["workspace", "kaito"])
     assert crd("machines.karpenter.sh")["spec"]["names"]["categories"] == ["karpenter"]
     assert crd("nodeclaims.karpenter.sh")["spec"]["names"]["categories"] == ["karpenter"]
+
+
+def test_no_category_is_another_kinds_name() -> None:
+    """kubectl takes `get workspace` for the category: with two kinds in it, both would be listed."""
+    names = {each["spec"]["names"]["singular"]: each["spec"]["names"] for each in crd_manifests()}
+    for name, own in names.items():
+        for other, theirs in names.items():
+            if other != name:
+                assert not {name, own["plural"], *own.get("shortNames", ())} & set(theirs["categories"])
 
 
 def columns(name: str, *, wide: bool) -> list[str]:

@@ -137,7 +137,7 @@ WORKSPACE_CRD: Final = CustomResource(
     "Workspace",
     "workspaces",
     short_names=("wk", "wks"),
-    categories=("workspace",),
+    categories=("workspace", "kaito"),
     versions=(
         Version("v1alpha1", Workspace, COLUMNS),
         Version("v1beta1", Workspace, COLUMNS, storage=True),
