@@ -85,11 +85,7 @@ def _merge_list(live: list[Any], patch: list[Any], schema: MergeSchema, order: A
     items = schema.items or _ANY
     result = list(live)
     if any(isinstance(item, dict) and item.get(_DIRECTIVE) == "replace" for item in patch):
-        return [
-            _strip(item, items)
-            for item in patch
-            if not (isinstance(item, dict) and item.get(_DIRECTIVE) == "replace" and len(item) == 1)
-        ]
+        return [_strip(item, items) for item in patch if not (isinstance(item, dict) and _DIRECTIVE in item)]
     for item in patch:
         if not isinstance(item, dict):
             raise BadRequest(f"expected an object with merge key {key}, got {item!r}")
