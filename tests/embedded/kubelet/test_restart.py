@@ -26,7 +26,7 @@ async def kubelet_process(cluster: Cluster) -> AsyncIterator[asyncio.subprocess.
         str(PROGRAM),
         str(cluster.kubeconfig),
         str(cluster.directory / "kubelet"),
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROGRAM.parents[1])},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(PROGRAM.parents[1]), *sys.path])},
     )
     try:
         yield process

@@ -129,8 +129,13 @@ class ContainerTask:
                 )
                 self._deps.event(self._pod, "Warning", "Failed", "Error: ImagePullBackOff")
             return
-        if await self._start(entry):
-            await self._watch_over()
+        try:
+            if await self._start(entry):
+                await self._watch_over()
+        finally:
+            if self.run is not None and self.run.process is not None and not self.run.process.ended:
+                await self.run.process.kill()
+                await self.run.wait()
 
     def _resolve_image(self) -> ImageEntry | None:
         """The image's entry, or None after the record says why there is none."""
@@ -212,7 +217,12 @@ class ContainerTask:
         assert self.run is not None
         run, record = self.run, self._record
         self._asker = prober.Asker(
-            self._container, run, self._sandbox.ports, self._deps.session, self._deps.clock
+            self._container,
+            run,
+            self._sandbox.address,
+            self._sandbox.ports,
+            self._deps.session,
+            self._deps.clock,
         )
         self._probes = asyncio.create_task(self._probe(self._asker), name=f"probes of {record.name}")
         try:

@@ -83,12 +83,15 @@ class Asker:
         self,
         container: Mapping[str, Any],
         run: ContainerRun,
+        address: str,
         ports: Mapping[int, int],
         session: aiohttp.ClientSession,
         clock: Clock,
     ) -> None:
+        """`address` is the pod's virtual one, for messages; `ports` says where its ports really are."""
         self._container = container
         self._run = run
+        self._address = address
         self._ports = ports
         self._session = session
         self._clock = clock
@@ -116,19 +119,22 @@ class Asker:
             return Answer(False, str(error))
         return Answer(False, "this kind of probe is not implemented here; use httpGet, tcpSocket or exec")
 
-    def _port(self, port: int | str) -> int:
+    def _port(self, port: int | str) -> tuple[int, int]:
+        """The container port meant, and the port of 127.0.0.1 that stands for it."""
         number = named_port([dict(self._container)], port)
         host_port = self._ports.get(number) if number is not None else None
-        if host_port is None:
+        if number is None or host_port is None:
             raise _Unanswerable(
                 f"port {port} is not among the container's ports; on this node only declared ports are reachable"
             )
-        return host_port
+        return number, host_port
 
     async def _http(self, action: Mapping[str, Any]) -> Answer:
         scheme = str(action.get("scheme") or "HTTP").lower()
         path = str(action.get("path") or "/")
-        url = f"{scheme}://127.0.0.1:{self._port(action.get('port', ''))}/{path.lstrip('/')}"
+        number, port = self._port(action.get("port", ""))
+        path = "/" + path.lstrip("/")
+        url = f"{scheme}://127.0.0.1:{port}{path}"
         headers = {"User-Agent": "kube-probe/1.34", "Accept": "*/*"}
         headers |= {h["name"]: str(h.get("value", "")) for h in action.get("httpHeaders") or ()}
         try:
@@ -140,14 +146,14 @@ class Asker:
                 text = f"HTTP probe failed with statuscode: {response.status}"
                 return Answer(False, f"{text}: {said[:200]}" if said else text)
         except (aiohttp.ClientError, OSError) as error:
-            return Answer(False, f'Get "{url}": {error}')
+            return Answer(False, f'Get "{scheme}://{self._address}:{number}{path}": {_reason(error)}')
 
     async def _tcp(self, action: Mapping[str, Any]) -> Answer:
-        port = self._port(action.get("port", ""))
+        number, port = self._port(action.get("port", ""))
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError as error:
-            return Answer(False, f"dial tcp 127.0.0.1:{port}: {error.strerror or error}")
+            return Answer(False, f"dial tcp {self._address}:{number}: {_reason(error)}")
         writer.close()
         return Answer(True)
 
@@ -168,6 +174,15 @@ class Asker:
             self._run.execs.discard(process)
         said = bytes(output[:MESSAGE_LIMIT]).decode("utf-8", "replace").strip()
         return Answer(exit_.code == 0, said or f"command exited with code {exit_.code}")
+
+
+def _reason(error: Exception) -> str:
+    """Why a connection failed, without the addresses of this machine (which change with each start)."""
+    if isinstance(error, ConnectionRefusedError) or (
+        isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError)
+    ):
+        return "connection refused"
+    return str(error) or type(error).__name__
 
 
 class _Unanswerable(Exception):
