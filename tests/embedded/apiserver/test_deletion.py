@@ -10,6 +10,7 @@ from kaito.runtime.testing.virtual import VirtualClock
 from support.apiserver import WIDGETS, Api, widget
 
 MAPS = "/api/v1/namespaces/default/configmaps"
+NODES = "/api/v1/nodes"
 PODS = "/api/v1/namespaces/default/pods"
 DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.example.com"
 
@@ -175,6 +176,7 @@ async def test_an_owner_of_an_unknown_kind_proves_nothing(api: Api) -> None:
 
 
 async def test_a_running_pod_waits_for_its_kubelet(api: Api, virtual_clock: VirtualClock) -> None:
+    await api.create(NODES, {"metadata": {"name": "n1"}})
     await api.create(PODS, pod("a", node="n1", grace=7))
     marked = await api.ok("DELETE", f"{PODS}/a")
     assert marked["metadata"]["deletionGracePeriodSeconds"] == 7
@@ -194,6 +196,38 @@ async def test_a_pod_without_node_or_that_has_ended_goes_at_once(api: Api) -> No
     await api.merge(f"{PODS}/done/status", {"status": {"phase": "Succeeded"}})
     for name in ("unscheduled", "done"):
         await api.ok("DELETE", f"{PODS}/{name}")
+    assert await names(api, PODS) == []
+
+
+async def test_pods_do_not_outlive_their_node(api: Api, virtual_clock: VirtualClock) -> None:
+    await api.create(NODES, {"metadata": {"name": "n1"}})
+    await api.create(NODES, {"metadata": {"name": "n2"}})
+    await api.create(PODS, pod("stays", node="n2"))
+    await api.create(PODS, pod("waits"))
+    await api.create(PODS, pod("running", node="n1"))
+    await api.create(PODS, pod("ending", node="n1"))
+    await api.ok("DELETE", f"{PODS}/ending")
+    await virtual_clock.sleep(60)
+    await api.ok("DELETE", f"{NODES}/n1")
+    await virtual_clock.sleep(4.9)
+    assert await names(api, PODS) == ["ending", "running", "stays", "waits"]
+    await virtual_clock.sleep(0.2)
+    assert await names(api, PODS) == ["stays", "waits"]
+
+
+async def test_a_node_that_comes_back_keeps_its_pods(api: Api, virtual_clock: VirtualClock) -> None:
+    await api.create(NODES, {"metadata": {"name": "n1"}})
+    await api.create(PODS, pod("a", node="n1"))
+    await api.ok("DELETE", f"{NODES}/n1")
+    await virtual_clock.sleep(2)
+    await api.create(NODES, {"metadata": {"name": "n1"}})
+    await virtual_clock.sleep(60)
+    assert await names(api, PODS) == ["a"]
+
+
+async def test_a_pod_bound_to_a_node_that_never_was(api: Api, virtual_clock: VirtualClock) -> None:
+    await api.create(PODS, pod("a", node="nowhere"))
+    await virtual_clock.sleep(6)
     assert await names(api, PODS) == []
 
 

@@ -20,6 +20,7 @@ from kaito.embedded.apiserver.forms import negotiate
 from kaito.embedded.apiserver.messages import add_warning, error_response, json_response, text_response
 from kaito.embedded.apiserver.naming import check_type
 from kaito.embedded.apiserver.openapi import OpenApi
+from kaito.embedded.apiserver.orphans import OrphanedPods
 from kaito.embedded.apiserver.parameters import (
     DeleteOptions,
     ListOptions,
@@ -85,6 +86,7 @@ class Api:
         self._openapi = OpenApi(core.registry, instance)
         Definitions(core, self.deleter)
         Collector(core, self.deleter)
+        OrphanedPods(core, self.deleter)
         EventRetention(core)
 
     async def handle(self, request: Request) -> Response:
