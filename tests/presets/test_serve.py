@@ -140,9 +140,11 @@ def test_strength_is_visible_in_the_answer(tmp_path: Path, strength: str, expect
 def test_several_adapters_act_together(tmp_path: Path) -> None:
     adapters = {"half-a": demo.adapter_path(), "half-b": demo.adapter_path(), "off": demo.adapter_path()}
     root = container_root(tmp_path, adapters=adapters)
-    arguments = ("--adapter=half-b=0.5", "--adapter=half-a=0.5", "--adapter=off=0")
-    server = ServerProcess(root, "--preset=phi", "--served-model-name=mine", *arguments).ready()
+    arguments: tuple[str, ...] = ("--adapter=half-b=0.5", "--adapter=half-a=0.5", "--adapter=off=0")
+    arguments = (*arguments, "--served-model-name=mine", "--max-model-len=10240", "--dtype=float16")
+    server = ServerProcess(root, "--preset=phi", *arguments).ready()
     try:
+        assert "context of 1024 tokens" in server.log
         with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
             names = [model.id for model in client.models.list()]
             assert names == ["mine-stand-in-tiny-phi-3", "base", "half-b", "half-a", "off"]
@@ -154,10 +156,15 @@ def test_several_adapters_act_together(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_without_arguments_every_adapter_found_is_used(tmp_path: Path) -> None:
+def test_the_config_file_and_every_adapter_found_are_used(tmp_path: Path) -> None:
     root = container_root(tmp_path, adapters={"pirate": demo.adapter_path()})
-    server = ServerProcess(root, "--preset=tiny-phi-3", "--max-model-len=32").ready()
+    config = root / "mnt" / "config" / "inference_config.yaml"
+    config.parent.mkdir()
+    config.write_text("vllm: {max-model-len: 32, gpu-memory-utilization: 0.9}")
+    arguments = ("--config=/mnt/config/inference_config.yaml", "--max-model-len=10240")
+    server = ServerProcess(root, "--preset=tiny-phi-3", *arguments).ready()
     try:
+        assert "ignored by this server: vllm.gpu-memory-utilization" in server.log
         assert "adapters: pirate at strength 1" in server.log
         assert "context of 32 tokens" in server.log
         answer = httpx.post(f"{server.url}/chat", json={"prompt": FRANCE * 3}, timeout=60)
@@ -174,6 +181,8 @@ def test_without_arguments_every_adapter_found_is_used(tmp_path: Path) -> None:
         (["--dtype=int3"], {}, 2, "invalid choice: 'int3'"),
         (["--max-model-len=none"], {}, 2, "not a whole number of at least 1"),
         ([], {"KAITO_PORT": "http"}, 2, "KAITO_PORT is 'http'"),
+        (["--config=/mnt/none.yaml"], {}, 2, "The configuration file none.yaml can't be read: No such file"),
+        (["--nodes=2", "--rendezvous=a:29500"], {}, 4, "can't spread one model over 2 nodes yet (--nodes=2)"),
         (["--adapter=missing=1"], {}, 3, "Adapter missing has no adapter_config.json"),
         (["--adapter=dora=1"], {}, 3, "Adapter dora: adapter_config.json sets use_dora"),
         (["--adapter=pirate=2"], {}, 3, "must be a number from 0 to 1"),

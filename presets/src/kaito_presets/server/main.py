@@ -16,8 +16,11 @@ from typing import NoReturn
 from kaito_presets import paths
 from kaito_presets.adapters import BadAdapter, parse_choice
 from kaito_presets.engines import EngineMissing, engine_name
+from kaito_presets.server.config_file import FileSettings, read_config
 from kaito_presets.server.exits import EXIT_USAGE, exit_code, fail
 from kaito_presets.server.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=("auto", "float32", "float16", "bfloat16"),
         help="default: %(default)s",
     )
+    parser.add_argument("--config", help="YAML file that beats the command line (see config_file.py)")
+    parser.add_argument(
+        "--nodes", type=_positive, default=1, help="nodes that serve one model together (only 1 yet)"
+    )
+    parser.add_argument("--rendezvous", metavar="HOST:PORT", help="where several nodes meet")
     parser.add_argument(
         "--engine", help="mistralrs, transformers or vllm (default: KAITO_ENGINE, else mistralrs)"
     )
@@ -90,15 +98,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    engine = engine_name(options.engine)
+    if options.nodes > 1:
+        raise EngineMissing(
+            f"This version can't spread one model over {options.nodes} nodes yet (--nodes={options.nodes}). "
+            "Choose an instance type whose GPUs hold the whole model."
+        )
+    file = FileSettings()
+    if options.config:
+        file = read_config(paths.resolve(options.config), engine)
+        if file.ignored:
+            log.warning("%s: ignored by this server: %s.", options.config, ", ".join(file.ignored))
     return Settings(
         preset=options.preset,
-        served_model_name=options.served_model_name,
+        served_model_name=file.served_model_name or options.served_model_name,
         weights=paths.resolve(options.weights),
         adapters_dir=paths.resolve(options.adapters_dir),
         adapters=tuple(parse_choice(text) for text in options.adapter),
-        engine=engine_name(options.engine),
-        max_model_len=options.max_model_len,
-        dtype=options.dtype,
+        engine=engine,
+        max_model_len=file.max_model_len or options.max_model_len,
+        dtype=file.dtype or options.dtype,
     )
 
 

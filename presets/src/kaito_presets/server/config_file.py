@@ -1,0 +1,91 @@
+"""The optional configuration file: the ConfigMap that a Workspace names in `inference.config`.
+
+Its shape is the one of KAITO's own: settings of an engine below the engine's name, some general keys beside them.
+
+    vllm:
+      max-model-len: 8192
+      dtype: float16
+    max_probe_steps: 6
+
+Which engine runs is the image's business, so the settings that mean the same in each of them are taken from whatever
+engine's section they are in (the running engine's wins). The rest is ignored, and said so. As in KAITO, the file
+beats the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kaito_presets.engines import ENGINES
+
+DTYPES = {"auto": "auto", "half": "float16", "float": "float32"} | {
+    name: name for name in ("float16", "bfloat16", "float32")
+}
+
+
+class BadConfig(ValueError):
+    """The file can't be used. str() is a sentence with the key's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSettings:
+    """What a file sets (None: nothing), and the paths of the keys that have no effect here."""
+
+    max_model_len: int | None = None
+    dtype: str | None = None
+    served_model_name: str | None = None
+    ignored: list[str] = field(default_factory=list)
+
+
+def read_config(path: Path, engine: str) -> FileSettings:
+    """Raises BadConfig."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadConfig(f"The configuration file {path.name} can't be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" (line {place.line + 1})" if place else ""
+        raise BadConfig(f"The configuration file {path.name} is not YAML{where}.") from error
+    if document is None:
+        return FileSettings()
+    if not isinstance(document, dict):
+        raise BadConfig(
+            f"The configuration file {path.name} must be a mapping (vllm: {{max-model-len: 4096}})."
+        )
+    found: dict[str, Any] = {}
+    ignored = []
+    sections = sorted((name for name in document if name in ENGINES), key=lambda name: name == engine)
+    for section in sections:
+        values = document[section] or {}
+        if not isinstance(values, dict):
+            raise BadConfig(f"{path.name}: {section} must be a mapping of settings.")
+        for key, value in values.items():
+            setting = str(key).replace("-", "_")
+            if setting in ("max_model_len", "dtype", "served_model_name"):
+                found[setting] = _checked(setting, value, f"{path.name}: {section}.{key}")
+            else:
+                ignored.append(f"{section}.{key}")
+    ignored += [str(key) for key in document if key not in ENGINES]
+    return FileSettings(**found, ignored=ignored)
+
+
+def _checked(setting: str, value: object, where: str) -> int | str | None:
+    if setting == "max_model_len":
+        if value == "auto":
+            return None
+        text = str(value)
+        if isinstance(value, bool) or not text.isdecimal() or int(text) < 1:
+            raise BadConfig(f"{where} must be a whole number of at least 1, or auto, not {value!r}.")
+        return int(text)
+    if setting == "dtype":
+        if value not in DTYPES:
+            raise BadConfig(f"{where} must be one of {', '.join(sorted(DTYPES))}, not {value!r}.")
+        return DTYPES[str(value)]
+    if not isinstance(value, str) or not value:
+        raise BadConfig(f"{where} must be a name, not {value!r}.")
+    return value
