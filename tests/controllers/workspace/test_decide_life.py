@@ -53,7 +53,8 @@ def test_the_seed_goes_from_nothing_to_served(config: WorkspaceConfig) -> None:
     assert second.status is not None
     assert second.status["workerNodes"] == list(observed.nodes)
     assert second.status["endpoint"] == "http://10.96.0.7"
-    assert second.status["reason"] == "WorkspaceInferenceStatusPending"
+    assert second.status["reason"] == "ModelStarting"
+    assert condition(second.status, "InferenceReady")["reason"] == "WorkspaceInferenceStatusPending"
 
     observed, third = step(served(observed), config)
     assert kinds(third) == []

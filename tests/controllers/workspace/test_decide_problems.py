@@ -95,6 +95,15 @@ def test_nothing_is_bought_for_what_cannot_work(given: Object, reason: str, says
     assert again.events == ()
 
 
+def test_all_problems_are_told_at_once() -> None:
+    decision = decided(Observed(workspace("phi-3-mini-4k", instance_type="Standard_NC6_v3")))
+    assert decision.status is not None
+    assert decision.status["reason"] == "UnknownPreset"
+    for type in ("UnknownPreset", "UnknownInstanceType"):
+        assert condition(decision.status, type)["status"] == "True"
+    assert [event.reason for event in decision.events] == ["UnknownPreset", "UnknownInstanceType"]
+
+
 def test_tuning_is_accepted_and_says_what_is_missing() -> None:
     decision = decided(Observed(seed("tuning")))
     assert decision.writes == ()

@@ -11,10 +11,10 @@ from kaito.controllers.workspace.decide.adapters import decide_adapters
 from kaito.controllers.workspace.decide.claims import retired
 from kaito.controllers.workspace.decide.deletion import decide_deletion
 from kaito.controllers.workspace.decide.nodes import decide_nodes
-from kaito.controllers.workspace.decide.plan import Plan, Problem, make_plan
+from kaito.controllers.workspace.decide.plan import Plan, make_plan
 from kaito.controllers.workspace.decide.status import (
     failures,
-    problem_facts,
+    problem_events,
     problem_status,
     running_facts,
     running_status,
@@ -36,9 +36,9 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
         return decide_deletion(observed, config, now)
     plan = make_plan(workspace, observed.invalid, catalog, config)
     adopt = None if WORKSPACE_FINALIZER in (metadata(workspace).get("finalizers") or ()) else "add"
-    if isinstance(plan, Problem):
+    if not isinstance(plan, Plan):
         status = problem_status(workspace, plan, now)
-        events = (*transitions(workspace, status, None), *failures(workspace, problem_facts(plan)))
+        events = (*transitions(workspace, status, None), *problem_events(workspace, plan))
         return Decision(status=status, finalizer="add" if adopt else None, events=events)
     nodes = decide_nodes(observed, plan, catalog, config, now)
     adapters = decide_adapters(observed, plan, catalog, config)

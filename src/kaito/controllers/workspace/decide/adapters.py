@@ -112,7 +112,7 @@ def _name_taken(wanted: AdapterWanted, plan: Plan) -> AdapterUse:
         "Failed",
         "AdapterNameTaken",
         f"an Adapter {wanted.object_name} exists already and is not this Workspace's: rename "
-        f"inference.adapters[].source.name {wanted.name}, or use that Adapter with adapterRef",
+        f"{wanted.path}.source.name {wanted.name}, or use that Adapter with adapterRef",
     )
 
 
@@ -125,7 +125,7 @@ def _use(
             "Failed",
             "AdapterNotFound",
             f"there is no Adapter {wanted.object_name} in namespace {plan.namespace}: create it, or correct "
-            "inference.adapters[].adapterRef.name",
+            f"{wanted.path}.adapterRef.name",
         )
     ready = find_condition(conditions(live), READY) if live is not None else None
     if live is None or ready is None or ready.get("status") == "Unknown" or not _current(live, ready):
@@ -143,6 +143,8 @@ def _current(live: Object, ready: Mapping[str, Any]) -> bool:
 
 def _unreadable(wanted: AdapterWanted, reason: str, message: str) -> AdapterUse:
     known = reason if reason == "InvalidImageReference" else "AdapterUnreadable"
+    if wanted.source is not None:
+        message = message.replace("spec.source", f"{wanted.path}.source")  # the field that the user wrote
     return AdapterUse(wanted, "Failed", known, cut(f"adapter {wanted.name}: {message or reason}"))
 
 

@@ -23,6 +23,11 @@ WEIGHT_EXPANSION: Final = 1.02
 GPU_OVERHEAD_GIB: Final = 2.3
 """Per GPU: 0.6 GiB outside the framework's allocator and 1.7 GiB of activations."""
 
+TUNING_NOT_IMPLEMENTED: Final = (
+    "fine-tuning is not available yet: the Workspace is kept, no node is bought and no job is started; an inference "
+    "Workspace works"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -38,6 +43,8 @@ class AdapterWanted:
 
     name: str
     """Directory under /mnt/adapter and name in requests."""
+    path: str
+    """Its field in the Workspace, for messages."""
     object_name: str
     source: Object | None
     """Where it is, for an inline adapter; None for one that is referred to."""
@@ -83,35 +90,29 @@ class Plan:
 
 def make_plan(
     workspace: Object, invalid: InvalidSpec | None, catalog: Catalog, config: WorkspaceConfig
-) -> Plan | Problem:
-    """Read the Workspace, whose fields have the types of the API's model unless `invalid` says otherwise."""
+) -> Plan | tuple[Problem, ...]:
+    """The plan, or everything that prevents one, the gravest first.
+
+    The Workspace's fields have the types of the API's model unless `invalid` says otherwise.
+    """
     if invalid is not None:
-        return Problem("InvalidSpec", f"{invalid.path}: {invalid.message}")
+        return (Problem("InvalidSpec", f"{invalid.path}: {invalid.message}"),)
     if workspace.get("tuning") is not None:
-        return Problem(
-            "TuningNotImplemented",
-            "fine-tuning is not available yet: the Workspace is kept, no node is bought and no job is started; "
-            "an inference Workspace works",
-        )
+        return (Problem("TuningNotImplemented", TUNING_NOT_IMPLEMENTED),)
     inference = workspace.get("inference") or {}
     resource = workspace.get("resource") or {}
-    return (
-        _unsupported(inference, resource, config)
-        or _preset_problem(inference, catalog)
-        or _plan(workspace, inference, resource, catalog, config)
-    )
-
-
-def _plan(
-    workspace: Object, inference: Object, resource: Object, catalog: Catalog, config: WorkspaceConfig
-) -> Plan | Problem:
-    meta = metadata(workspace)
+    unsupported = _unsupported(inference, resource, config)
+    if unsupported is not None:
+        return (unsupported,)
     wanted = inference.get("preset") or {}
     preset = catalog.preset(wanted["name"]) if wanted else None
+    unknown = _preset_problem(inference, catalog)
     count = resource.get("count") or 1
-    sizes = _sizes(workspace, resource, preset, count, catalog, config)
-    if isinstance(sizes, Problem):
-        return sizes
+    sizes = _sizes(workspace, resource, None if unknown else preset, count, catalog, config)
+    problems = [each for each in (unknown, sizes) if isinstance(each, Problem)]
+    if problems or isinstance(sizes, Problem):
+        return tuple(problems)
+    meta = metadata(workspace)
     return Plan(
         name=meta["name"],
         namespace=meta["namespace"],
@@ -123,18 +124,21 @@ def _plan(
         preset_options=wanted.get("presetOptions") or {},
         template=inference.get("template"),
         config_map=inference.get("config") or None,
-        adapters=tuple(_adapter(meta["name"], each) for each in inference.get("adapters") or ()),
+        adapters=tuple(
+            _adapter(meta["name"], index, each) for index, each in enumerate(inference.get("adapters") or ())
+        ),
         distributed=_distributed(preset, sizes, count),
     )
 
 
-def _adapter(workspace: str, entry: Object) -> AdapterWanted:
+def _adapter(workspace: str, index: int, entry: Object) -> AdapterWanted:
+    path = f"inference.adapters[{index}]"
     source = entry.get("source")
     strength = str(entry.get("strength") or "1.0")
     if source is None:
         name = entry["adapterRef"]["name"]
-        return AdapterWanted(name, name, None, strength)
-    return AdapterWanted(source["name"], adapter_name(workspace, source["name"]), source, strength)
+        return AdapterWanted(name, path, name, None, strength)
+    return AdapterWanted(source["name"], path, adapter_name(workspace, source["name"]), source, strength)
 
 
 def _unsupported(inference: Object, resource: Object, config: WorkspaceConfig) -> Problem | None:

@@ -27,6 +27,8 @@ WORKSPACE_DELETING: Final = "WorkspaceDeleting"
 RESOURCE_SUCCESS: Final = "workspaceResourceStatusSuccess"
 """Reason of ResourceReady True; the spelling is the Go KAITO's."""
 
+SUMMARIES: Final = {"WorkspaceInferenceStatusPending": "ModelStarting"}
+"""Words for the column REASON in place of reasons that are fixed but long."""
 CHILD_REFUSED: Final = "ChildRefused"
 
 PROBLEM_CONDITIONS: Final = frozenset(
@@ -61,15 +63,16 @@ class Fact:
     """False for good reason: the user should look, and gets a warning event."""
 
 
-def problem_status(workspace: Object, problem: Problem, now: datetime) -> Object:
+def problem_status(workspace: Object, problems: Sequence[Problem], now: datetime) -> Object:
     """Status of a Workspace for which nothing can be planned; nodes and endpoint stay as they are known."""
+    problem = problems[0]
     tuning = workspace.get("tuning") is not None
     subject = JOB_STARTED if tuning else INFERENCE_READY
     facts = [
         Fact(type, "False", problem.reason, problem.message, failing=True)
         for type in (RESOURCE_READY, subject, WORKSPACE_READY, WORKSPACE_SUCCEEDED)
     ]
-    status = _with_conditions(workspace, [*facts, *_problem_facts(problem)], now)
+    status = _with_conditions(workspace, [*facts, *(_problem_fact(each) for each in problems)], now)
     status["state"] = "Pending" if tuning else _state(workspace, ready=False)
     status["reason"] = problem.reason
     return status
@@ -85,14 +88,18 @@ def running_status(
     now: datetime,
 ) -> Object:
     """Status of a Workspace that is being carried out, with these conditions (see `running_facts`)."""
-    taken = workload.name_taken or next(
-        (Problem(use.reason, use.message) for use in adapters.uses if use.reason == "AdapterNameTaken"), None
-    )
+    taken = [workload.name_taken] if workload.name_taken is not None else []
+    taken += [Problem(use.reason, use.message) for use in adapters.uses if use.reason == "AdapterNameTaken"][
+        :1
+    ]
     status = _with_conditions(
-        workspace, [*facts, *_problem_facts(taken)], now, keep_claims=nodes.claims is not None
+        workspace,
+        [*facts, *(_problem_fact(each) for each in taken)],
+        now,
+        keep_claims=nodes.claims is not None,
     )
     first = next((fact for fact in facts if fact.status == "False"), None)
-    status["reason"] = first.reason if first is not None else "Ready"
+    status["reason"] = SUMMARIES.get(first.reason, first.reason) if first is not None else "Ready"
     status["state"] = _state(workspace, ready=first is None)
     status["targetNodeCount"] = plan.count
     _put(status, "workerNodes", list(nodes.worker_nodes))
@@ -161,6 +168,16 @@ def transitions(old: Object, status: Object, workload: WorkloadOutcome | None) -
     return tuple(events)
 
 
+def problem_events(old: Object, problems: Iterable[Problem]) -> tuple[Event, ...]:
+    """A warning for each problem that is new."""
+    known = {condition.get("type") for condition in conditions(old)}
+    return tuple(
+        Event("Warning", problem.reason, problem.message)
+        for problem in problems
+        if problem.reason not in known
+    )
+
+
 def failures(old: Object, facts: Iterable[Fact]) -> tuple[Event, ...]:
     """A warning for each failing condition whose reason is new; one for all that say the same."""
     found: dict[str, Event] = {}
@@ -169,11 +186,6 @@ def failures(old: Object, facts: Iterable[Fact]) -> tuple[Event, ...]:
         if fact.failing and (before is None or before.get("reason") != fact.reason):
             found.setdefault(fact.reason, Event("Warning", fact.reason, fact.message))
     return tuple(found.values())
-
-
-def problem_facts(problem: Problem) -> list[Fact]:
-    """The failing condition of a problem, for its event."""
-    return [Fact(RESOURCE_READY, "False", problem.reason, problem.message, failing=True)]
 
 
 def running_facts(
@@ -215,10 +227,9 @@ def _part(type: str, part: Part) -> Fact:
     return Fact(type, "True" if part.ready else "False", part.reason, part.message)
 
 
-def _problem_facts(problem: Problem | None) -> list[Fact]:
-    if problem is None or problem.reason not in PROBLEM_CONDITIONS:
-        return []
-    return [Fact(problem.reason, "True", problem.reason, problem.message)]
+def _problem_fact(problem: Problem) -> Fact:
+    """The condition that is named like the problem."""
+    return Fact(problem.reason, "True", problem.reason, problem.message)
 
 
 def _with_conditions(
