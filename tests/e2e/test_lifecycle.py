@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.slow]
 def processes_of(root: Path) -> dict[int, str]:
     """Live processes whose command line, working folder or environment names the local mode's folder."""
     listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True
     ).stdout
     mine = {os.getpid(), os.getppid()}
     found = {}
