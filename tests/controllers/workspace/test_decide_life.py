@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -161,6 +162,18 @@ def test_what_somebody_else_changed_is_put_back() -> None:
     metadata = {**observed.deployment["metadata"], "labels": {}}
     decision = decided(replace(observed, deployment={**observed.deployment, "metadata": metadata}))
     assert kinds(decision) == ["Deployment"]
+
+
+def test_a_value_that_the_server_writes_in_its_own_way_does_not_hold_up_readiness() -> None:
+    template = {"spec": {"containers": [{"name": "c", "image": "i", "odd": "1"}]}}
+    observed = settled(workspace(None, inference={"template": template}))
+    assert observed.deployment is not None
+    changed = copy.deepcopy(observed.deployment)
+    changed["spec"]["template"]["spec"]["containers"][0]["odd"] = "one"
+    changed["metadata"]["uid"] = "another"
+    decision = decided(replace(observed, deployment=changed))
+    assert kinds(decision) == ["Deployment"]
+    assert condition(decision.status, "InferenceReady")["status"] == "True"
 
 
 def test_a_load_balancer_and_an_external_address() -> None:

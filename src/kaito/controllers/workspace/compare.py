@@ -32,7 +32,7 @@ MERGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 
 _DEFAULTS: Final[Mapping[str, Any]] = {"protocol": "TCP"}
 _QUANTITY_PARENTS: Final = frozenset({"requests", "limits"})
-_QUANTITY_FIELDS: Final = frozenset({"sizeLimit"})
+_QUANTITY_FIELDS: Final = frozenset({"sizeLimit", "divisor"})
 _QUANTITY: Final = re.compile(r"^([+-]?[0-9.]+)((?:[eE][+-]?[0-9]+)|[KMGTPE]i|[numkMGTPE]|)$")
 _SUFFIXES: Final[Mapping[str, Decimal]] = {
     "": Decimal(1),

@@ -85,15 +85,19 @@ def decide_workload(
         )
     write = _workload_write(observed, plan, catalog, config, nodes, adapters, resource, live)
     if write is not None:
-        return WorkloadOutcome(
-            False,
-            PENDING,
-            f"{resource.kind} {plan.name} is being rolled out",
-            endpoint=endpoint,
-            writes=(*writes, write),
-        )
-    assert live is not None  # an absent one would have been written
+        writes = (*writes, write)
+    if live is None or (write is not None and not _applied(write.body, live)):
+        text = f"{resource.kind} {plan.name} is being rolled out"
+        return WorkloadOutcome(False, PENDING, text, endpoint=endpoint, writes=writes)
+    # A difference in what was applied before is somebody else's edit, or a server's way of writing a value: whether
+    # the model answers is then for the workload's own status to say.
     return _state(observed, plan, resource, live, adapters, endpoint, writes)
+
+
+def _applied(desired: Object, live: Object) -> bool:
+    """Whether the live workload was written from this very manifest."""
+    wanted = annotations_of(desired).get(DESIRED_HASH_ANNOTATION)
+    return annotations_of(live).get(DESIRED_HASH_ANNOTATION) == wanted
 
 
 def _held(
