@@ -37,7 +37,7 @@ BY_NODE = "workloads-node"
 """Index of pods that take up room, by node; those without a node are under ""."""
 
 
-def _by_node(pod: CachedObject) -> Iterable[str]:
+def by_node(pod: CachedObject) -> Iterable[str]:
     needs = pod.cached_view(pod_needs)
     return (needs.node,) if needs.counts else ()
 
@@ -49,7 +49,7 @@ class Scheduler:
         self.recorder = recorder
         self.nodes = manager.cache.informer(NODES)
         self.pods = manager.cache.informer(PODS)
-        self.pods.add_indexer(BY_NODE, _by_node)
+        self.pods.add_indexer(BY_NODE, by_node)
         self._assumed: dict[str, dict[str, PodNeeds]] = {}  # node -> pod uid -> needs
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
