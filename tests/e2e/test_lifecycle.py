@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 
 def processes_of(root: Path) -> dict[int, str]:
-    """Live processes whose command line, working folder or environment names the local mode's folder."""
+    """Live processes whose command line or environment names the folder of the local mode."""
     listed = subprocess.run(
-        ["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True
+        ["ps", "axeww", "-o", "pid=,args="], capture_output=True, text=True, check=True
     ).stdout
     mine = {os.getpid(), os.getppid()}
     found = {}

@@ -39,6 +39,13 @@ Images = Annotated[
         help="Answer for image REF with the OCI image layout in folder PATH. May be given several times.",
     ),
 ]
+NodeProvisionerFlag = Annotated[
+    str,
+    typer.Option(
+        "--node-provisioner",
+        help="machine | nodeclaim (alias azure-gpu-provisioner) | byo. What asks for nodes; karpenter comes later.",
+    ),
+]
 Kubeconfig = Annotated[
     Path | None,
     typer.Option(help="Default: $KUBECONFIG, else a running local mode's, else ~/.kube/config."),
@@ -69,6 +76,7 @@ def local_up(
         list[str] | None,
         typer.Option(help="With --weights=real: download this preset's weights. May be given several times."),
     ] = None,
+    node_provisioner: NodeProvisionerFlag = "machine",
     only: Annotated[
         str | None,
         typer.Option(help="`api`: only the API server with KAITO's CRDs, for work on controllers."),
@@ -86,7 +94,8 @@ def local_up(
         from kaito.cli.local.weights import obtain
 
         downloaded = obtain(load_catalog(), preset or [], directory / "weights", typer.echo)
-    run(up(directory, LocalOptions(parse_image_map(image or []), downloaded, operator=only is None)))
+    options = LocalOptions(parse_image_map(image or []), downloaded, node_provisioner, operator=only is None)
+    run(up(directory, options))
 
 
 @local.command("down")
@@ -148,9 +157,7 @@ def operator(
         str | None,
         typer.Option(help="Outside a cluster: the context, by name. There is no default on purpose."),
     ] = None,
-    node_provisioner: Annotated[
-        str, typer.Option(help="machine | nodeclaim (alias azure-gpu-provisioner) | karpenter | byo")
-    ] = "machine",
+    node_provisioner: NodeProvisionerFlag = "machine",
     cloud_provider: Annotated[
         str,
         typer.Option(

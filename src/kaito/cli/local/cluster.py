@@ -30,12 +30,14 @@ STAND_IN = "tiny-phi-3"
 class LocalOptions:
     """What a local mode runs.
 
-    `images` maps image references to OCI image layouts; `weights` maps presets to folders with real weights (a preset
-    that is absent is answered by stand-in weights); `operator` False leaves out node and operator.
+    `images` maps image references to OCI image layouts. `weights` maps presets to folders with real weights; without
+    any, stand-in weights answer for the Phi-3 family. `node_provisioner` is the operator's flag. `operator` False
+    leaves out node and operator.
     """
 
     images: Mapping[str, Path] = field(default_factory=dict)
     weights: Mapping[str, Path] = field(default_factory=dict)
+    node_provisioner: str = "machine"
     operator: bool = True
 
 
@@ -136,6 +138,7 @@ class LocalCluster:
             f"--kubeconfig={self.directory.kubeconfig}",
             f"--context={CONTEXT}",
             "--cloud-provider=instant",
+            f"--node-provisioner={self.options.node_provisioner}",
             *([] if self.options.weights else [f"--stand-in-weights={STAND_IN}"]),
             "--metrics-bind-address=127.0.0.1:0",
             "--health-probe-bind-address=0",
