@@ -9,7 +9,7 @@ import time
 import pexpect
 import pytest
 
-from support.local_mode import EXAMPLES, KAITO, REPOSITORY, LocalMode, kubectl_on_hand, pause
+from support.local_mode import EXAMPLES, KAITO, REPOSITORY, LocalMode, kubectls, pause
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -39,7 +39,8 @@ def ask(mode: LocalMode, workspace: str, prompt: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_transcript_typed_to_the_letter(both_workspaces: LocalMode) -> None:
+@pytest.mark.parametrize("kubectl", kubectls())
+def test_the_transcript_typed_to_the_letter(both_workspaces: LocalMode, kubectl: str) -> None:
     """The commands of the product's page, typed into a shell on a pseudo-terminal."""
     shell = pexpect.spawn(
         "bash",
@@ -57,7 +58,7 @@ def test_the_transcript_typed_to_the_letter(both_workspaces: LocalMode) -> None:
         return line
 
     try:
-        type_in("kubectl() { " + kubectl_on_hand() + ' "$@"; }')
+        type_in(f'kubectl() {{ {kubectl} "$@"; }}')
         type_in("kubectl apply -f examples/inference/kaito_workspace_phi_3.yaml")
         shell.expect(r"workspace.kaito.sh/workspace-phi-3-mini (unchanged|created|configured)")
         type_in("kubectl get workspace workspace-phi-3-mini")

@@ -29,6 +29,18 @@ def kubectl_on_hand() -> str:
     return found
 
 
+def kubectls() -> list[str]:
+    """Every kubectl on hand: PATH's, the one beside this Python, and those in KAITO_TEST_KUBECTLS' folders."""
+    folders = [
+        Path(sys.executable).parent,
+        *map(Path, os.environ.get("KAITO_TEST_KUBECTLS", "").split(os.pathsep)),
+    ]
+    on_path = shutil.which("kubectl")
+    found = [Path(on_path)] if on_path else []
+    found += [folder / "kubectl" for folder in folders if (folder / "kubectl").is_file()]
+    return list(dict.fromkeys(map(str, found)))
+
+
 @dataclass
 class LocalMode:
     """A running `kaito local up`, with the environment in which a user's second window would be."""
