@@ -11,9 +11,10 @@ from kaito.embedded.apiserver.kinds import names
 from kaito.embedded.apiserver.kinds.base import BuiltinStrategy
 from kaito.embedded.apiserver.kinds.custom import CustomStrategy
 from kaito.embedded.apiserver.kinds.metadata import IMMUTABLE, duplicates
+from kaito.embedded.apiserver.schema.keywords import read_schema
 from kaito.embedded.apiserver.schema.node import Node
 from kaito.embedded.apiserver.schema.rules import RuleSet
-from kaito.embedded.apiserver.schema.structural import check_schema, unknown_keywords
+from kaito.embedded.apiserver.schema.structural import check_schema
 from kaito.embedded.apiserver.strategy import (
     INVALID,
     NOT_SUPPORTED,
@@ -49,7 +50,8 @@ class DefinitionStrategy(BuiltinStrategy):
         unknown = super().prune(obj)
         for index, version in enumerate(obj.get("spec", {}).get("versions") or ()):
             schema = (version.get("schema") or {}).get("openAPIV3Schema")
-            unknown += unknown_keywords(schema, f"spec.versions[{index}].schema.openAPIV3Schema")
+            if schema is not None:
+                unknown += read_schema(schema, f"spec.versions[{index}].schema.openAPIV3Schema")
         return unknown
 
     def default(self, obj: Object, old: Object | None) -> None:

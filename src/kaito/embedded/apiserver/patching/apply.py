@@ -158,7 +158,7 @@ def track_update(
     if sent is not None and not subresource and _is_reset(sent) and live is not None:
         meta.pop("managedFields", None)
         return
-    owners = None if subresource or live is None else decode(sent)
+    owners = None if subresource or live is None or sent == before else decode(sent)
     if not owners:
         owners = decode(before) or []
     if live is not None and not owners:

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
 FieldSet = dict[str, Any]
 _SELF = "."
+_PREFIXES = ("f:", "k:", "v:", "i:")
+
+
+def well_formed(fields: Any) -> TypeGuard[FieldSet]:
+    """Whether this is a set of fields at all; lists that clients send may be anything."""
+    return isinstance(fields, dict) and all(
+        not child or (well_formed(child) and key[:2] in _PREFIXES) for key, child in fields.items()
+    )
 
 
 def union(left: FieldSet, right: FieldSet) -> FieldSet:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kaito.embedded.apiserver.patching.fieldset import FieldSet, members, union, without
+from kaito.embedded.apiserver.patching.fieldset import FieldSet, members, union, well_formed, without
 from kaito.embedded.apiserver.strategy import FieldPath, Object
 from kaito.runtime.errors import Conflict
 
@@ -76,21 +76,20 @@ class Owner:
 
 def decode(entries: Any) -> list[Owner] | None:
     """Owners of a managedFields list; None if it is malformed."""
+    if not isinstance(entries, list):
+        return None if entries else []
     owners: list[Owner] = []
-    for entry in entries or ():
-        fields = entry.get("fieldsV1") if isinstance(entry, dict) else None
-        if not isinstance(fields, dict) or entry.get("operation") not in (APPLY, UPDATE):
+    for entry in entries:
+        if not isinstance(entry, dict) or entry.get("operation") not in (APPLY, UPDATE):
             return None
-        owners.append(
-            Owner(
-                entry.get("manager", ""),
-                entry["operation"],
-                entry.get("apiVersion", ""),
-                entry.get("subresource", ""),
-                fields,
-                entry.get("time") or "",
-            )
-        )
+        texts = [
+            entry.get(name) or "" for name in ("manager", "operation", "apiVersion", "subresource", "time")
+        ]
+        fields = entry.get("fieldsV1")
+        if not all(isinstance(text, str) for text in texts) or not well_formed(fields):
+            return None
+        manager, operation, api_version, subresource, time = texts
+        owners.append(Owner(manager, operation, api_version, subresource, fields, time))
     return owners
 
 

@@ -21,15 +21,6 @@ _NOT_IN_JUNCTORS = (
     "x-kubernetes-int-or-string", "x-kubernetes-list-map-keys", "x-kubernetes-list-type", "x-kubernetes-map-type",
     "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations",
 )  # fmt: skip
-KEYWORDS = frozenset(
-    (
-        *_UNSUPPORTED, *_JUNCTORS, *_NOT_IN_JUNCTORS, "$schema", "enum", "example", "exclusiveMaximum",
-        "exclusiveMinimum", "externalDocs", "format", "items", "maxItems", "maxLength", "maxProperties", "maximum",
-        "minItems", "minLength", "minProperties", "minimum", "multipleOf", "not", "pattern", "properties",
-        "required", "uniqueItems",
-    )
-)  # fmt: skip
-"""Every key a JSONSchemaProps may have."""
 
 
 def check_schema(schema: Schema, path: str) -> list[FieldError]:
@@ -44,24 +35,6 @@ def check_schema(schema: Schema, path: str) -> list[FieldError]:
     for below, problem in RuleSet(node).problems:
         errors.append(FieldError(path + below, INVALID, problem, _at(schema, below)))
     return errors
-
-
-def unknown_keywords(schema: Any, path: str) -> list[str]:
-    """Paths of keys that no schema has; they are dropped from it."""
-    if not isinstance(schema, dict):
-        return []
-    unknown = [f"{path}.{key}" for key in schema if key not in KEYWORDS]
-    for key in list(schema):
-        if key not in KEYWORDS:
-            del schema[key]
-    for key, child in (schema.get("properties") or {}).items():
-        unknown += unknown_keywords(child, f"{path}.properties[{key}]")
-    for key in ("items", "additionalProperties", "not"):
-        unknown += unknown_keywords(schema.get(key), f"{path}.{key}")
-    for key in _JUNCTORS:
-        for index, child in enumerate(schema.get(key) or ()):
-            unknown += unknown_keywords(child, f"{path}.{key}[{index}]")
-    return unknown
 
 
 def _at(schema: Any, below: str) -> Any:
@@ -162,6 +135,8 @@ def _check_list_type(schema: Schema, path: str) -> list[FieldError]:
         text = "must be map if x-kubernetes-list-map-keys is non-empty"
         errors.append(FieldError(f"{path}.x-kubernetes-list-type", INVALID, text, list_type or ""))
     items = schema.get("items") or {}
+    if isinstance(items, list):
+        return errors
     if list_type == "map":
         if not keys:
             text = "must not be empty if x-kubernetes-list-type is map"
