@@ -10,6 +10,7 @@ from controllers.workspace.builders import seed
 from controllers.workspace.cluster import cluster
 from kaito.api.resources import ADAPTERS, MACHINES, WORKSPACES, WORKSPACES_V1ALPHA1
 from kaito.controllers.workspace import WorkspaceConfig
+from kaito.controllers.workspace.names import claim_name
 from kaito.runtime.errors import NotFound
 from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, EVENTS, NODES, SERVICES
 from kaito.runtime.testing import VirtualClock
@@ -212,6 +213,26 @@ async def test_an_adapter_of_somebody_else_is_left_alone(virtual_clock: VirtualC
             await world.until(lambda: world.holds("AdapterNameTaken"), "AdapterNameTaken")
             assert (world.find(ADAPTERS, "phi-pirate") or {})["spec"] == theirs["spec"]
             await world.client.delete(ADAPTERS, "phi-pirate", "default")
+            await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady once the name is free")
+
+
+async def test_a_claim_of_somebody_else_is_never_taken_over(virtual_clock: VirtualClock) -> None:
+    async with cluster(virtual_clock, LOCAL) as world:
+        created = await world.client.create(WORKSPACES, phi())
+        name = claim_name(created["metadata"]["uid"], 0, 0)
+        labels = {"mine": "yes"}
+        theirs = {
+            "apiVersion": "karpenter.sh/v1alpha5",
+            "kind": "Machine",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"requirements": [], "taints": []},
+        }
+        await world.client.create(MACHINES, theirs)
+        async with world.operator(world.wire()):
+            await world.until(lambda: world.status().get("reason") == "ChildRefused", "it is told")
+            (found,) = await world.client.list(MACHINES)
+            assert found["metadata"]["labels"] == labels
+            await world.client.delete(MACHINES, name)
             await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady once the name is free")
 
 

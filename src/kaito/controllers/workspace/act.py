@@ -24,7 +24,7 @@ from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import Resource
 from kaito.runtime.result import Result
 
-REFUSALS: Final = frozenset({400, 403, 413, 422})
+REFUSALS: Final = frozenset({400, 403, 404, 413, 422})
 """Answers to a write that the same write will get again: the user has to know."""
 CHECK_AGAIN: Final = 1.0
 """Seconds until a deletion is looked at again when the cache did not show a claim that is there."""
@@ -95,7 +95,7 @@ class Actor:
         try:
             answer = await self._send(write)
         except ApiError as error:
-            if error.status not in REFUSALS:
+            if error.status not in REFUSALS and not isinstance(error, AlreadyExists):
                 raise
             if done.refusal is None:
                 done.refusal, done.refused = error, write
