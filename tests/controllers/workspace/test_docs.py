@@ -1,0 +1,32 @@
+"""What users can look up is what the controller writes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from kaito.controllers.workspace import act
+from kaito.controllers.workspace.decide import status
+
+PAGE = (Path(__file__).parents[3] / "docs" / "workspace-status.md").read_text()
+SOURCE = "\n".join(path.read_text() for path in Path(status.__file__).parent.glob("*.py"))
+
+
+def test_every_condition_and_reason_is_explained() -> None:
+    types = {value for name, value in vars(status).items() if name.isupper() and isinstance(value, str)}
+    reasons = set(
+        re.findall(r'(?:Problem|AdapterUse|_problem)\(\s*(?:wanted,\s*"\w+",\s*)?"([A-Z]\w+)"', SOURCE)
+    )
+    assert len(reasons) > 15
+    missing = sorted(name for name in types | reasons | set(status.PROBLEM_CONDITIONS) if name not in PAGE)
+    assert missing == ["Fits", "JobStarted"], "JobStarted belongs to tuning; Fits is no complaint"
+
+
+def test_figures_are_those_of_the_code() -> None:
+    from kaito.controllers.workspace.config import WorkspaceConfig
+    from kaito.controllers.workspace.decide import deletion, nodes
+
+    assert f"every {WorkspaceConfig().status_interval:g} seconds" in PAGE
+    assert f"after {nodes.FIRST_RETRY:g} s, doubling up to {nodes.LAST_RETRY / 60:g} min" in PAGE
+    assert f"within {deletion.PATIENCE / 60:g} minutes" in PAGE
+    assert {403, 422} <= act.REFUSALS
