@@ -257,6 +257,17 @@ def test_one_of(spec: Any, first: str | None) -> None:
     assert (found[0] if found else None) == first
 
 
+def test_an_embedded_resource_says_what_it_is() -> None:
+    embedded = {
+        "type": "object",
+        "x-kubernetes-embedded-resource": True,
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+    kind = strategy({"f": embedded})
+    assert problems(kind, {"f": {"apiVersion": "v1", "kind": "Pod", "spec": {}}}) == []
+    assert problems(kind, {"f": {"kind": "Pod"}}) == ["spec.f.apiVersion: Required value: must not be empty"]
+
+
 def test_any_of_and_all_of() -> None:
     kind = strategy(
         {"a": INTEGER, "b": STRING},

@@ -85,6 +85,12 @@ def _validate_object(
 ) -> None:
     prefix = f"{path}." if path else ""
     errors.extend(FieldError(prefix + name, REQUIRED) for name in node.required if name not in value)
+    if node.embedded:
+        errors.extend(
+            FieldError(prefix + name, REQUIRED, "must not be empty")
+            for name in ("apiVersion", "kind")
+            if not value.get(name) and name not in node.required
+        )
     properties, additional = node.properties, node.additional
     if not properties and additional is None:
         return

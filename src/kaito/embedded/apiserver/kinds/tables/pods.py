@@ -268,7 +268,7 @@ ObjectFieldSelector atomic
 ResourceFieldSelector atomic
     1 containerName string
     2 resource string!
-    3 divisor quantity! default="0"
+    3 divisor quantity default="0"
 
 ConfigMapKeySelector atomic
     inline 1 LocalObjectReference
