@@ -135,8 +135,8 @@ class Tunnel:
                 await self._send(Frame(Type.DATA, connection.data_stream, data=data))
         finally:
             sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
             writer.close()
+            await asyncio.gather(sending, return_exceptions=True)
 
 
 async def _drain_inbox(inbox: asyncio.Queue[bytes | None], writer: asyncio.StreamWriter) -> None:
@@ -188,11 +188,11 @@ async def _serve_channels(socket: web.WebSocketResponse, ports: list[int], port:
     except OSError:
         return
     finally:
+        for writer in writers.values():
+            writer.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for writer in writers.values():
-            writer.close()
 
 
 async def _channel_output(socket: web.WebSocketResponse, channel: int, reader: asyncio.StreamReader) -> None:
