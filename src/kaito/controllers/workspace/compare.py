@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -65,7 +65,10 @@ def in_sync(desired: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
 
 
 def difference(desired: Mapping[str, Any], live: Mapping[str, Any]) -> str | None:
-    """Path of the first desired field that the live object lacks or has otherwise; None if there is none."""
+    """Path of the first desired field that the live object lacks or has otherwise; None if there is none.
+
+    Both are JSON: dicts and lists, nothing that merely behaves like them.
+    """
     return _differs(desired, live, ())
 
 
@@ -89,17 +92,17 @@ def _amount(value: Any) -> Decimal | None:
 
 
 def _differs(desired: Any, live: Any, path: tuple[str, ...]) -> str | None:
-    if isinstance(desired, Mapping):
+    if isinstance(desired, dict):
         return _map_differs(desired, live, path)
-    if isinstance(desired, Sequence) and not isinstance(desired, str):
+    if isinstance(desired, list):
         return _list_differs(desired, live, path)
     if len(path) > 1 and (path[-2] in _QUANTITY_PARENTS or path[-1] in _QUANTITY_FIELDS):
         return None if same_quantity(desired, live) else _text(path)
     return None if desired == live and type(desired) is type(live) else _text(path)
 
 
-def _map_differs(desired: Mapping[str, Any], live: Any, path: tuple[str, ...]) -> str | None:
-    if not isinstance(live, Mapping):
+def _map_differs(desired: dict[str, Any], live: Any, path: tuple[str, ...]) -> str | None:
+    if not isinstance(live, dict):
         return _text(path)
     for key, value in desired.items():
         if key not in live:
@@ -112,16 +115,16 @@ def _map_differs(desired: Mapping[str, Any], live: Any, path: tuple[str, ...]) -
     return None
 
 
-def _list_differs(desired: Sequence[Any], live: Any, path: tuple[str, ...]) -> str | None:
-    if not isinstance(live, Sequence) or isinstance(live, str):
+def _list_differs(desired: list[Any], live: Any, path: tuple[str, ...]) -> str | None:
+    if not isinstance(live, list):
         return _text(path)
     keys = _merge_keys(path)
-    if keys is None or not all(isinstance(item, Mapping) for item in desired):
+    if keys is None or not all(isinstance(item, dict) for item in desired):
         if len(desired) != len(live):
             return _text(path)
         pairs = list(zip(desired, live, strict=True))
     else:
-        by_key = {_key(item, keys): item for item in live if isinstance(item, Mapping)}
+        by_key = {_key(item, keys): item for item in live if isinstance(item, dict)}
         pairs = [(item, by_key.get(_key(item, keys))) for item in desired]
     for index, (item, other) in enumerate(pairs):
         found = _differs(item, other, (*path, str(index)))
