@@ -1,4 +1,4 @@
-"""The workload controllers on the embedded API server: defaulting, validation, binding and garbage collection are real."""
+"""The workload controllers on the embedded API server: real defaulting, validation, binding, garbage collection."""
 
 from __future__ import annotations
 

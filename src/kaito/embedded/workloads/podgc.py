@@ -8,7 +8,7 @@ from kaito.runtime.clock import Clock
 from kaito.runtime.controller import Controller, ControllerOptions, Watch
 from kaito.runtime.manager import Manager
 from kaito.runtime.objects import CachedObject
-from kaito.runtime.predicates import EventType, only
+from kaito.runtime.predicates import Event, EventType
 from kaito.runtime.resources import NODES, PODS, ObjectKey
 from kaito.runtime.result import Result
 
@@ -46,6 +46,13 @@ class PodGarbageCollector:
         return None
 
 
+def _matters(event: Event) -> bool:
+    """Pods that got a node, and nodes that came or went."""
+    if event.type is not EventType.UPDATE or event.old is None:
+        return True
+    return event.obj.resource == PODS and event.old.cached_view(by_node) != event.obj.cached_view(by_node)
+
+
 def setup(manager: Manager) -> None:
     collector = PodGarbageCollector(manager)
     manager.add(
@@ -53,7 +60,8 @@ def setup(manager: Manager) -> None:
             "pod-garbage-collector",
             collector.reconcile,
             primary=PODS,
-            watches=[Watch(NODES, collector.on_node, predicates=[only(EventType.CREATE, EventType.DELETE)])],
+            watches=[Watch(NODES, collector.on_node)],
+            predicates=[_matters],
             options=ControllerOptions(workers=WORKERS),
         )
     )

@@ -64,8 +64,7 @@ class Scheduler:
             return None
         node, reasons = self._choose(pod)
         if node is None:
-            await self._tell_unschedulable(found, tree, explain(len(self.nodes.store), reasons))
-            return None
+            return await self._tell_unschedulable(found, tree, explain(len(self.nodes.store), reasons))
         await self._bind(found, tree, pod, node)
         return None
 
@@ -126,12 +125,12 @@ class Scheduler:
             if not assumed:
                 del self._assumed[node]
 
-    async def _tell_unschedulable(self, found: CachedObject, tree: Tree, message: str) -> None:
+    async def _tell_unschedulable(self, found: CachedObject, tree: Tree, message: str) -> Result | None:
         """Condition PodScheduled=False and an event, once per message."""
         status = tree.get("status") or {}
         current = find_condition(status, "PodScheduled")
         if (current.get("status"), current.get("message")) == ("False", message):
-            return
+            return None
         since = current.get("lastTransitionTime") if current.get("status") == "False" else None
         condition = {
             "type": "PodScheduled",
@@ -142,7 +141,6 @@ class Scheduler:
             "lastTransitionTime": since or rfc3339(self.clock.wall()),
         }
         others = [each for each in status.get("conditions") or () if each["type"] != "PodScheduled"]
-        self.recorder.event(tree, "Warning", "FailedScheduling", message)
         try:
             await self.client.patch_status(
                 PODS,
@@ -151,8 +149,12 @@ class Scheduler:
                 {"conditions": [*others, condition]},
                 resource_version=found.meta.resource_version,
             )
-        except (Conflict, NotFound):
-            return  # it changed meanwhile; the change brings the key back
+            self.recorder.event(tree, "Warning", "FailedScheduling", message)
+        except Conflict:
+            return Result(requeue_after=0)  # our copy is old
+        except NotFound:
+            pass
+        return None
 
     # Which waiting pods a change concerns
 
@@ -180,6 +182,17 @@ def _node_matters(obj: CachedObject) -> str:
     return repr(obj.cached_view(node_offer))
 
 
+def _matters(event: Event) -> bool:
+    """Drops the many updates of pods that only report how their containers are."""
+    if event.old is None or event.obj.resource != PODS:
+        return True
+    before, now = event.old, event.obj
+    return (
+        before.cached_view(pod_needs) != now.cached_view(pod_needs)
+        or before.meta.deletion_timestamp != now.meta.deletion_timestamp
+    )
+
+
 def _leaves_or_settles(event: Event) -> bool:
     """Pods that got a node or gave one up."""
     if event.type is EventType.DELETE or event.old is None:
@@ -199,6 +212,7 @@ def setup(manager: Manager, recorder: EventRecorder) -> None:
                 Watch(NODES, scheduler.for_node, predicates=[changed(_node_matters)]),
                 Watch(PODS, scheduler.for_pod, predicates=[_leaves_or_settles]),
             ],
+            predicates=[_matters],
             options=ControllerOptions(workers=WORKERS),
         )
     )
