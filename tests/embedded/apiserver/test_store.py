@@ -13,6 +13,7 @@ from kaito.embedded.apiserver.store import (
     ADDED,
     DELETED,
     MODIFIED,
+    UNPACKED,
     Collection,
     Event,
     HistoryGone,
@@ -117,6 +118,25 @@ def test_a_hook_may_write_and_every_hook_sees_the_writes_in_order() -> None:
     store.put(things, Key("", "x"), _thing("x"))
     store.put(things, Key("", "x"), _thing("x"))
     assert seen == [("things", ADDED), ("echoes", ADDED), ("things", MODIFIED), ("echoes", MODIFIED)]
+
+
+def test_the_past_is_packed_and_still_readable() -> None:
+    store = Store()
+    collection = store.collection("things")
+    records = [
+        store.put(collection, Key("", "x"), {**_thing("x"), "value": index}) for index in range(UNPACKED * 2)
+    ]
+    gone = store.remove(collection, Key("", "x"))
+    for _ in range(UNPACKED):
+        store.put(collection, Key("", "y"), _thing("y"))
+    assert isinstance(records[0]._tree, bytes)
+    assert isinstance(gone._tree, bytes)
+    assert not isinstance(store.put(collection, Key("", "y"), _thing("y"))._tree, bytes)
+    assert [record.obj["value"] for record in records] == list(range(UNPACKED * 2))
+    assert [event.record.revision for event in collection.cursor(records[0].revision).take()][:2] == [
+        records[1].revision,
+        records[2].revision,
+    ]
 
 
 def test_an_old_record_keeps_what_it_was() -> None:

@@ -183,8 +183,8 @@ async def test_all_watchers_of_a_form_share_one_encoding(api: Api) -> None:
     slim = (await partial.next())["object"]
     assert (slim["kind"], slim["apiVersion"]) == ("PartialObjectMetadata", "meta.k8s.io/v1")
     assert "data" not in slim
-    frames = api.server.core.store.collection("configmaps").history[-1].frames
-    assert len(frames) == 2
+    record = api.server.core.store.collection("configmaps").history[-1].record
+    assert len(record._encoded) == 2
 
 
 async def test_watch_as_table(api: Api) -> None:

@@ -6,17 +6,21 @@ nothing else here knows them.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict
 
 from kaito.embedded.apiserver.api import HEALTH_PATHS, Api, not_implemented
 from kaito.embedded.apiserver.bodies import MAX_BODY
 from kaito.embedded.apiserver.messages import WARNING_SEPARATOR, error_response
-from kaito.embedded.apiserver.routing import Target, parse_target
+from kaito.embedded.apiserver.routing import STREAMED_SUBRESOURCES, Target, parse_target
 from kaito.embedded.apiserver.watching import WatchResponse
 from kaito.runtime.errors import ApiError, Forbidden, RequestEntityTooLarge, Unauthorized
 from kaito.runtime.transport import Request, Response
@@ -27,6 +31,21 @@ StreamHandler = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 """Answers a streaming subresource. May raise ApiError before it has answered."""
 
 _OPEN_PATHS: Final = frozenset(HEALTH_PATHS)
+
+
+_STREAMED: Final = re.compile(f"/(?:{'|'.join(STREAMED_SUBRESOURCES)})(?:/|$)")
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.Request:
+    # Kubernetes cuts bodies off at its own limit and answers with a Status; aiohttp's comes a little later.
+    loop = asyncio.get_running_loop()
+    return web.Request(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY + 1024)
 
 
 class Front:
@@ -45,18 +64,23 @@ class Front:
         self._hosts = hosts
         self.streams: StreamHandler | None = None
 
-    def application(self) -> web.Application:
-        # Kubernetes cuts bodies off at its own limit and answers with a Status; aiohttp's comes a little later.
-        app = web.Application(client_max_size=MAX_BODY + 1024)
-        app.router.add_route("*", "/{path:.*}", self._serve)
-        return app
+    def server(self, *, keepalive_timeout: float) -> web.Server:
+        """An aiohttp server without router and middlewares: all paths lead to one handler."""
+        return web.Server(
+            self._serve,  # type: ignore[arg-type] # the factory below makes the Request that it takes
+            request_factory=_request,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=keepalive_timeout,
+        )
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         try:
             self._admit(request)
-            target = parse_target(request.path)
-            if target is not None and target.streamed:
-                return await self._stream_subresource(request, target)
+            if _STREAMED.search(request.path):
+                target = parse_target(request.path)
+                if target is not None and target.streamed:
+                    return await self._stream_subresource(request, target)
             try:
                 body = await request.read() if request.body_exists else None
             except web.HTTPRequestEntityTooLarge:

@@ -89,7 +89,7 @@ class ApiServer:
         )
         self._front = Front(self.api, self._is_token, frozenset({self.options.host, "localhost"}))
         self._identity: ServingIdentity | None = None
-        self._runner: web.AppRunner | None = None
+        self._runner: web.ServerRunner | None = None
         self._port = 0
         self._seeded = False
 
@@ -142,13 +142,8 @@ class ApiServer:
         options = self.options
         streams.register(self)
         self._identity = make_identity([options.host], options.clock.wall())
-        runner = web.AppRunner(
-            self._front.application(),
-            access_log=None,
-            shutdown_timeout=_SHUTDOWN_TIMEOUT,
-            keepalive_timeout=_KEEP_ALIVE,
-            handler_cancellation=True,
-        )
+        front = self._front.server(keepalive_timeout=_KEEP_ALIVE)
+        runner = web.ServerRunner(front, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await runner.setup()
         site = web.TCPSite(runner, options.host, options.port, ssl_context=self._identity.server_context())
         try:

@@ -30,6 +30,10 @@ DEFAULT_HISTORY: Final = 2048
 """Events kept per collection at least; twice as many at most."""
 
 
+UNPACKED: Final = 32
+"""Newest events of a collection whose past objects are kept decoded, for watchers that select by fields."""
+
+
 class HistoryGone(Exception):
     """The asked revision is older than what the history still holds."""
 
@@ -55,23 +59,35 @@ class Version(Protocol):
 
 
 class Record:
-    """One revision of one object: treat `obj` as read-only."""
+    """One revision of one object."""
 
-    __slots__ = ("_encoded", "key", "obj", "revision")
+    __slots__ = ("_encoded", "_tree", "key", "labels", "revision")
 
     def __init__(self, key: Key, obj: Object, revision: int) -> None:
         self.key = key
-        self.obj = obj
         self.revision = revision
+        self.labels: dict[str, str] = obj["metadata"].get("labels") or {}
+        self._tree: Object | bytes = obj
         self._encoded: dict[str, bytes] = {}
+
+    @property
+    def obj(self) -> Object:
+        """The object as it is stored: read-only."""
+        tree = self._tree
+        return orjson.loads(tree) if isinstance(tree, bytes) else tree
+
+    def pack(self) -> None:
+        """Keeps the object as JSON only: a fraction of the memory, and nothing for Python's collector to walk.
+
+        For revisions of the past, which few will still look into.
+        """
+        if not isinstance(self._tree, bytes):
+            own = self._encoded.get(self._tree["apiVersion"])
+            self._tree = orjson.dumps(self._tree) if own is None else own
 
     @property
     def metadata(self) -> dict[str, Any]:
         return self.obj["metadata"]  # type: ignore[no-any-return]
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return self.obj["metadata"].get("labels") or {}
 
     def encoded(self, version: Version) -> bytes:
         """The object's JSON as a version serves it, made once."""
@@ -100,15 +116,13 @@ class Record:
 class Event:
     """One write as watchers see it. `previous` is None only for ADDED."""
 
-    __slots__ = ("frames", "previous", "record", "revision", "type")
+    __slots__ = ("previous", "record", "revision", "type")
 
     def __init__(self, type_: str, record: Record, previous: Record | None) -> None:
         self.type = type_
         self.record = record
         self.previous = previous
         self.revision = record.revision
-        # What watchers were sent, by the form they asked for: encoded once for all of them.
-        self.frames: dict[tuple[str, str, str], bytes] = {}
 
 
 class Cursor:
@@ -237,6 +251,12 @@ class Collection:
             self.records[key] = event.record
             self.namespaces.setdefault(key.namespace, {})[key.name] = event.record
         self.history.append(event)
+        if len(self.history) > UNPACKED:
+            past = self.history[-UNPACKED - 1]
+            if past.previous is not None:
+                past.previous.pack()
+            if past.type == DELETED:
+                past.record.pack()
         if len(self.history) >= 2 * self._history_limit:
             self._drop(len(self.history) - self._history_limit)
         for cursor in self.cursors:

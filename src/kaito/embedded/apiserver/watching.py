@@ -1,6 +1,6 @@
 """Watch streams: initial state, events, bookmarks, time limits.
 
-Every frame is encoded once per form and version and shared by all watchers, except tables, whose cells hold ages.
+An object is encoded once per form and version, whoever watches; tables are not, because their cells hold ages.
 """
 
 from __future__ import annotations
@@ -187,8 +187,6 @@ class Frames:
         self._first = True
         self._everything = selection.everything
         self._namespace = selection.namespace
-        version = selection.served.resource.api_version
-        self._keys = {type_: (type_, form.value, version) for type_ in (ADDED, MODIFIED, DELETED)}
 
     def state(self, record: Record) -> bytes:
         """An object that was there before the watch."""
@@ -212,13 +210,7 @@ class Frames:
             if before and not after and type_ != DELETED:
                 return self._left(event)
             type_ = DELETED if not after else MODIFIED if before else ADDED
-        if self._form is Form.TABLE:
-            return self._frame(type_, record)
-        key = self._keys[type_]
-        data = event.frames.get(key)
-        if data is None:
-            data = event.frames[key] = self._frame(type_, record)
-        return data
+        return self._frame(type_, record)
 
     def _left(self, event: Event) -> bytes:
         assert event.previous is not None
