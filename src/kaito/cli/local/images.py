@@ -58,7 +58,7 @@ def require_presets() -> None:
     """Raises CliError when the package that runs in the pods is not installed."""
     if importlib.util.find_spec("kaito_presets") is None:
         raise CliError(
-            "The local mode needs the kaito-presets package: install kaito with its `local` extra."
+            "This installation lacks what the local mode needs (kaito-presets): run hack/venv.sh local."
         )
 
 

@@ -1,0 +1,201 @@
+"""What a user sees, through kubectl and HTTP, who writes something wrong: what, where, and what to write instead."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from support.local_mode import KAITO, LocalMode
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+RESOURCE = {"instanceType": "Standard_NC6s_v3", "labelSelector": {"matchLabels": {"apps": "bad"}}}
+INFERENCE = {"preset": {"name": "phi-3-mini-4k-instruct"}}
+TUNING = {
+    "preset": {"name": "phi-3-mini-4k-instruct"},
+    "input": {"urls": ["https://example.com/data.parquet"]},
+    "output": {"image": "registry.example.com/out:1", "imagePushSecret": "push"},
+}
+
+
+def adapter(name: str, strength: str = "1.0", **source: Any) -> dict[str, Any]:
+    return {"source": {"name": name, "image": "registry.example.com/a:1", **source}, "strength": strength}
+
+
+def apply(mode: LocalMode, name: str, **blocks: Any) -> subprocess.CompletedProcess[str]:
+    path = mode.root / f"{name}.json"
+    path.write_text(
+        json.dumps(
+            {"apiVersion": "kaito.sh/v1alpha1", "kind": "Workspace", "metadata": {"name": name}, **blocks}
+        )
+    )
+    return mode.kubectl("apply", "-f", str(path), check=False)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "words"),
+    [
+        pytest.param({"resource": RESOURCE}, ["inference", "tuning"], id="neither-inference-nor-tuning"),
+        pytest.param(
+            {"resource": RESOURCE, "inference": INFERENCE, "tuning": TUNING},
+            ["inference", "tuning"],
+            id="both",
+        ),
+        pytest.param(
+            {"resource": {"instanceType": "Standard_NC6s_v3"}, "inference": INFERENCE},
+            ["resource.labelSelector"],
+            id="no-label-selector",
+        ),
+        pytest.param(
+            {"resource": RESOURCE, "inference": {**INFERENCE, "adapters": [adapter("a"), adapter("a")]}},
+            ["inference.adapters"],
+            id="adapter-twice",
+        ),
+        pytest.param(
+            {"resource": RESOURCE, "inference": {**INFERENCE, "adapters": [{"strength": "1.0"}]}},
+            ["inference.adapters[0]", "source"],
+            id="adapter-without-source",
+        ),
+        pytest.param(
+            {"resource": RESOURCE, "inference": {**INFERENCE, "adapters": [adapter("a", strength="1.5")]}},
+            ["inference.adapters[0].strength"],
+            id="strength-out-of-range",
+        ),
+        pytest.param(
+            {"resource": {**RESOURCE, "instanceTypes": ["Standard_NC6s_v3"]}, "inference": INFERENCE},
+            ["instanceTypes"],
+            id="instance-type-and-types",
+        ),
+    ],
+)
+def test_the_api_refuses_with_the_path(
+    local_mode: LocalMode, blocks: dict[str, Any], words: list[str]
+) -> None:
+    done = apply(local_mode, "refused", **blocks)
+    assert done.returncode == 1
+    assert not [word for word in words if word not in done.stderr], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "reason", "nearest"),
+    [
+        (
+            "unknown-preset",
+            {"resource": RESOURCE, "inference": {"preset": {"name": "phi-3-mini-4k-instruckt"}}},
+            "UnknownPreset",
+            "phi-3-mini-4k-instruct",
+        ),
+        (
+            "unknown-size",
+            {"resource": {**RESOURCE, "instanceType": "Standard_NC6s_v33"}, "inference": INFERENCE},
+            "UnknownInstanceType",
+            "Standard_NC6s_v3",
+        ),
+    ],
+)
+def test_unknown_names_end_in_a_condition_with_the_nearest(
+    local_mode: LocalMode, name: str, blocks: dict[str, Any], reason: str, nearest: str
+) -> None:
+    assert apply(local_mode, name, **blocks).returncode == 0
+    local_mode.kubectl(
+        "wait", f"workspace/{name}", f"--for=jsonpath={{.status.reason}}={reason}", "--timeout=30s"
+    )
+    conditions = json.loads(local_mode.kubectl("get", "workspace", name, "-o", "json").stdout)["status"][
+        "conditions"
+    ]
+    told = [condition["message"] for condition in conditions if condition["reason"] == reason]
+    assert any(nearest in message for message in told), conditions
+    assert local_mode.kubectl("get", "machine", "-l", f"kaito.sh/workspace={name}", "-o", "name").stdout == ""
+    local_mode.kubectl("delete", "workspace", name, "--timeout=30s")
+
+
+@pytest.fixture(scope="module")
+def served(local_mode: LocalMode) -> LocalMode:
+    assert apply(local_mode, "asked", resource=RESOURCE, inference=INFERENCE).returncode == 0
+    local_mode.wait_ready("asked")
+    return local_mode
+
+
+@pytest.mark.parametrize(
+    ("body", "statuses", "word"),
+    [
+        ("{}", (400,), "prompt"),
+        ('{"prompt": ""}', (400,), "prompt"),
+        ('{"prompt": 5}', (422,), "prompt"),
+        (json.dumps({"prompt": "again " * 20_000}), (400,), "token"),
+        ("{", (400, 422), "JSON"),
+    ],
+)
+def test_chat_answers_bad_requests_with_a_sentence(
+    served: LocalMode, body: str, statuses: tuple[int, ...], word: str
+) -> None:
+    code = f"""
+import json, ssl, sys, urllib.error, urllib.request, base64
+config = json.load(open({str(served.kubeconfig)!r}))
+cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+request = urllib.request.Request(
+    cluster["server"] + "/api/v1/namespaces/default/services/asked:80/proxy/chat", data=sys.stdin.buffer.read(),
+    headers={{"Authorization": "Bearer " + user["token"], "Content-Type": "application/json"}})
+try:
+    print(200, urllib.request.urlopen(request, context=context).read().decode())
+except urllib.error.HTTPError as error:
+    print(error.code, error.read().decode())
+"""
+    done = subprocess.run([sys.executable, "-c", code], input=body.encode(), capture_output=True, timeout=60)
+    status, _, answer = done.stdout.decode().partition(" ")
+    assert int(status) in statuses, done.stdout + done.stderr
+    assert word.lower() in answer.lower()
+
+
+def test_an_operator_outside_a_cluster_wants_the_context_by_name(local_mode: LocalMode) -> None:
+    without = subprocess.run(
+        [str(KAITO), "operator"], env=local_mode.environment, capture_output=True, text=True
+    )
+    assert without.returncode == 1
+    assert "--context NAME" in without.stderr
+    wrong = subprocess.run(
+        [str(KAITO), "operator", "--context=elsewhere"],
+        env=local_mode.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert wrong.returncode == 1
+    assert "kaito-local" in wrong.stderr, "the contexts that exist should be named"
+    assert "Traceback" not in without.stderr + wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--node-provisioner=karpenter"], "karpenter"),
+        (["--node-provisioner=magic"], "machine"),
+        (["--cloud-provider=magic"], "instant"),
+        (["--log-format=magic"], "json"),
+    ],
+)
+def test_an_operator_refuses_flag_values_it_does_not_know(
+    local_mode: LocalMode, flags: list[str], word: str
+) -> None:
+    quiet = ["--metrics-bind-address=0", "--health-probe-bind-address=0"]
+    done = subprocess.run(
+        [str(KAITO), "operator", "--context=kaito-local", *quiet, *flags],
+        env=local_mode.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_chat_with_a_workspace_that_is_not_there_names_those_that_are(served: LocalMode) -> None:
+    done = served.kaito("chat", "nobody", "hello")
+    assert done.returncode == 1
+    assert "No Workspace nobody" in done.stderr
+    assert "asked" in done.stderr
