@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 from pathlib import Path
 
@@ -19,6 +20,10 @@ async def serve(kubeconfig: Path, kubelet_token: str) -> None:
     stop = stop_event()
     server = ApiServer(ApiServerOptions(clock=LoopClock(), kubelet_token=kubelet_token, context=CONTEXT))
     await server.start()
+    # Stored objects are trees without cycles: reference counts free them, while the cyclic collector would walk all of
+    # them again and again (a fifth of the server's time under load).
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     try:
         server.write_kubeconfig(kubeconfig)
         report_ready(url=server.url)
