@@ -1,6 +1,15 @@
 """Nodes of the embedded Kubernetes: pods as processes of this machine.
 
 A plain client of the Kubernetes API, like a real kubelet. `setup` adds it to a manager.
+
+What processes are not, compared with containers:
+
+- nothing is isolated: a pod's program runs as the user and sees this machine's files; only programs that resolve their
+  paths below KAITO_MOUNT_ROOT see their volumes at the mount paths (so do `kubectl exec` commands and `kubectl cp`);
+- CPU and memory limits, security contexts, hostPorts and read-only mounts are not enforced;
+- only declared container ports exist, each as another port of 127.0.0.1 that the program finds in KAITO_PORT_<port>;
+- pods reach Services and one another over HTTP only, through the proxy in http_proxy;
+- ConfigMaps and Secrets are read when the pod starts; changes do not appear in running pods.
 """
 
 from __future__ import annotations
