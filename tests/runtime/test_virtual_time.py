@@ -37,6 +37,26 @@ async def test_timeout_ends_at_its_moment(virtual_clock: VirtualClock) -> None:
     assert virtual_clock.now() == 12.5
 
 
+async def test_a_deadline_holds_in_the_clean_up_of_a_cancelled_task(virtual_clock: VirtualClock) -> None:
+    async def work() -> float:
+        try:
+            await virtual_clock.sleep(100)
+        finally:
+            with pytest.raises(TimeoutError):
+                async with virtual_clock.timeout(2):
+                    await virtual_clock.sleep(50)
+            cleaned_up.append(virtual_clock.now())
+        return 0
+
+    cleaned_up: list[float] = []
+    task = asyncio.create_task(work())
+    await virtual_clock.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cleaned_up == [3]
+
+
 async def test_a_thread_is_waited_for_without_time_passing(virtual_clock: VirtualClock) -> None:
     timer = virtual_clock.call_later(1000, lambda: None)
     gate = threading.Event()
