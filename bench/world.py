@@ -35,6 +35,7 @@ from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.connection import Connection
+from kaito.runtime.garbage import relax_collector
 from kaito.runtime.logs import configure_logging
 from kaito.runtime.manager import Manager
 from kaito.runtime.resources import CRDS
@@ -135,6 +136,7 @@ async def serve(part: str, kubeconfig: Path, context: str | None) -> None:
             client = manager.client.named(machine.USER_AGENT, machine.FIELD_MANAGER)
             machine.setup(manager, InstantCloud(client, clock, simulated_pods=True))
         manager.add(_Ready())
+        relax_collector()
         await manager.run_until_signal()
     finally:
         await connection.close()

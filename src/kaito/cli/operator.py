@@ -25,6 +25,7 @@ from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.connection import SERVICE_ACCOUNT, Connection
+from kaito.runtime.garbage import relax_collector
 from kaito.runtime.leader import LeaderElectionOptions
 from kaito.runtime.logs import configure_logging
 from kaito.runtime.manager import Manager, ManagerOptions
@@ -78,6 +79,7 @@ async def run_operator(config: OperatorConfig) -> None:
             raise CliError(f"--cloud-provider={config.cloud_provider}: write none or instant.")
         if supervised:
             manager.add(_Ready(manager, config))
+        relax_collector()
         await manager.run_until_signal()
     finally:
         await connection.close()

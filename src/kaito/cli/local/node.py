@@ -18,6 +18,7 @@ from kaito.embedded.processes.names import KUBELET_TOKEN_VARIABLE
 from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.connection import Connection
+from kaito.runtime.garbage import relax_collector
 from kaito.runtime.logs import configure_logging
 from kaito.runtime.manager import Manager
 
@@ -42,6 +43,7 @@ async def serve(kubeconfig: Path, options: KubeletOptions) -> None:
         workloads.setup(manager)
         kubelet.setup(manager, options)
         manager.add(_Ready())
+        relax_collector()
         await manager.run_until_signal()
     finally:
         await connection.close()
