@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -248,6 +249,74 @@ async def test_others_pods_are_left_alone(virtual_clock: VirtualClock) -> None:
     cluster.node(allocatable={"nvidia.com/gpu": "9"})
     async with cluster.running():
         cluster.api.put(PODS, make("custom", schedulerName="other"))
-        cluster.api.put(PODS, make("gated", schedulingGates=[{"name": "x"}]))
         await virtual_clock.sleep(1)
-        assert all("nodeName" not in pod["spec"] for pod in cluster.pods())
+        assert "nodeName" not in cluster.get(PODS, "custom")["spec"]
+        assert "status" not in cluster.get(PODS, "custom")
+
+
+async def test_a_gated_pod_waits_for_its_gates_and_no_longer(virtual_clock: VirtualClock) -> None:
+    cluster = Cluster(virtual_clock)
+    cluster.node(allocatable={"nvidia.com/gpu": "9"})
+    async with cluster.running():
+        cluster.api.put(PODS, make("gated", schedulingGates=[{"name": "example.com/x"}]))
+        await virtual_clock.sleep(1)
+        found = deepcopy(cluster.get(PODS, "gated"))
+        condition = find_condition(found["status"], "PodScheduled")
+        assert (condition["status"], condition["reason"]) == ("False", "SchedulingGated")
+        assert condition["message"] == "waits until its scheduling gates are removed: example.com/x"
+        assert cluster.events("FailedScheduling") == []
+        del found["spec"]["schedulingGates"]
+        cluster.api.put(PODS, found)
+        await virtual_clock.sleep(1)
+        assert cluster.get(PODS, "gated")["spec"]["nodeName"] == "n1"
+
+
+TERMS = [{"labelSelector": {"matchLabels": {"app": "p"}}, "topologyKey": "kubernetes.io/hostname"}]
+REQUIRED = {"requiredDuringSchedulingIgnoredDuringExecution": TERMS}
+PREFERRED = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": TERMS[0]}]}
+SPREAD = {"maxSkew": 1, "topologyKey": "zone", "labelSelector": {}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        (
+            {"affinity": {"podAffinity": REQUIRED}},
+            "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+        ),
+        (
+            {"affinity": {"podAntiAffinity": REQUIRED}},
+            "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+        ),
+        (
+            {"topologySpreadConstraints": [{**SPREAD, "whenUnsatisfiable": "DoNotSchedule"}]},
+            "spec.topologySpreadConstraints[0] (whenUnsatisfiable: DoNotSchedule)",
+        ),
+        ({"resourceClaims": [{"name": "gpu"}]}, "spec.resourceClaims"),
+    ],
+)
+async def test_demands_that_are_not_implemented_are_refused_by_name(
+    virtual_clock: VirtualClock, spec: dict[str, Any], named: str
+) -> None:
+    cluster = Cluster(virtual_clock)
+    cluster.node(allocatable={"nvidia.com/gpu": "9"})
+    async with cluster.running():
+        cluster.api.put(PODS, make("p", **spec))
+        await virtual_clock.sleep(1)
+        assert unschedulable(cluster.get(PODS, "p")).startswith(f"this scheduler does not implement {named}:")
+        before = cluster.requests()
+        cluster.node("another", allocatable={"nvidia.com/gpu": "9"})
+        await virtual_clock.sleep(1000)
+        assert "nodeName" not in cluster.get(PODS, "p")["spec"]
+        assert cluster.requests() == before, "another node is no news for it"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"affinity": {"podAffinity": PREFERRED, "podAntiAffinity": PREFERRED}},
+        {"topologySpreadConstraints": [{**SPREAD, "whenUnsatisfiable": "ScheduleAnyway"}]},
+    ],
+)
+def test_preferences_that_are_not_implemented_are_no_obstacle(spec: dict[str, Any]) -> None:
+    assert misfit(pod(**spec), node()) == ""

@@ -15,6 +15,7 @@ from kaito.embedded.workloads.scheduling import (
     PodNeeds,
     Score,
     explain,
+    explain_gates,
     misfit,
     node_offer,
     pod_needs,
@@ -33,6 +34,9 @@ from kaito.runtime.result import Result
 
 NAME = "default-scheduler"
 WORKERS = 8
+UNSCHEDULABLE = "Unschedulable"
+GATED = "SchedulingGated"
+"""Reasons of the condition PodScheduled, as kube-scheduler and kube-apiserver write them."""
 BY_NODE = "workloads-node"
 """Index of pods that take up room, by node; those without a node are under ""."""
 
@@ -60,11 +64,16 @@ class Scheduler:
         if pod.node or not pod.counts:
             return None
         tree = found.decode()
-        if tree["spec"].get("schedulerName", NAME) != NAME or tree["spec"].get("schedulingGates"):
+        if tree["spec"].get("schedulerName", NAME) != NAME:
             return None
+        if pod.gates:
+            return await self._tell_unscheduled(found, tree, GATED, explain_gates(pod.gates))
+        if pod.refusal:
+            return await self._tell_unscheduled(found, tree, UNSCHEDULABLE, pod.refusal)
         node, reasons = self._choose(pod)
         if node is None:
-            return await self._tell_unschedulable(found, tree, explain(len(self.nodes.store), reasons))
+            message = explain(len(self.nodes.store), reasons)
+            return await self._tell_unscheduled(found, tree, UNSCHEDULABLE, message)
         await self._bind(found, tree, pod, node)
         return None
 
@@ -125,17 +134,20 @@ class Scheduler:
             if not assumed:
                 del self._assumed[node]
 
-    async def _tell_unschedulable(self, found: CachedObject, tree: Tree, message: str) -> Result | None:
-        """Condition PodScheduled=False and an event, once per message."""
+    async def _tell_unscheduled(
+        self, found: CachedObject, tree: Tree, reason: str, message: str
+    ) -> Result | None:
+        """Condition PodScheduled=False and, where the pod does not merely wait for its gates, an event; once each."""
         status = tree.get("status") or {}
         current = find_condition(status, "PodScheduled")
-        if (current.get("status"), current.get("message")) == ("False", message):
+        told = (current.get("status"), current.get("reason"), current.get("message"))
+        if told == ("False", reason, message):
             return None
         since = current.get("lastTransitionTime") if current.get("status") == "False" else None
         condition = {
             "type": "PodScheduled",
             "status": "False",
-            "reason": "Unschedulable",
+            "reason": reason,
             "message": message,
             "lastProbeTime": None,
             "lastTransitionTime": since or rfc3339(self.clock.wall()),
@@ -149,7 +161,8 @@ class Scheduler:
                 {"conditions": [*others, condition]},
                 resource_version=found.meta.resource_version,
             )
-            self.recorder.event(tree, "Warning", "FailedScheduling", message)
+            if reason != GATED:
+                self.recorder.event(tree, "Warning", "FailedScheduling", message)
         except Conflict:
             return Result(requeue_after=0)  # our copy is old
         except NotFound:

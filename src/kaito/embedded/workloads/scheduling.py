@@ -1,8 +1,9 @@
 """Which node a pod may run on, as pure functions in kube-scheduler's words.
 
 Filters: cordons, taints, node selector and required node affinity, host ports, and resources against what the node
-can allocate. A pod is put on the feasible node that its preferences like best and that is emptiest. Preemption, pod
-affinity, topology spread and volume topology are not implemented.
+can allocate. A pod is put on the feasible node that its preferences like best and that is emptiest. Preemption is not
+implemented, nor are pod affinity, topology spread and claims of devices: a pod that demands one of these is refused by
+name, a mere preference for one is not looked at.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class PodNeeds:
     uid: str
     counts: bool
     """Takes up room on its node: it is neither Succeeded nor Failed."""
+    gates: tuple[str, ...] = ()
+    """Names of the scheduling gates that somebody has yet to remove."""
+    refusal: str = ""
+    """Which of its demands this scheduler cannot meet, as a sentence; "" if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,30 @@ def pod_needs(obj: CachedObject) -> PodNeeds:
         node=spec.get("nodeName") or "",
         uid=obj.meta.uid,
         counts=(tree.get("status") or {}).get("phase") not in ("Succeeded", "Failed"),
+        gates=tuple(str(gate.get("name")) for gate in spec.get("schedulingGates") or ()),
+        refusal=refusal(spec),
     )
+
+
+def refusal(spec: Tree) -> str:
+    """What a pod's spec demands of a scheduler and this one does not implement: a sentence, "" if nothing."""
+    demands = [
+        f"spec.affinity.{kind}.requiredDuringSchedulingIgnoredDuringExecution"
+        for kind in ("podAffinity", "podAntiAffinity")
+        if ((spec.get("affinity") or {}).get(kind) or {}).get(
+            "requiredDuringSchedulingIgnoredDuringExecution"
+        )
+    ]
+    demands += [
+        f"spec.topologySpreadConstraints[{index}] (whenUnsatisfiable: DoNotSchedule)"
+        for index, each in enumerate(spec.get("topologySpreadConstraints") or ())
+        if each.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule"
+    ]
+    if spec.get("resourceClaims"):
+        demands.append("spec.resourceClaims")
+    if not demands:
+        return ""
+    return f"this scheduler does not implement {', '.join(demands)}: remove it, or run the pod on another cluster"
 
 
 def node_offer(obj: CachedObject) -> NodeOffer:
@@ -136,6 +164,8 @@ def _add(total: Any, more: Resources) -> None:
 
 def misfit(pod: PodNeeds, node: NodeOffer) -> str:
     """Why the pod may not run on this node whatever else runs there, in kube-scheduler's words; "" if it may."""
+    if pod.refusal:
+        return pod.refusal
     if node.unschedulable and not tolerates(pod.tolerations, CORDONED):
         return UNSCHEDULABLE
     taints = node.taints if node.ready else [*node.taints, NOT_READY]
@@ -240,3 +270,8 @@ def explain(nodes: int, reasons: Iterable[str]) -> str:
         return "no nodes available to schedule pods"
     parts = sorted(f"{count} {reason}" for reason, count in Counter(reasons).items())
     return f"0/{nodes} nodes are available: {', '.join(parts)}."
+
+
+def explain_gates(gates: Sequence[str]) -> str:
+    """What a gated pod waits for."""
+    return f"waits until its scheduling gates are removed: {', '.join(gates)}"
