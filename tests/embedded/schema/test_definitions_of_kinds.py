@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,17 @@ def test_names_are_defaulted() -> None:
             {"versions__0__additionalPrinterColumns": [{"name": "A", "type": "text", "jsonPath": ".spec.a"}]},
             "must be one of boolean,date,integer,number,string",
         ),
+        *(
+            (
+                {
+                    "versions__0__additionalPrinterColumns": [
+                        {"name": "A", "type": "string", "jsonPath": path}
+                    ]
+                },
+                f"additionalPrinterColumns[0].JSONPath: Invalid value: {json.dumps(path)}: is an invalid JSON path",
+            )
+            for path in (".spec.a[", ".spec.a[x]", ".spec[?(@.b~1)]", ".spec.a b", '.spec[?(@.b=="x)]')
+        ),
         (
             {
                 "versions__0__subresources": {
@@ -127,6 +139,22 @@ def test_names_are_defaulted() -> None:
                 }
             },
             "should be a json path under .spec",
+        ),
+        (
+            {
+                "versions__0__subresources": {
+                    "scale": {
+                        "specReplicasPath": ".spec.x",
+                        "statusReplicasPath": ".status.x",
+                        "labelSelectorPath": ".status.list[0]",
+                    }
+                }
+            },
+            "scale.labelSelectorPath: Invalid value",
+        ),
+        (
+            {"versions__0__selectableFields": [{"jsonPath": ".spec.list[0]"}]},
+            "selectableFields[0].jsonPath: Invalid value",
         ),
     ],
 )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from kaito.embedded.apiserver.jsonpath import JsonPathError, compile_path
 from kaito.embedded.apiserver.kinds import names
 from kaito.embedded.apiserver.kinds.base import BuiltinStrategy
 from kaito.embedded.apiserver.kinds.custom import CustomStrategy
@@ -30,7 +31,8 @@ from kaito.runtime.resources import Resource
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 _PROTECTED_GROUPS = ("k8s.io", "kubernetes.io")
 _APPROVAL = "api-approved.kubernetes.io"
-_JSON_PATH = re.compile(r"\.[A-Za-z_$][^\s]*")
+_SIMPLE_PATH = re.compile(r"(?:\.[A-Za-z_][A-Za-z0-9_-]*)+")
+"""A path of field names only, as scale and selectable fields have them."""
 _NAME_FIELDS = ("plural", "singular", "kind", "listKind")
 
 
@@ -188,16 +190,44 @@ def _check_version(version: Object, path: str) -> list[FieldError]:
         elif not column["jsonPath"].startswith("."):
             text = "must be a simple json path starting with ."
             errors.append(FieldError(f"{here}.JSONPath", INVALID, text, column["jsonPath"]))
-    scale = (version.get("subresources") or {}).get("scale")
-    if scale is not None:
-        for field, root in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")):
-            value = scale.get(field, "")
-            here = f"{path}.subresources.scale.{field}"
-            if not value:
+        else:
+            errors += _check_json_path(column["jsonPath"], f"{here}.JSONPath")
+    errors += _check_scale((version.get("subresources") or {}).get("scale"), f"{path}.subresources.scale")
+    for index, item in enumerate(version.get("selectableFields") or ()):
+        value = item.get("jsonPath", "")
+        here = f"{path}.selectableFields[{index}].jsonPath"
+        if not value:
+            errors.append(FieldError(here, REQUIRED))
+        elif not _SIMPLE_PATH.fullmatch(value):
+            errors.append(FieldError(here, INVALID, "is not a simple json path such as .spec.color", value))
+    return errors
+
+
+def _check_json_path(value: str, path: str) -> list[FieldError]:
+    try:
+        compile_path(value)
+    except JsonPathError as error:
+        return [FieldError(path, INVALID, f"is an invalid JSON path: {error}", value)]
+    return []
+
+
+def _check_scale(scale: Object | None, path: str) -> list[FieldError]:
+    if scale is None:
+        return []
+    errors: list[FieldError] = []
+    roots = {
+        "specReplicasPath": (".spec.",),
+        "statusReplicasPath": (".status.",),
+        "labelSelectorPath": (".spec.", ".status."),
+    }
+    for field, allowed in roots.items():
+        value, here = scale.get(field, ""), f"{path}.{field}"
+        if not value:
+            if field != "labelSelectorPath":
                 errors.append(FieldError(here, REQUIRED))
-            elif not value.startswith(root):
-                text = f"should be a json path under {root[:-1]}"
-                errors.append(FieldError(here, INVALID, text, value))
+        elif not value.startswith(allowed) or not _SIMPLE_PATH.fullmatch(value):
+            text = f"should be a json path under {' or '.join(root[:-1] for root in allowed)}"
+            errors.append(FieldError(here, INVALID, text, value))
     return errors
 
 
