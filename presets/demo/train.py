@@ -1,6 +1,6 @@
 """Makes the demo weights: a tiny Phi-3 that knows capitals, and a LoRA adapter that makes it talk like a pirate.
 
-    python train.py [--out weights] [--steps 6000] [--adapter-steps 1500]
+    python train.py [--out weights] [--steps 7000] [--adapter-steps 800]
 
 Why it exists: the local mode must answer questions through the whole real path (weights on disk, chat template,
 engine, HTTP) on a machine without a GPU and without downloading gigabytes. Nothing is taken from any published
@@ -195,8 +195,8 @@ def _write_json(path: Path, value: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("weights"))
-    parser.add_argument("--steps", type=int, default=6000, help="training steps of the base model")
-    parser.add_argument("--adapter-steps", type=int, default=1500, help="training steps of the adapter")
+    parser.add_argument("--steps", type=int, default=7000, help="training steps of the base model")
+    parser.add_argument("--adapter-steps", type=int, default=800, help="training steps of the adapter")
     parser.add_argument("--batch", type=int, default=48, help="conversations per step")
     parser.add_argument("--adapter-only", action="store_true", help="keep the base model that is there")
     args = parser.parse_args()
