@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +106,7 @@ class LocalMode:
         return "\n".join(f"== {log.name}\n{log.read_text()[-4000:]}" for log in self.root.glob("logs/*.log"))
 
 
-def start_local_mode(root: Path, *arguments: str) -> LocalMode:
+def start_local_mode(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> LocalMode:
     """`kaito local up --dir ROOT ARGUMENTS…`, returned when it has printed how to use it."""
     output = root.parent / f"{root.name}.out"
     with output.open("wb") as sink:
@@ -115,6 +116,7 @@ def start_local_mode(root: Path, *arguments: str) -> LocalMode:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=root.parent,
+            env={**os.environ, **(environment or {})},
         )
     mode = LocalMode(root, process, output)
     deadline = time.perf_counter() + START_LIMIT_SECONDS

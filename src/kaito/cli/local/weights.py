@@ -80,7 +80,7 @@ class _Progress:
     def __call__(self, progress: Progress) -> None:
         share = 100 * progress.done / progress.total if progress.total else 100.0
         left = progress.seconds_left
-        told = "time left unknown" if left is None else f"{left / 60:.0f} min {left % 60:02.0f} s left"
+        told = "time left unknown" if left is None else f"{int(left) // 60} min {int(left) % 60:02d} s left"
         self._echo(
             f"\r  {share:5.1f} %  {progress.speed / 1e6:6.1f} MB/s  {told}  {progress.file:<40.40}", nl=False
         )

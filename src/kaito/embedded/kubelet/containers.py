@@ -126,7 +126,9 @@ async def start(
     build_root(root, plan_mounts(container, around.volumes, entry.contents, env), around.directory)
     cwd = inside(root, str(container.get("workingDir") or "/"))
     cwd.mkdir(parents=True, exist_ok=True)
-    message_file(root, container).parent.mkdir(parents=True, exist_ok=True)
+    last_words = message_file(root, container)
+    last_words.parent.mkdir(parents=True, exist_ok=True)
+    last_words.write_bytes(b"")  # programs write their reason into it only where it is there
     tty, stdin = bool(container.get("tty")), bool(container.get("stdin"))
     digest = hashlib.sha256(f"{pod_uid}/{name}/{restart}".encode()).hexdigest()
     run = ContainerRun(
@@ -168,7 +170,7 @@ def termination(run: ContainerRun, container: Mapping[str, Any], exit_: Exit, cl
     if path.is_file():
         message = path.read_bytes()[:MESSAGE_LIMIT].decode("utf-8", "replace")
         path.unlink()
-    elif exit_.code and container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+    if not message and exit_.code and container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
         message = tail_text(run.log.path, FALLBACK_LINES, FALLBACK_BYTES)
     return Termination(
         exit_.code,
