@@ -11,6 +11,7 @@ import pytest
 
 from kaito.cli.errors import CliError
 from kaito.cli.example_files import examples_directory
+from kaito.cli.kubectl import Kubectl, find_kubectl
 from kaito.cli.local.images import image_map_json, image_map_options, parse_image_map
 from kaito.cli.local.state import LocalDirectory, RunningLock
 from kaito.cli.local.supervisor import ProcessSpec, Supervisor
@@ -136,3 +137,21 @@ async def test_the_supervisor_starts_children_with_their_facts_and_ends_them(tmp
     await supervisor.stop(ended.append)
     assert ended == ["thing"]
     assert child.process.returncode is not None
+
+
+def test_the_users_own_kubectl_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "kubectl"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_kubectl() == own
+
+
+@pytest.mark.kubectl
+async def test_without_one_the_wheels_kubectl_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_kubectl() == Path(sys.executable).with_name("kubectl")
+    kubectl = Kubectl(tmp_path / "kubeconfig", cache=tmp_path / "cache")
+    assert "Client Version: v1." in await kubectl.run("version", "--client")
+    with pytest.raises(CliError, match="kubectl get nothing failed"):
+        await kubectl.run("get", "nothing", "--server=https://127.0.0.1:1")
