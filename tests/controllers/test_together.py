@@ -24,6 +24,7 @@ from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig
 from kaito.embedded import workloads
 from kaito.embedded.kubelet import simulated
 from kaito.provisioner.instant import InstantCloud
+from kaito.runtime.client import PatchType
 from kaito.runtime.errors import NotFound
 from kaito.runtime.manager import Manager
 from kaito.runtime.resources import DEPLOYMENTS, NODES, PODS, REPLICASETS, SERVICES
@@ -132,8 +133,15 @@ async def test_the_seeds_placeholder_ends_in_the_next_step(virtual_clock: Virtua
         await until(plane, lambda: status(plane, name).get("reason") == "InvalidImageReference", "the reason")
         conditions = {each["type"]: each for each in status(plane, name)["conditions"]}
         assert "placeholder ACR_REPO_HERE" in conditions["InferenceReady"]["message"]
-        assert conditions["ResourceReady"]["status"] == "True"
+        assert "placeholder ACR_REPO_HERE" in conditions["ResourceReady"]["message"]
         assert await plane.client.list(DEPLOYMENTS, "default") == []
+        await virtual_clock.sleep(600)
+        assert await plane.client.list(MACHINES) == [], "a node was bought for a model that cannot start"
+
+        mended = [{"op": "remove", "path": "/inference/adapters"}]
+        await plane.client.patch(WORKSPACES, name, "default", patch=mended, patch_type=PatchType.JSON)
+        await until(plane, lambda: holds(plane, name), "WorkspaceReady")
+        assert len(await plane.client.list(MACHINES)) == 1
 
 
 async def test_an_adapter_on_disk_is_read_judged_and_mounted(

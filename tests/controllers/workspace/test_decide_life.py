@@ -273,6 +273,10 @@ def test_stand_in_weights_are_said_plainly() -> None:
         in (condition(decision.status, "InferenceReady")["message"])
     )
     assert [event.reason for event in decision.events] == ["WorkspaceReady", "StandInWeights"]
+    assert decision.events[0].message == (
+        "phi-3-mini-4k-instruct served on 1 node; the stand-in weights tiny-phi-3 answer, not the real model; "
+        "address: http://10.96.0.7"
+    )
     assert decided(observed, TINY).events == ()
 
 

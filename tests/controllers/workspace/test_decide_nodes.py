@@ -80,6 +80,21 @@ def test_a_ready_claim_that_vanishes_is_replaced_at_once_under_another_name() ->
     assert entry(observed)["state"] == "Ready"
 
 
+def test_a_node_deleted_by_hand_is_replaced_at_once() -> None:
+    observed = settled(workspace())
+    ((name, node),) = observed.nodes.items()
+    leaving = {**node, "metadata": {**node["metadata"], "deletionTimestamp": "2026-11-21T13:00:00Z"}}
+    observed, decision = step(replace(observed, nodes={name: leaving}), now=later(1))
+    assert entry(observed)["state"] == "NotReady"
+    assert entry(observed)["reason"] == "NodeNotReady"
+    assert decision.requeue_after is None
+    observed, decision = step(replace(observed, nodes={}, claims=()), now=later(2))
+    assert written(decision, "Machine")["metadata"]["name"] == claim_name(UID, 0, 1)
+    assert entry(observed)["state"] == "Pending"
+    assert "failedAt" not in entry(observed)
+    assert "reason" not in entry(observed) or "deleted" not in entry(observed)["message"]
+
+
 def test_a_claim_on_its_way_out_is_replaced_but_never_without_end() -> None:
     observed = settled(workspace())
     (claim,) = observed.claims

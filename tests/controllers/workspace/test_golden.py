@@ -31,8 +31,9 @@ def everything(
     """All children that the Workspace gets until its workload is there."""
     named = (given.get("inference") or {}).get("config")
     observed, first = step(Observed(given, config_hash="0123456789abcdef" if named else None), config)
-    _, second = step(provisioned(readable(observed, base), gpus), config)
-    return [write.body for write in (*first.writes, *second.writes)]
+    observed, second = step(readable(observed, base), config)
+    _, third = step(provisioned(observed, gpus), config)
+    return [write.body for write in (*first.writes, *second.writes, *third.writes)]
 
 
 def adapters_of_all_kinds() -> Object:

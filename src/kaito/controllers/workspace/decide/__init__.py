@@ -11,6 +11,7 @@ from kaito.controllers.workspace.decide.adapters import decide_adapters
 from kaito.controllers.workspace.decide.claims import retired
 from kaito.controllers.workspace.decide.deletion import decide_deletion
 from kaito.controllers.workspace.decide.nodes import decide_nodes
+from kaito.controllers.workspace.decide.obstacles import before_first_node
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
 from kaito.controllers.workspace.decide.status import (
     failures,
@@ -40,8 +41,9 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
         status = problem_status(workspace, plan, now)
         events = (*transitions(workspace, status, None), *problem_events(workspace, plan))
         return Decision(status=status, finalizer="add" if adopt else None, events=events)
-    nodes = decide_nodes(observed, plan, catalog, config, now)
     adapters = decide_adapters(observed, plan, catalog, config)
+    hold = before_first_node(observed, plan, adapters)
+    nodes = decide_nodes(observed, plan, catalog, config, now, hold)
     workload = decide_workload(observed, plan, catalog, config, nodes, adapters)
     facts = running_facts(plan, nodes, adapters, workload)
     status = running_status(workspace, plan, nodes, adapters, workload, facts, now)

@@ -21,6 +21,8 @@ class Part:
     reason: str = ""
     message: str = ""
     node: str = ""
+    was_ready: bool = False
+    """Whether the slot's present claim had a ready node before."""
 
     @property
     def ready(self) -> bool:
@@ -28,7 +30,8 @@ class Part:
 
     def status_entry(self) -> Object:
         """The entry of `status.nodes`."""
-        entry = {**self.entry, "state": self.state}
+        lost = self.was_ready and self.state == "Pending"
+        entry = {**self.entry, "state": "NotReady" if lost else self.state}
         if self.reason and not self.ready:
             entry.update(reason=self.reason, message=self.message)
         return entry

@@ -26,7 +26,7 @@ from kaito.controllers.workspace.decide.claims import (
 )
 from kaito.controllers.workspace.decide.existing import decide_existing
 from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part, node_fault, waiting
-from kaito.controllers.workspace.decide.plan import Plan
+from kaito.controllers.workspace.decide.plan import Plan, Problem
 from kaito.controllers.workspace.model import (
     Deletion,
     Event,
@@ -65,13 +65,29 @@ class Slot:
 
 
 def decide_nodes(
-    observed: Observed, plan: Plan, catalog: Catalog, config: WorkspaceConfig, now: datetime
+    observed: Observed,
+    plan: Plan,
+    catalog: Catalog,
+    config: WorkspaceConfig,
+    now: datetime,
+    hold: Problem | None = None,
 ) -> NodesOutcome:
-    """Claims to write and delete, and the state of the nodes."""
+    """Claims to write and delete, and the state of the nodes. `hold`: why no first node is asked for yet."""
     resource = config.node_provisioner.claims
     if resource is None:
         return decide_existing(observed, plan)
-    return _Claims(observed, plan, catalog, config, now, resource).decide()
+    claims = _Claims(observed, plan, catalog, config, now, resource)
+    return claims.decide() if hold is None or claims.has_claims else _held(observed, hold)
+
+
+def _held(observed: Observed, hold: Problem) -> NodesOutcome:
+    """No claim exists and none is made; what the status remembers of attempts stays."""
+    pending = hold.reason == "AdapterPending"
+    when = "known" if pending else "mended"
+    message = f"no node is asked for before this is {when}: {hold.message}"
+    part = Part({}, "Pending" if pending else "Failed", hold.reason, message)
+    entries = (observed.workspace.get("status") or {}).get("nodes") or ()
+    return NodesOutcome(nodes=part, claims=part, entries=tuple(entries))
 
 
 class _Claims:
@@ -102,6 +118,11 @@ class _Claims:
         self._deletions: list[Deletion] = []
         self._retries: list[float] = []
 
+    @property
+    def has_claims(self) -> bool:
+        """Whether the Workspace has claims, be they on their way out."""
+        return bool(self._mine)
+
     def decide(self) -> NodesOutcome:
         slots = [self._slot(number) for number in range(self._plan.count)]
         slots = [self._settle(slot) for slot in slots]
@@ -128,7 +149,7 @@ class _Claims:
                     number,
                     attempt,
                     claim_uid=entry.get("claimUID") or "",
-                    was_ready=entry.get("state") == "Ready",
+                    was_ready=entry.get("state") in ("Ready", "NotReady"),
                     reason=entry.get("reason") or "",
                     message=entry.get("message") or "",
                     failed_at=entry.get("failedAt") or "",
@@ -247,10 +268,11 @@ class _Claims:
         if not claim_ready(slot.claim):
             stage = progress([slot.claim])
             message = stage.message if stage else f"waiting for {describe(slot.claim)} to become ready"
-            return Part(entry, "Pending", stage.reason if stage else "NodeClaimNotReady", message)
+            reason = stage.reason if stage else "NodeClaimNotReady"
+            return Part(entry, "Pending", reason, message, was_ready=slot.was_ready)
         fault = node_fault(self._observed.nodes.get(node_name), node_name, self._plan, self._gpus(slot))
         if fault is not None:
-            return Part(entry, "Pending", fault.reason, fault.message)
+            return Part(entry, "Pending", fault.reason, fault.message, was_ready=slot.was_ready)
         entry.pop("failedAt", None)
         return Part(entry, "Ready", node=node_name)
 

@@ -158,7 +158,7 @@ def transitions(old: Object, status: Object, workload: WorkloadOutcome | None) -
     ready = find_condition(after, WORKSPACE_READY)
     if ready is not None and not is_true(before, WORKSPACE_DELETING) and ready.get("reason") != "Deleting":
         if ready["status"] == "True" and not is_true(before, WORKSPACE_READY):
-            where = f" at {status['endpoint']}" if status.get("endpoint") else ""
+            where = f"; address: {status['endpoint']}" if status.get("endpoint") else ""
             events.append(Event("Normal", "WorkspaceReady", f"{ready['message']}{where}"))
             if workload is not None and workload.stand_in:
                 events.append(Event("Warning", "StandInWeights", ready["message"]))

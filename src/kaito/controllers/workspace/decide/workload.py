@@ -14,8 +14,9 @@ from kaito.api.labels import (
 from kaito.catalog import Catalog
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.adapters import AdaptersOutcome
-from kaito.controllers.workspace.decide.children import manifest, ours, write_if_needed
+from kaito.controllers.workspace.decide.children import manifest, write_if_needed
 from kaito.controllers.workspace.decide.node_state import NodesOutcome
+from kaito.controllers.workspace.decide.obstacles import config_map_missing, name_taken
 from kaito.controllers.workspace.decide.plan import Plan, Problem
 from kaito.controllers.workspace.decide.pods import pod_problem, stand_in_weights
 from kaito.controllers.workspace.decide.podspec import pod_template
@@ -60,7 +61,7 @@ def decide_workload(
     adapters: AdaptersOutcome,
 ) -> WorkloadOutcome:
     """Services at once, so that the address is known early; the workload once nodes are ready for it."""
-    taken = _name_taken(observed)
+    taken = name_taken(observed)
     if taken is not None:
         return WorkloadOutcome(False, taken.reason, taken.message, failing=True, name_taken=taken)
     as_set = plan.distributed or observed.stateful_set is not None
@@ -104,10 +105,7 @@ def _held(
     observed: Observed, plan: Plan, live: Object | None, nodes: NodesOutcome, adapters: AdaptersOutcome
 ) -> Problem | None:
     """Why the workload is left as it is for now; one that runs already is not held up by its nodes."""
-    problem = adapters.problem
-    if problem is None and plan.config_map is not None and observed.config_hash is None:
-        text = f"inference.config: there is no ConfigMap {plan.config_map} in namespace {plan.namespace}; create it"
-        problem = Problem("ConfigMapNotFound", text)
+    problem = adapters.problem or config_map_missing(observed, plan)
     if problem is not None:
         kept = "; until then the model is served as before" if live is not None else ""
         return Problem(problem.reason, problem.message + kept)
@@ -115,24 +113,6 @@ def _held(
         return Problem(PENDING, "waits for its nodes")
     if live is not None and deleting(live):
         return Problem(PENDING, f"the previous {live.get('kind', 'workload')} is being deleted")
-    return None
-
-
-def _name_taken(observed: Observed) -> Problem | None:
-    children = (
-        ("Deployment", observed.deployment),
-        ("StatefulSet", observed.stateful_set),
-        ("Service", observed.service),
-        ("Service", observed.headless),
-    )
-    for kind, child in children:
-        if child is not None and not ours(child, observed.workspace):
-            name = metadata(child).get("name")
-            return Problem(
-                "NameTaken",
-                f"a {kind} {name} exists already and is not this Workspace's: delete it, or give the Workspace "
-                "another name",
-            )
     return None
 
 

@@ -1,0 +1,76 @@
+"""What stands in a Workspace's way until its user mends it, and whether that is reason enough not to buy a node yet."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kaito.api.images import InvalidImageReference, parse_image_reference
+from kaito.controllers.workspace.decide.adapters import AdaptersOutcome, AdapterUse
+from kaito.controllers.workspace.decide.children import ours
+from kaito.controllers.workspace.decide.plan import Plan, Problem
+from kaito.controllers.workspace.model import Observed, metadata
+
+USERS_TO_MEND: Final = frozenset(
+    {"AdapterNameTaken", "AdapterNotFound", "AdapterDoesNotFit", "InvalidImageReference"}
+)
+"""Failures of an adapter that do not pass by themselves, as a registry that cannot be reached may."""
+
+
+def name_taken(observed: Observed) -> Problem | None:
+    """Whose name keeps the workload or its Services from being made."""
+    children = (
+        ("Deployment", observed.deployment),
+        ("StatefulSet", observed.stateful_set),
+        ("Service", observed.service),
+        ("Service", observed.headless),
+    )
+    for kind, child in children:
+        if child is not None and not ours(child, observed.workspace):
+            name = metadata(child).get("name")
+            return Problem(
+                "NameTaken",
+                f"a {kind} {name} exists already and is not this Workspace's: delete it, or give the Workspace "
+                "another name",
+            )
+    return None
+
+
+def config_map_missing(observed: Observed, plan: Plan) -> Problem | None:
+    """`inference.config` names something that is not there."""
+    if plan.config_map is None or observed.config_hash is not None:
+        return None
+    text = (
+        f"inference.config: there is no ConfigMap {plan.config_map} in namespace {plan.namespace}; create it"
+    )
+    return Problem("ConfigMapNotFound", text)
+
+
+def before_first_node(observed: Observed, plan: Plan, adapters: AdaptersOutcome) -> Problem | None:
+    """What has to be mended, or known, before money is spent; None where a model runs already.
+
+    Only what is certain counts, so a Workspace without mistakes never waits for it. Claims that exist are not given
+    up for it either: whoever asks for this has none.
+    """
+    taken = name_taken(observed)
+    if taken is not None:
+        return taken
+    if observed.deployment is not None or observed.stateful_set is not None:
+        return None
+    for use in adapters.uses:
+        if use.state == "Failed" and use.reason in USERS_TO_MEND:
+            return Problem(use.reason, use.message)
+        if use.state == "Pending" and not _legal_image(use):
+            return Problem(use.reason, use.message)
+    return config_map_missing(observed, plan)
+
+
+def _legal_image(use: AdapterUse) -> bool:
+    """False: only the adapter controller knows whether the operator was told what this reference stands for."""
+    image = (use.wanted.source or {}).get("image")
+    if not image:
+        return True
+    try:
+        parse_image_reference(image)
+    except InvalidImageReference:
+        return False
+    return True
