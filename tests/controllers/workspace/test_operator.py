@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from controllers.workspace.builders import seed
 from controllers.workspace.cluster import cluster
-from kaito.api.resources import ADAPTERS, MACHINES, WORKSPACES, WORKSPACES_V1ALPHA1
-from kaito.controllers.workspace import WorkspaceConfig
+from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, WORKSPACES, WORKSPACES_V1ALPHA1
+from kaito.catalog import load_catalog
+from kaito.controllers.workspace import NodeProvisioner, Observed, WorkspaceConfig, decide
+from kaito.controllers.workspace.act import Actor, Pass
 from kaito.controllers.workspace.names import claim_name
 from kaito.runtime.errors import NotFound
-from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, EVENTS, NODES, SERVICES
+from kaito.runtime.events import EventRecorder
+from kaito.runtime.objects import CachedObject
+from kaito.runtime.resources import CONFIGMAPS, CRDS, DEPLOYMENTS, EVENTS, NODES, SERVICES
+from kaito.runtime.result import Result
 from kaito.runtime.testing import VirtualClock
 
 LOCAL = WorkspaceConfig(stand_in_weights="tiny-phi-3")
@@ -268,3 +274,62 @@ async def test_deletion_says_what_it_waits_for(virtual_clock: VirtualClock) -> N
         await world.until(lambda: world.find(WORKSPACES, "phi") is None, "gone")
         with pytest.raises(NotFound):
             await world.client.get(MACHINES, machine)
+
+
+async def test_claims_of_another_provisioner_go_too(virtual_clock: VirtualClock) -> None:
+    """An operator restarted with another flag still owes the end of what it bought before."""
+    async with cluster(virtual_clock, LOCAL) as world:
+        async with world.operator(world.wire()):
+            await world.client.create(WORKSPACES, phi())
+            await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady")
+        world.config = replace(LOCAL, node_provisioner=NodeProvisioner.NODECLAIM)
+        async with world.operator(world.wire()):
+            await virtual_clock.sleep(5)
+            assert len(await world.names(MACHINES)) == len(await world.names(NODECLAIMS)) == 1
+            await world.client.delete(WORKSPACES, "phi", "default")
+            await world.until(lambda: world.find(WORKSPACES, "phi") is None, "the Workspace is gone")
+            assert await world.names(MACHINES) == await world.names(NODECLAIMS) == []
+
+
+async def test_a_workspace_goes_where_the_other_kind_is_not_installed(virtual_clock: VirtualClock) -> None:
+    async with cluster(virtual_clock, LOCAL) as world, world.operator(world.wire()):
+        await world.client.delete(CRDS, "nodeclaims.karpenter.sh")
+        await world.client.create(WORKSPACES, phi())
+        await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady")
+        await world.client.delete(WORKSPACES, "phi", "default")
+        await world.until(lambda: world.find(WORKSPACES, "phi") is None, "the Workspace is gone")
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+async def test_nothing_is_replaced_that_only_the_cache_has_lost(
+    virtual_clock: VirtualClock, leaving: bool
+) -> None:
+    """A second machine is bought only when the server itself says that the first one is gone or going."""
+    async with cluster(virtual_clock, LOCAL) as world:
+        async with world.operator(world.wire()):
+            await world.client.create(WORKSPACES, phi())
+            await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady")
+        (first,) = await world.names(MACHINES)
+        if leaving:
+            held = {"metadata": {"finalizers": ["example.com/hold"]}}
+            await world.client.patch(MACHINES, first, patch=held)
+            await world.client.delete(MACHINES, first)
+        workspace = await world.client.get(WORKSPACES, "phi", "default")
+        uid = workspace["metadata"]["uid"]
+        observed = Observed(workspace)  # a cache without the claim, though the status names it
+        decision = decide(observed, load_catalog(), LOCAL, virtual_clock.wall())
+        assert [missing.name for missing in decision.missing] == [first]
+        assert [write.body["metadata"]["name"] for write in decision.writes if write.verb == "create"] == [
+            claim_name(uid, 0, 1)
+        ]
+
+        recorder = EventRecorder(world.client, "test", virtual_clock)
+        actor = Actor(world.client, recorder, virtual_clock, LOCAL)
+        cached = CachedObject.from_dict(workspace, WORKSPACES)
+        result = await actor.act(cached, workspace, decision, Pass())
+        if leaving:
+            assert sorted(await world.names(MACHINES)) == sorted([first, claim_name(uid, 0, 1)])
+        else:
+            assert result == Result(requeue_after=1.0)
+            assert await world.names(MACHINES) == [first]
+            assert world.status() == workspace["status"]

@@ -11,13 +11,23 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kaito.api.labels import WORKSPACE_FINALIZER, WORKSPACE_UID_LABEL
-from kaito.api.resources import WORKSPACES
+from kaito.api.resources import MACHINES, NODECLAIMS, WORKSPACES
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.status import refused_status
-from kaito.controllers.workspace.model import Decision, Deletion, Event, Object, Write, labels_of, metadata
+from kaito.controllers.workspace.model import (
+    Decision,
+    Deletion,
+    Event,
+    Missing,
+    Object,
+    Write,
+    deleting,
+    labels_of,
+    metadata,
+)
 from kaito.runtime.client import Client, PatchType
 from kaito.runtime.clock import Clock
-from kaito.runtime.errors import AlreadyExists, ApiError, Conflict, NotFound
+from kaito.runtime.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.finalizers import add_finalizer, remove_finalizer
 from kaito.runtime.objects import CachedObject
@@ -27,7 +37,9 @@ from kaito.runtime.result import Result
 REFUSALS: Final = frozenset({400, 403, 404, 413, 422})
 """Answers to a write that the same write will get again: the user has to know."""
 CHECK_AGAIN: Final = 1.0
-"""Seconds until a deletion is looked at again when the cache did not show a claim that is there."""
+"""Seconds until another look when the cache did not show a claim that is there."""
+CLAIM_KINDS: Final = (MACHINES, NODECLAIMS)
+"""What may have been bought for a Workspace, whatever `--node-provisioner` says now."""
 
 
 @dataclass(slots=True)
@@ -80,6 +92,9 @@ class Actor:
             return (
                 None  # the change brings the key back, and nothing is made that a deletion could leave behind
             )
+        for missing in decision.missing:
+            if await self._is_there(missing):
+                return Result(requeue_after=CHECK_AGAIN)
         for write in decision.writes:
             await self._write(workspace, old, write, done)
         for deletion in decision.deletions:
@@ -90,6 +105,14 @@ class Actor:
         if done.refusal is not None:
             raise done.refusal
         return result
+
+    async def _is_there(self, missing: Missing) -> bool:
+        """Whether the server still has what the cache no longer shows, and nobody has asked for it to go."""
+        try:
+            live = await self._client.get(missing.resource, missing.name)
+        except NotFound:
+            return False
+        return metadata(live).get("uid") == missing.uid and not deleting(live)
 
     async def _write(self, workspace: CachedObject, old: Object, write: Write, done: Pass) -> None:
         try:
@@ -187,15 +210,30 @@ class Actor:
         return last + self._config.status_interval - self._clock.now()
 
     async def _release(self, workspace: CachedObject) -> Result | None:
-        """Take the finalizer away, once the server itself says that no claim is left: a cache may be behind."""
-        resource = self._config.node_provisioner.claims
-        if resource is not None:
-            selector = f"{WORKSPACE_UID_LABEL}={workspace.meta.uid}"
-            if await self._client.list(resource, label_selector=selector):
-                return Result(requeue_after=CHECK_AGAIN)
+        """Take the finalizer away, once the server itself says that no claim is left: a cache may be behind, and an
+        operator that ran with another `--node-provisioner` may have left claims of the other kind."""
+        found = [
+            (resource, claim) for resource in CLAIM_KINDS for claim in await self._claims(resource, workspace)
+        ]
+        for resource, claim in found:
+            if not deleting(claim):
+                meta = metadata(claim)
+                await self._client.delete(resource, meta["name"], uid=meta["uid"])
+        if found:
+            return Result(requeue_after=CHECK_AGAIN)
         await remove_finalizer(self._client, WORKSPACES, workspace, WORKSPACE_FINALIZER)
         self.forget(workspace.meta.uid)
         return None
+
+    async def _claims(self, resource: Resource, workspace: CachedObject) -> list[Object]:
+        """The Workspace's claims of one kind, from the server."""
+        selector = f"{WORKSPACE_UID_LABEL}={workspace.meta.uid}"
+        try:
+            return await self._client.list(resource, label_selector=selector)
+        except (NotFound, Forbidden):
+            if resource == self._config.node_provisioner.claims:
+                raise
+            return []  # this cluster does not have the other kind, or never let this operator make one
 
     def _emit(self, workspace: Object, event: Event) -> None:
         self._recorder.event(workspace, event.type, event.reason, event.message)

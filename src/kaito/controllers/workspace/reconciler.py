@@ -39,6 +39,8 @@ class WorkspaceReconciler:
         if workspace is None:
             self._actor.forget(self._uids.pop(key, ""))
             return None
+        if self._uids.get(key) not in (None, workspace.meta.uid):
+            self._actor.forget(self._uids[key])  # made anew under the same name
         self._uids[key] = workspace.meta.uid
         observed = self._observer.observe(workspace)
         decision = decide(observed, self._catalog, self._config, self._clock.wall())

@@ -30,6 +30,7 @@ from kaito.controllers.workspace.decide.plan import Plan, Problem
 from kaito.controllers.workspace.model import (
     Deletion,
     Event,
+    Missing,
     Object,
     Observed,
     Write,
@@ -116,6 +117,7 @@ class _Claims:
         self._used: set[str] = set()
         self._writes: list[Write] = []
         self._deletions: list[Deletion] = []
+        self._missing: list[Missing] = []
         self._retries: list[float] = []
 
     @property
@@ -136,6 +138,7 @@ class _Claims:
             claims=claims,
             writes=tuple(self._writes),
             deletions=tuple(self._deletions),
+            missing=tuple(self._missing),
             requeue_after=min(self._retries, default=None),
         )
 
@@ -169,12 +172,16 @@ class _Claims:
 
     def _settle(self, slot: Slot) -> Slot:
         """Find the slot's claim; give it up or ask for one where that is due."""
-        claim = self._mine.get(slot.adopted or claim_name(self._plan.uid, slot.number, slot.attempt))
+        name = slot.adopted or claim_name(self._plan.uid, slot.number, slot.attempt)
+        claim = self._mine.get(name)
         if claim is None and not slot.claim_uid and (legacy := next(self._unlabelled(), None)) is not None:
             claim = legacy
             slot = replace(slot, adopted=metadata(legacy)["name"])
+        if claim is None and slot.claim_uid:
+            self._missing.append(Missing(self._resource, name, slot.claim_uid))
+            return self._ask(self._next(slot, None))
         if claim is None:
-            return self._ask(self._next(slot, None) if slot.claim_uid else slot)
+            return self._ask(slot)
         self._used.add(metadata(claim)["name"])
         if deleting(claim):
             return self._ask(self._next(slot, None))
