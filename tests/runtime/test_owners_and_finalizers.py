@@ -109,6 +109,18 @@ async def test_nobody_elses_finalizer_is_lost(virtual_clock: VirtualClock) -> No
     assert rig.finalizers() == [OURS]
 
 
+async def test_an_object_made_anew_under_the_name_is_not_meant(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock, finalizers=[OURS])
+    rig.api.remove(CONFIGMAPS, "c", "n")
+    fresh = rig.put(finalizers=[OURS])
+    assert fresh.meta.uid != rig.stale.meta.uid
+    with pytest.raises(RemoveFinalizerError):
+        await remove_finalizer(rig.client, CONFIGMAPS, rig.stale, OURS)
+    with pytest.raises(AddFinalizerError):
+        await add_finalizer(rig.client, CONFIGMAPS, rig.stale, "x/another")
+    assert rig.finalizers() == [OURS]
+
+
 async def test_what_is_as_it_should_be_costs_no_request(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock, finalizers=[OURS])
     await add_finalizer(rig.client, CONFIGMAPS, rig.stale, OURS)

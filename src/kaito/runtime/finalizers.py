@@ -1,8 +1,9 @@
 """Finalizers: clean up before an object goes, and lose nobody else's finalizer on the way.
 
 Adding and removing are JSON patches that first test what they rely on, so two controllers that change the
-list at the same moment never overwrite one another: the later one is refused, and its key tried again. Each
-phase that can fail has an error class of its own that names the object.
+list at the same moment never overwrite one another, and an object made anew under the same name is never meant:
+the patch is refused, and its key tried again. Each phase that can fail has an error class of its own that names
+the object.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ async def add_finalizer(client: Client, resource: Resource, obj: CachedObject, f
             {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version},
             {"op": "add", "path": "/metadata/finalizers", "value": [finalizer]},
         ]
+    patch = [*_same_object(obj), *patch]
     try:
         await client.patch(resource, meta.name, meta.namespace, patch=patch, patch_type=PatchType.JSON)
     except (ApiError, TransportError) as error:
@@ -72,13 +74,22 @@ async def remove_finalizer(client: Client, resource: Resource, obj: CachedObject
     if finalizer not in meta.finalizers:
         return
     path = f"/metadata/finalizers/{meta.finalizers.index(finalizer)}"
-    patch = [{"op": "test", "path": path, "value": finalizer}, {"op": "remove", "path": path}]
+    patch = [
+        *_same_object(obj),
+        {"op": "test", "path": path, "value": finalizer},
+        {"op": "remove", "path": path},
+    ]
     try:
         await client.patch(resource, meta.name, meta.namespace, patch=patch, patch_type=PatchType.JSON)
     except NotFound:
         return
     except (ApiError, TransportError) as error:
         raise RemoveFinalizerError(obj, finalizer, error) from error
+
+
+def _same_object(obj: CachedObject) -> list[dict[str, Any]]:
+    """The test that keeps a patch off a namesake that was made after our copy was read."""
+    return [{"op": "test", "path": "/metadata/uid", "value": obj.meta.uid}] if obj.meta.uid else []
 
 
 Phase = Callable[[CachedObject], Awaitable[Result | None]]

@@ -145,6 +145,22 @@ class TestDirectory:
         found = read_directory(write_directory(tmp_path, files))
         assert (found.base_model, found.alpha) == (None, None)
 
+    @pytest.mark.parametrize(
+        ("alpha", "text"), [(16, "16"), (0.5, "0.5"), (10**400, None), (True, None), ("16", None)]
+    )
+    def test_alpha_is_a_number_that_can_be_meant(
+        self, tmp_path: Path, alpha: object, text: str | None
+    ) -> None:
+        files = {CONFIG_NAME: config(lora_alpha=alpha), WEIGHTS_NAME: safetensors()}
+        assert read_directory(write_directory(tmp_path, files)).alpha == text
+
+    def test_texts_are_such_as_a_status_may_hold(self, tmp_path: Path) -> None:
+        """Half a surrogate pair is legal JSON and no UTF-8: the status could never be written."""
+        weights = safetensors({"x.\ud800.lora_A.weight": ("F16", (2, 2))})
+        files = {CONFIG_NAME: config(base_model_name_or_path="a\udfffb"), WEIGHTS_NAME: weights}
+        found = read_directory(write_directory(tmp_path, files))
+        assert (found.base_model, found.target_modules) == ("a?b", ("?",))
+
     def test_ranks_may_differ_where_the_config_says_so(self, tmp_path: Path) -> None:
         files = {CONFIG_NAME: config(r=16, rank_pattern={"qkv_proj": 2}), WEIGHTS_NAME: safetensors()}
         assert read_directory(write_directory(tmp_path, files)).rank == 16
@@ -222,6 +238,23 @@ class TestLayout:
         blob.write_bytes(layer(payload(), packed=False))
         with pytest.raises(Unreadable, match="does not match its digest; copy the layout again"):
             read_layout(layout.path)
+
+    @pytest.mark.parametrize(
+        "oddity",
+        [
+            {"annotations": ["x"]},
+            {"platform": "linux"},
+            {"mediaType": []},
+            {"digest": ["x"]},
+            {"digest": None},
+        ],
+    )
+    def test_an_odd_descriptor_is_no_crash(self, tmp_path: Path, oddity: dict[str, object]) -> None:
+        layout = Layout(tmp_path / "oci")
+        one = layout.manifest(layer(payload()))
+        other = layout.manifest(layer(payload(), packed=False))
+        with pytest.raises(Unreadable):
+            read_layout(layout.index({**one, **oddity}, other), "1")
 
     def test_a_digest_cannot_be_a_path(self, tmp_path: Path) -> None:
         layout = Layout(tmp_path / "oci")

@@ -204,3 +204,19 @@ def adapter_status(base: str = "tiny-phi-3", **facts: Any) -> Object:
         "dtype": "float32",
         **facts,
     }
+
+
+def inline(image: str = "registry.example/adapter:1", **entry: object) -> Object:
+    """A Workspace with one inline adapter, pirate."""
+    return workspace(inference={"adapters": [{"source": {"name": "pirate", "image": image}, **entry}]})
+
+
+def with_adapter(observed: Observed, status: Object) -> Observed:
+    """The world after the only Adapter got this status."""
+    ((name, adapter),) = observed.adapters.items()
+    return replace(observed, adapters={name: {**adapter, "status": status}})
+
+
+def refused(reason: str, message: str) -> Object:
+    """Status of an Adapter that could not be read."""
+    return {"conditions": [{"type": "Ready", "status": "False", "reason": reason, "message": message}]}

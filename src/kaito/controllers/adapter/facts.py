@@ -118,9 +118,9 @@ def combine(config: Mapping[str, Any], weights: Weights, *, digest: str, size: i
     return Facts(
         digest=digest,
         size_bytes=size,
-        base_model=base[:_TEXT_LIMIT] if isinstance(base, str) and base else None,
+        base_model=_text(base) if isinstance(base, str) and base else None,
         rank=rank,
-        alpha=f"{alpha:g}" if isinstance(alpha, (int, float)) and not isinstance(alpha, bool) else None,
+        alpha=_number(alpha),
         target_modules=weights.modules,
         dtype=weights.dtype,
     )
@@ -151,9 +151,24 @@ def _lora(header: Mapping[str, Mapping[str, Any]]) -> Weights:
     dtype = Counter(str(tensor["dtype"]) for tensor in matrices.values()).most_common(1)[0][0]
     return Weights(
         rank=first["shape"][0],
-        modules=tuple(each[:_TEXT_LIMIT] for each in modules[:_MODULES_LIMIT]),
-        dtype=_DTYPES.get(dtype, dtype.lower()[:32]),
+        modules=tuple(_text(each) for each in modules[:_MODULES_LIMIT]),
+        dtype=_DTYPES.get(dtype, _text(dtype.lower())[:32]),
     )
+
+
+def _text(value: str) -> str:
+    """Text that an API server takes: JSON can spell half a character, UTF-8 cannot."""
+    return value[:_TEXT_LIMIT].encode("utf-8", "replace").decode("utf-8")
+
+
+def _number(value: object) -> str | None:
+    """A number as text; None for what is none, or is too large to be meant."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        return f"{value:g}"
+    except OverflowError:
+        return None
 
 
 def _shown(value: object) -> str:

@@ -89,16 +89,16 @@ def _manifest(layout: Path, index: Descriptor, tag: str | None, depth: int) -> D
     """The one image manifest that is meant, through nested indexes."""
     choices = [each for each in _list(index, "manifests") if not _is_attestation(each)]
     if len(choices) > 1 and tag is not None:
-        named = [each for each in choices if (each.get("annotations") or {}).get(_REF_NAME) == tag]
+        named = [each for each in choices if _map(each, "annotations").get(_REF_NAME) == tag]
         choices = named or choices
     if len(choices) > 1:
         choices = [each for each in choices if _platform(each) == ("linux", "amd64")] or choices
     if not choices:
         raise Unreadable(f"{layout} holds no image")
-    if len({each.get("digest") for each in choices}) > 1:
+    if len({str(each.get("digest")) for each in choices}) > 1:
         raise Unreadable(f"{layout} holds {len(choices)} images; keep the one that is meant")
     chosen = choices[0]
-    if chosen.get("mediaType") not in _INDEX_TYPES:
+    if str(chosen.get("mediaType")) not in _INDEX_TYPES:
         return chosen
     if depth >= _DEPTH_LIMIT:
         raise Unreadable(f"{layout}: indexes within indexes, more than {_DEPTH_LIMIT} deep")
@@ -109,8 +109,14 @@ _REF_NAME: Final = "org.opencontainers.image.ref.name"
 
 
 def _platform(descriptor: Descriptor) -> tuple[object, object]:
-    platform = descriptor.get("platform") or {}
+    platform = _map(descriptor, "platform")
     return platform.get("os"), platform.get("architecture")
+
+
+def _map(descriptor: Descriptor, key: str) -> Descriptor:
+    """A field that should hold an object; an empty one for anything else."""
+    found = descriptor.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _is_attestation(descriptor: Descriptor) -> bool:
