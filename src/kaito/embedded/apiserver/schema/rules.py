@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import cel
+import orjson
 
 from kaito.embedded.apiserver.schema.formats import parse_date_time, parse_duration
 from kaito.embedded.apiserver.schema.functions import EXTENSIONS, NATIVE, TYPE_NAMES
@@ -34,6 +35,8 @@ _REASONS = {
 REASONS = tuple(_REASONS)
 MAX_MESSAGE = 5120
 """Characters of an evaluated messageExpression (Kubernetes' limit)."""
+REMEMBERED = 4096
+"""Values known to keep the transition rules when they stay as they are."""
 
 
 class RuleError(ValueError):
@@ -179,6 +182,7 @@ class RuleSet:
     def __init__(self, node: Node) -> None:
         self._rules: dict[int, list[Rule]] = {}
         self._names: dict[int, frozenset[str] | None] = {}
+        self._settled: set[tuple[int, bytes]] = set()
         self.problems: list[tuple[str, str]] = []
         """(path below the schema, what is wrong) of rules that cannot be used."""
         for path, each, correlated in _nodes_with_rules(node, "", True):
@@ -233,6 +237,39 @@ class RuleSet:
     ) -> None:
         has_old = old is not ABSENT and old is not None
         unchanged = has_old and value == old
+        if unchanged and not root:
+            self._evaluate_unchanged(node, value, path, errors)
+        else:
+            self._evaluate_all(node, value, old, path, errors, root=root, unchanged=unchanged)
+
+    def _evaluate_unchanged(self, node: Node, value: Any, path: str, errors: list[FieldError]) -> None:
+        """The same, once for each value: CEL is pure, so a value that may stay as it is may do so again.
+
+        Status writes leave the whole spec as it is, and there are many of them.
+        """
+        key = id(node), orjson.dumps(value)
+        if key in self._settled:
+            return
+        found: list[FieldError] = []
+        self._evaluate_all(node, value, value, path, found, root=False, unchanged=True)
+        errors += found
+        if not found:
+            if len(self._settled) >= REMEMBERED:
+                self._settled.clear()
+            self._settled.add(key)
+
+    def _evaluate_all(
+        self,
+        node: Node,
+        value: Any,
+        old: Any,
+        path: str,
+        errors: list[FieldError],
+        *,
+        root: bool,
+        unchanged: bool,
+    ) -> None:
+        has_old = old is not ABSENT and old is not None
         names = self._names[id(node)]
         context: cel.Context | None = None
         plain: Any = ABSENT
