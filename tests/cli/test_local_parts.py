@@ -153,5 +153,5 @@ async def test_without_one_the_wheels_kubectl_runs(tmp_path: Path, monkeypatch: 
     assert find_kubectl() == Path(sys.executable).with_name("kubectl")
     kubectl = Kubectl(tmp_path / "kubeconfig", cache=tmp_path / "cache")
     assert "Client Version: v1." in await kubectl.run("version", "--client")
-    with pytest.raises(CliError, match="kubectl get nothing failed"):
-        await kubectl.run("get", "nothing", "--server=https://127.0.0.1:1")
+    with pytest.raises(CliError, match="kubectl config use-context nowhere failed"):
+        await kubectl.run("config", "use-context", "nowhere")
