@@ -112,6 +112,8 @@ def adapters(*entries: dict[str, Any]) -> dict[str, Any]:
             "inference.adapters[0]",
         ),
         (adapters({"source": {"image": "i"}}), "inference.adapters[0].source.name"),
+        (adapters({"source": {"name": "../../up", "image": "i"}}), "inference.adapters[0].source.name"),
+        (adapters({"source": {"name": "a=1\n", "image": "i"}}), "inference.adapters[0].source.name"),
         (adapters({"source": {"name": "a"}}), "inference.adapters[0].source"),
         (adapters({"source": {"name": "a", "urls": ["u"]}}), "inference.adapters[0].source.urls"),
         (adapters(*[{"source": {"name": "a", "image": "i"}}] * 2), "inference.adapters"),

@@ -17,6 +17,8 @@ def test_a_root_prefixes_absolute_paths_only(monkeypatch: pytest.MonkeyPatch) ->
     assert paths.resolve("/mnt/adapter") == Path("/tmp/root/mnt/adapter")
     assert paths.resolve("/") == Path("/tmp/root")
     assert paths.resolve("weights") == Path("weights")
+    assert paths.resolve("/mnt/../../../etc/passwd") == Path("/tmp/root/etc/passwd")
+    assert paths.resolve("/..") == Path("/tmp/root")
 
 
 def test_address_defaults_to_what_a_container_needs(monkeypatch: pytest.MonkeyPatch) -> None:

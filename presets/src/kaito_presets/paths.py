@@ -14,6 +14,8 @@ from pathlib import Path
 def resolve(path: str | os.PathLike[str]) -> Path:
     """`path` below `KAITO_MOUNT_ROOT` (default: empty) when it is absolute; a relative path is left alone.
 
+    As `/..` is `/` in a container, `..` never leads above that directory.
+
     >>> os.environ["KAITO_MOUNT_ROOT"] = "/tmp/root"
     >>> str(resolve("/mnt/adapter"))
     '/tmp/root/mnt/adapter'
@@ -22,7 +24,7 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     root = os.environ.get("KAITO_MOUNT_ROOT", "")
     if not root or not given.is_absolute():
         return given
-    return Path(root, *given.parts[1:])
+    return Path(root, *Path(os.path.normpath(given)).parts[1:])
 
 
 def bind_host() -> str:

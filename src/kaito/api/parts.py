@@ -19,10 +19,11 @@ IMMUTABLE: Final = "self == oldSelf"
 Int32 = Annotated[int, Format("int32")]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_LIMIT)]
 
-_SUBDOMAIN: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+SUBDOMAIN: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""A DNS subdomain (RFC 1123), as a regular expression of CEL and of Python."""
 
 DATA_NAME_RULE: Final = Rule(
-    f"self.matches('{_SUBDOMAIN}')",
+    f"self.matches('{SUBDOMAIN}')",
     "name: write lower-case letters, digits, '-' and '.', starting and ending with a letter or digit",
 )
 

@@ -6,9 +6,12 @@ of adapters only on update) is still there: its controller must say `InvalidSpec
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from kaito.api.parts import SUBDOMAIN
 
 if TYPE_CHECKING:
     from kaito.api.parts import AdapterSource
@@ -69,6 +72,11 @@ def _adapter(adapter: AdapterSpecEntry, path: str) -> Iterator[Problem]:
     if adapter.source is not None:
         if not adapter.source.name:
             yield f"{path}.source.name", "is missing; write the adapter's name"
+        elif not re.fullmatch(SUBDOMAIN, adapter.source.name):
+            yield (
+                f"{path}.source.name",
+                f"{adapter.source.name!r}: write lower-case letters, digits, '-' and '.'",
+            )
         if (problem := source_problem(adapter.source)) is not None:
             yield f"{path}.source{problem[0]}", problem[1]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -26,7 +27,7 @@ from controllers.workspace.builders import (
 )
 from kaito.api.views import InvalidSpec
 from kaito.controllers.workspace import Observed, WorkspaceConfig
-from kaito.controllers.workspace.names import adapter_name
+from kaito.controllers.workspace.names import adapter_name, part_name
 
 TINY = WorkspaceConfig(stand_in_weights="tiny-phi-3")
 
@@ -313,3 +314,11 @@ def test_long_adapter_names_are_cut_and_hashed() -> None:
     assert len(long) == 63
     assert long != adapter_name("w" * 40, "a" * 39 + "b")
     assert long == adapter_name("w" * 40, "a" * 40)
+
+
+def test_adapters_with_similar_names_do_not_share_a_volume() -> None:
+    names = ["a.b", "a-b", "x" * 70, "x" * 69 + "y", "x" * 69 + ".", "."]
+    parts = [part_name("adapter-volume", name) for name in names]
+    assert parts[1] == "adapter-volume-a-b"
+    assert len(set(parts)) == len(names)
+    assert all(re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", part) for part in parts), parts

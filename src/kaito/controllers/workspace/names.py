@@ -33,8 +33,12 @@ def claim_name(uid: str, slot: int, attempt: int) -> str:
 
 
 def part_name(prefix: str, name: str) -> str:
-    """Name of a volume or container for an adapter: no dots, at most 63 characters."""
-    return bounded(f"{prefix}-{re.sub(r'[^a-z0-9-]', '-', name.lower())}")
+    """Name of a volume or container for an adapter or a Secret: no dots, at most 63 characters, its own for each."""
+    plain = re.sub(r"[^a-z0-9-]", "-", name.lower())
+    whole = f"{prefix}-{plain}"
+    if plain == name:
+        return bounded(whole)
+    return f"{whole[: LABEL_LIMIT - 10].rstrip('-')}-{_hex(name, 9)}"
 
 
 def _hex(text: str, digits: int) -> str:
