@@ -183,7 +183,9 @@ async def test_exec_carries_megabytes_through_stdin_and_stdout(cluster: Cluster)
 async def test_exec_in_a_terminal(cluster: Cluster) -> None:
     await cluster.run_pod("box", [shell("main", "sleep 100")], terminationGracePeriodSeconds=0)
     await cluster.ready("box")
-    code, shown = await typed(cluster, "kubectl exec -it box -- sh -c 'tty; stty size; exit 3'")
+    # the terminal's size comes on a channel of its own, and a moment later
+    sized = 'tty; while [ "$(stty size)" = "0 0" ]; do sleep 0.1; done; stty size; exit 3'
+    code, shown = await typed(cluster, f"kubectl exec -it box -- sh -c '{sized}'")
     assert code == 3
     assert "/dev/" in shown
     assert "30 120" in shown
