@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,13 @@ from kaito.cli.example_files import examples_directory
 from kaito.cli.inference import InferenceService
 from kaito.cli.kubectl import Kubectl
 from kaito.cli.local.cluster import LocalCluster, LocalOptions
-from kaito.cli.local.commands import STAND_IN_NOTICE, print_progress, stop_on_signals
+from kaito.cli.local.commands import (
+    STAND_IN_NOTICE,
+    print_environment,
+    print_progress,
+    start,
+    stop_on_signals,
+)
 from kaito.cli.local.images import parse_image_map, require_presets
 from kaito.cli.local.state import CONTEXT, LocalDirectory
 from kaito.runtime.clock import Clock, LoopClock
@@ -62,7 +70,7 @@ async def run_demo(root: Path) -> None:
     images = parse_image_map([f"{PLACEHOLDER_IMAGE}=oci:{adapter_oci_path()}"])
     cluster = LocalCluster(directory, clock, LocalOptions(images=images))
     typer.echo(f"Starting a Kubernetes for this machine alone; everything it keeps is in {root}/")
-    await cluster.start(print_progress)
+    await start(cluster, stop, print_progress)
     try:
         typer.echo(f"\n{STAND_IN_NOTICE}")
         await _until_stopped(_show(Demo(directory, clock, begun)), cluster, stop)
@@ -119,11 +127,40 @@ class Demo:
         await self._watch_until_ready(step.workspace)
         typer.echo(f"$ kubectl get svc {step.workspace}")
         typer.echo((await self._kubectl.run("get", "svc", step.workspace)).rstrip())
-        typer.echo(f'$ curl -X POST http://$CLUSTERIP/chat -d \'{{"prompt":"{QUESTION}"}}\'')
-        async with self._service(step.workspace) as service:
-            answer = await service.chat(QUESTION)
-            typer.echo(f"{answer}\n    ({await service.model()})")
-        return answer
+        return await self._ask(step.workspace)
+
+    async def _ask(self, workspace: str) -> str:
+        """`POST /chat` at the Service's cluster IP, from a pod, as in a real cluster."""
+        cluster_ip = await self._kubectl.run("get", "svc", workspace, "-o", "jsonpath={.spec.clusterIPs[0]}")
+        question = json.dumps({"prompt": QUESTION})
+        request = [
+            "curl",
+            "-sS",
+            "-X",
+            "POST",
+            f"http://{cluster_ip}/chat",
+            "-H",
+            "Content-Type: application/json",
+        ]
+        run = [
+            "run",
+            "-i",
+            "--rm",
+            "--restart=Never",
+            "curl",
+            "--image=curlimages/curl",
+            "--",
+            *request,
+            "-d",
+            question,
+        ]
+        typer.echo(f"$ kubectl {shlex.join(run)}")
+        told = (await self._kubectl.run(*run)).strip()
+        typer.echo(told)
+        async with self._service(workspace) as service:
+            typer.echo(f"    (served as {await service.model()})")
+        answer, _end = json.JSONDecoder().raw_decode(told[told.index("{") :])
+        return str(answer["Result"])
 
     def _service(self, workspace: str) -> contextlib.AbstractAsyncContextManager[InferenceService]:
         return service_of(
@@ -144,9 +181,8 @@ class Demo:
         raise CliError(f"kubectl stopped watching {workspace}.")
 
     async def _hand_over(self) -> None:
-        kubeconfig = self._directory.kubeconfig.resolve()
         typer.echo("\nIt stays up. In a second window:")
-        typer.echo(f"  export KUBECONFIG={kubeconfig}")
+        print_environment(self._directory)
         typer.echo("  kubectl get workspace,machine,node,deployment,pod -o wide")
         typer.echo(f"  kubectl describe workspace {ADAPTED.workspace}")
         typer.echo("\nOr ask the plain model here (Ctrl-C ends the demo):")
