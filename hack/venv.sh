@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes and reuses .venv, then installs this project into it: `hack/venv.sh local` or `hack/venv.sh dev`.
+# Makes and reuses .venv, then installs this project into it: `hack/venv.sh local` (the default) or `hack/venv.sh dev`.
 #
 # Looks for python3.14 … python3.11 that really start (version managers leave shims that do not), then for uv,
 # which can fetch a Python by itself; otherwise says what to install.
 set -eu
 cd "$(dirname "$0")/.."
-extra=$1
+extra=${1:-local}
 venv=.venv
 
 stamp="$venv/.installed-$extra"

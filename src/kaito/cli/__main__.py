@@ -1,5 +1,16 @@
-"""`python -m kaito.cli`, the same as the `kaito` command."""
+"""The `kaito` command, and `python -m kaito.cli`: Ctrl-C ends it without a traceback even while it still loads."""
 
-from kaito.cli.main import main
+import sys
 
-main()
+
+def main() -> None:
+    try:
+        from kaito.cli.main import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -31,9 +31,12 @@ async def service_of(
         await connection.close()
 
 
-async def converse(service: InferenceService, *, prompt_text: str = "> ") -> None:
-    """Reads questions from the terminal until its end, answers each as it comes; earlier turns are remembered."""
-    reader = LineReader()
+async def converse(service: InferenceService, reader: LineReader, *, prompt_text: str = "> ") -> None:
+    """Reads questions until their end, answers each as it comes.
+
+    Earlier turns are remembered until they no longer fit; stand-in weights get each question by itself.
+    """
+    remember = not await service.is_stand_in()
     messages: list[dict[str, str]] = []
     while True:
         line = await reader.line(prompt_text)
@@ -43,18 +46,35 @@ async def converse(service: InferenceService, *, prompt_text: str = "> ") -> Non
         question = line.strip()
         if not question:
             continue
-        messages.append({"role": "user", "content": question})
-        pieces: list[str] = []
+        asked = {"role": "user", "content": question}
         try:
-            async for piece in service.stream_chat(messages):
-                pieces.append(piece)
-                typer.echo(piece, nl=False)
+            answer = await _answer(service, [*messages, asked])
         except CliError as error:
             typer.echo(f"({error})")
-            messages.pop()
-            continue
-        typer.echo("")
-        messages.append({"role": "assistant", "content": "".join(pieces)})
+            if not messages:
+                continue
+            typer.echo("(Once more, without what was said before.)")
+            messages.clear()
+            try:
+                answer = await _answer(service, [asked])
+            except CliError as again:
+                typer.echo(f"({again})")
+                continue
+        if remember:
+            messages += [asked, {"role": "assistant", "content": answer}]
+
+
+async def _answer(service: InferenceService, messages: list[dict[str, str]]) -> str:
+    """Prints the pieces of the answer as they come, and gives the whole."""
+    pieces: list[str] = []
+    try:
+        async for piece in service.stream_chat(messages):
+            pieces.append(piece)
+            typer.echo(piece, nl=False)
+    finally:
+        if pieces:
+            typer.echo("")
+    return "".join(pieces)
 
 
 async def run_chat(
@@ -68,7 +88,7 @@ async def run_chat(
             return
         if sys.stdin.isatty():
             typer.echo(f"{await service.model()} answers. Ctrl-D ends.")
-        await converse(service, prompt_text="> " if sys.stdin.isatty() else "")
+        await converse(service, LineReader(), prompt_text="> " if sys.stdin.isatty() else "")
 
 
 async def run_proxy(

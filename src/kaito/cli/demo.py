@@ -32,6 +32,7 @@ from kaito.cli.local.commands import (
 )
 from kaito.cli.local.images import parse_image_map, require_presets
 from kaito.cli.local.state import CONTEXT, LocalDirectory
+from kaito.cli.terminal import LineReader
 from kaito.runtime.clock import Clock, LoopClock
 
 PLACEHOLDER_IMAGE = "ACR_REPO_HERE.azurecr.io/ADAPTER_HERE:0.0.1"
@@ -187,4 +188,4 @@ class Demo:
         typer.echo(f"  kubectl describe workspace {ADAPTED.workspace}")
         typer.echo("\nOr ask the plain model here (Ctrl-C ends the demo):")
         async with self._service(PLAIN.workspace) as service:
-            await converse(service)
+            await converse(service, LineReader())

@@ -107,11 +107,28 @@ class InferenceService:
 
     async def model(self) -> str:
         """The id of the first served model."""
+        return str((await self._first_model())["id"])
+
+    async def is_stand_in(self) -> bool:
+        """Whether small stand-in weights answer; they were taught single questions, not conversations."""
+        return bool((await self._first_model()).get("stand_in_weights"))
+
+    async def _first_model(self) -> dict[str, Any]:
         response = await self.send("GET", "/v1/models")
         body = await response.read()
         if response.status != 200:
             raise CliError(f"GET /v1/models answered {response.status}: {_words(response.status, body)}")
-        return str(orjson.loads(body)["data"][0]["id"])
+        try:
+            first: dict[str, Any] = orjson.loads(body)["data"][0]
+            if "id" in first:
+                return first
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            pass
+        raise CliError(
+            f"{self.name} does not speak the OpenAI API: GET /v1/models did not list a model but answered "
+            f"{body[:100].decode(errors='replace')!r}. Ask it in its own way: kubectl port-forward "
+            f"-n {self.namespace} svc/{self.name} 8080:80"
+        )
 
 
 def _piece(line: bytes) -> str | None:
@@ -161,6 +178,7 @@ async def find_service(
     conditions = workspace.get("status", {}).get("conditions", [])
     ready = next((c for c in conditions if c["type"] == "InferenceReady"), None)
     if ready is None or ready["status"] != "True":
+        ready = ready or next((c for c in conditions if c["type"] == "WorkspaceReady"), None)
         why = f"{ready['reason']}: {ready['message']}" if ready else "nothing has been reported yet"
         raise CliError(
             f"Workspace {name} does not serve yet ({why}). Watch it: kubectl get workspace {name} -w"

@@ -87,7 +87,7 @@ def local_up(
     from kaito.cli.local.commands import check_up_options, up
     from kaito.cli.local.images import parse_image_map
 
-    check_up_options(weights, only)
+    check_up_options(weights, preset or [], only, node_provisioner)
     downloaded: dict[str, Path] = {}
     if weights == "real":
         from kaito.catalog import load_catalog

@@ -195,6 +195,11 @@ def test_a_job_shows_how_long_it_took() -> None:
     ]
 
 
+def test_events_keep_their_names_for_wide_tables() -> None:
+    narrow = [each["name"] for each in BUILTIN["", "Event"].columns if not each["priority"]]
+    assert narrow == ["Last Seen", "Type", "Reason", "Object", "Message"]
+
+
 def test_every_printer_survives_an_almost_empty_object() -> None:
     for printer in BUILTIN.values():
         cells = printer.cells({"metadata": {"name": "x"}}, NOW)

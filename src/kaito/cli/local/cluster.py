@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaito.api.crds import crd_manifests
-from kaito.api.labels import INSTANT_CLOUD_LABEL
+from kaito.api.labels import GPU_COUNT_LABEL, INSTANT_CLOUD_LABEL
 from kaito.cli.local.images import image_map_options
 from kaito.cli.local.state import CONTEXT, LocalDirectory, RunningLock
 from kaito.cli.local.supervisor import ManagedProcess, ProcessSpec, Supervisor
@@ -45,14 +45,19 @@ Progress = Callable[[str, str, float], None]
 """Called as (part, detail, seconds it took) when a part serves."""
 
 
-def system_node() -> dict[str, object]:
-    """The node that is there before any Workspace, as every cluster has one: for pods that want no GPU."""
+def system_node(*, gpus: int = 0) -> dict[str, object]:
+    """The node that is there before any Workspace, as every cluster has one: for pods that want no GPU.
+
+    With byo, where nothing makes nodes, it says it has `gpus`, so that a Workspace can use it once it is labelled.
+    """
     labels = {
         INSTANT_CLOUD_LABEL: "true",
         "kubernetes.io/arch": "amd64",
         "kubernetes.io/hostname": SYSTEM_NODE,
         "kubernetes.io/os": "linux",
     }
+    if gpus:
+        labels[GPU_COUNT_LABEL] = str(gpus)
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -154,7 +159,8 @@ class LocalCluster:
             )
             await asyncio.gather(*(client.apply(CRDS, crd) for crd in crd_manifests()))
             if self.options.operator:
-                await client.apply(NODES, system_node())
+                byo = self.options.node_provisioner == "byo"
+                await client.apply(NODES, system_node(gpus=1 if byo else 0))
         finally:
             await connection.close()
 

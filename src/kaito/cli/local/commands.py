@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shlex
+import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,10 @@ import typer
 
 from kaito.cli.connect import connect
 from kaito.cli.errors import CliError
-from kaito.cli.local.cluster import LocalCluster, LocalOptions
+from kaito.cli.kubectl import find_kubectl
+from kaito.cli.local.cluster import SYSTEM_NODE, LocalCluster, LocalOptions, Progress
 from kaito.cli.local.images import require_presets
-from kaito.cli.local.state import CONTEXT, LocalDirectory
+from kaito.cli.local.state import CONTEXT, LocalDirectory, export_line
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.errors import ApiError, TransportError
 
@@ -44,8 +49,42 @@ def print_progress(part: str, detail: str, seconds: float) -> None:
     typer.echo(f"  {part:<17} {detail:<52} {seconds:5.1f} s")
 
 
-def check_up_options(weights: str, only: str | None) -> None:
+def check_node_provisioner(name: str) -> None:
+    """Raises CliError with the operator's own words for a value it does not take."""
+    from kaito.controllers.workspace import NodeProvisioner
+
+    try:
+        NodeProvisioner.parse(name)
+    except ValueError as error:
+        raise CliError(str(error)) from None
+
+
+async def start(cluster: LocalCluster, stop: asyncio.Event, progress: Progress) -> None:
+    """Starts everything unless `stop` is set before it serves.
+
+    Raises:
+        CliError: a part did not start, or the user stopped it; nothing is left running.
+    """
+    starting = asyncio.create_task(cluster.start(progress), name="start")
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await stopped
+    if not starting.done():
+        starting.cancel()
+    try:
+        await starting
+    except asyncio.CancelledError:
+        raise CliError("Stopped while starting; nothing is left running.", code=130) from None
+
+
+def check_up_options(weights: str, presets: Sequence[str], only: str | None, node_provisioner: str) -> None:
     """Raises CliError for values that mean nothing."""
+    if node_provisioner not in ("machine", "byo"):  # the operator's own check takes time to load
+        check_node_provisioner(node_provisioner)
+    if presets and weights != "real":
+        raise CliError("--preset names weights to download: add --weights=real.")
     if only not in (None, "api"):
         raise CliError(f"--only {only}: the only part that can run alone is `api`.")
     if weights not in ("stand-in", "real"):
@@ -59,7 +98,7 @@ async def up(root: Path, options: LocalOptions) -> None:
     directory = LocalDirectory(root)
     cluster = LocalCluster(directory, LoopClock(), options)
     typer.echo(f"Starting a Kubernetes for this machine alone; everything it keeps is in {root}/")
-    await cluster.start(print_progress)
+    await start(cluster, stop, print_progress)
     try:
         print_usage(directory, options)
         await cluster.wait(stop)
@@ -78,11 +117,20 @@ def print_usage(directory: LocalDirectory, options: LocalOptions) -> None:
             typer.echo(STAND_IN_NOTICE)
         typer.echo("")
     typer.echo("In another window (your ~/.kube/config is neither read nor changed):")
-    typer.echo(f"  export KUBECONFIG={directory.kubeconfig.resolve()}")
+    print_environment(directory)
     if options.operator:
+        if options.node_provisioner == "byo":
+            typer.echo(f"  kubectl label node {SYSTEM_NODE} apps=phi-3")
         typer.echo("  kubectl apply -f examples/inference/kaito_workspace_phi_3.yaml")
         typer.echo("  kubectl get workspace -w")
     typer.echo("\nCtrl-C ends it and everything it started.")
+
+
+def print_environment(directory: LocalDirectory) -> None:
+    """What to type in another window before any kubectl command."""
+    typer.echo(f"  {export_line(directory.kubeconfig)}")
+    if shutil.which("kubectl") is None:
+        typer.echo(f"  alias kubectl={shlex.quote(str(find_kubectl()))}")
 
 
 async def down(root: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from kaito.embedded.processes.names import CONTEXT
 
 DEFAULT_DIRECTORY = Path(".kaito")
 
-__all__ = ["CONTEXT", "DEFAULT_DIRECTORY", "LocalDirectory", "RunningLock"]
+__all__ = ["CONTEXT", "DEFAULT_DIRECTORY", "LocalDirectory", "RunningLock", "export_line"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,18 @@ class LocalDirectory:
         return self.root / "lock"
 
     def prepare(self) -> None:
-        """Makes the folders; only the user may read them, since the kubeconfig holds a token."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.root.chmod(0o700)
-        self.logs.mkdir(exist_ok=True)
-        self.pods.mkdir(exist_ok=True)
+        """Makes the folders; only the user may read them, since the kubeconfig holds a token.
+
+        Raises:
+            CliError: the folder cannot be made or written to.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.chmod(0o700)
+            self.logs.mkdir(exist_ok=True)
+            self.pods.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _unusable(self.root, error) from None
 
     def write_state(self, state: dict[str, Any]) -> None:
         partial = self.state_file.with_suffix(".part")
@@ -62,7 +70,7 @@ class LocalDirectory:
     def read_state(self) -> dict[str, Any]:
         try:
             state = json.loads(self.state_file.read_text())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return {}
         return state if isinstance(state, dict) else {}
 
@@ -70,8 +78,10 @@ class LocalDirectory:
         """True while a supervisor holds the lock."""
         try:
             fd = os.open(self.lock_file, os.O_RDWR)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            raise _unusable(self.root, error) from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -81,11 +91,26 @@ class LocalDirectory:
         return False
 
 
+def _unusable(root: Path, error: OSError) -> CliError:
+    return CliError(
+        f"The folder {root} cannot be used: {error.filename}: {error.strerror}. Go to a folder of your own, or name "
+        "one with --dir."
+    )
+
+
+def export_line(kubeconfig: Path) -> str:
+    """What a user types to point kubectl at a kubeconfig, whatever characters its path has."""
+    return f"export KUBECONFIG={shlex.quote(str(kubeconfig.resolve()))}"
+
+
 class RunningLock:
     """Held by the supervisor for as long as it runs."""
 
     def __init__(self, directory: LocalDirectory) -> None:
-        self._fd = os.open(directory.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self._fd = os.open(directory.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _unusable(directory.root, error) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -93,7 +118,7 @@ class RunningLock:
             pid = directory.read_state().get("pid", "?")
             raise CliError(
                 f"A local mode already runs in {directory.root} (process {pid}). Use it with "
-                f"`export KUBECONFIG={directory.kubeconfig.resolve()}`, end it with `kaito local down`, or give "
+                f"`{export_line(directory.kubeconfig)}`, end it with `kaito local down`, or give "
                 "another folder with --dir."
             ) from None
 

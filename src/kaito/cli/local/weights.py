@@ -48,6 +48,10 @@ def obtain(
             echo("")
     except (HubError, DoesNotFit) as error:
         raise CliError(str(error)) from None
+    except OSError as error:
+        raise CliError(
+            f"The weights cannot be kept in {cache}: {error.filename}: {error.strerror}."
+        ) from None
     except KeyboardInterrupt:
         raise CliError(
             "Interrupted. What has been downloaded is kept; the same command goes on from there."

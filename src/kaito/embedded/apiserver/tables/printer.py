@@ -47,7 +47,7 @@ def columns(spec: str) -> list[dict[str, Any]]:
     found = []
     for name in spec.split("|"):
         bare = name.lstrip("*#")
-        if bare == "Name":
+        if name == "Name":
             found.append(NAME)
         else:
             found.append(column(bare, "integer" if "#" in name else "string", wide="*" in name))
