@@ -6,14 +6,13 @@ from pathlib import Path
 
 import jinja2
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 import kaito.controllers.workspace.render as module
 from controllers.workspace.builders import Object, decided, provisioned, step, workspace
 from kaito.controllers.workspace import Observed
-from kaito.controllers.workspace.render import quoted, render
+from kaito.controllers.workspace.render import render
 
 TEMPLATES = Path(module.__file__).parent / "templates"
 NASTY = [
@@ -29,23 +28,46 @@ NASTY = [
     "null",
     "1e3",
     "</script>&amp;",
+    "__1__",
     "",
 ]
 
 
-@pytest.mark.parametrize("text", NASTY)
+def deployment(text: str) -> Object:
+    """A Deployment with the text in every place where one can be."""
+    workspace = {"name": text, "namespace": text, "owner_references": [{"uid": text}]}
+    return render("deployment", {"workspace": workspace, "workload": {"replicas": 1, "pod": {text: [text]}}})
+
+
+@given(st.one_of(st.sampled_from(NASTY), st.text(alphabet=st.characters(exclude_categories=("Cs",)))))
 def test_any_text_stays_a_text(text: str) -> None:
-    assert yaml.safe_load(f"key: {quoted(text)}\nother: 1") == {"key": text, "other": 1}
-
-
-@given(st.text(alphabet=st.characters(exclude_categories=("Cs",))))
-def test_any_text_at_all(text: str) -> None:
-    assert yaml.safe_load(f"- {quoted(text)}\n- {quoted({text: [text]})}") == [text, {text: [text]}]
+    body = deployment(text)
+    assert sorted(body) == ["apiVersion", "kind", "metadata", "spec"]
+    assert body["metadata"] == {
+        "name": text,
+        "namespace": text,
+        "labels": {"kaito.sh/workspace": text},
+        "ownerReferences": [{"uid": text}],
+    }
+    assert body["spec"]["selector"] == {"matchLabels": {"kaito.sh/workspace": text}}
+    assert body["spec"]["template"] == {text: [text]}
 
 
 def test_half_a_character_is_refused() -> None:
-    with pytest.raises(ValueError, match="surrogate"):
-        quoted("\ud800")
+    with pytest.raises(TypeError, match="surrogate"):
+        deployment("\ud800")
+
+
+def test_manifests_of_one_shape_share_nothing() -> None:
+    first, second = deployment("one"), deployment("two")
+    first["spec"]["strategy"]["type"] = "Recreate"
+    assert second["spec"]["strategy"]["type"] == "RollingUpdate"
+    assert deployment("one")["spec"]["strategy"]["type"] == "RollingUpdate"
+    assert second["metadata"]["name"] == "two"
+
+
+def test_a_text_that_looks_like_a_slot_is_a_text() -> None:
+    assert deployment("__0__")["spec"]["template"] == {"__0__": ["__0__"]}
 
 
 @pytest.mark.parametrize("text", [each for each in NASTY if each])

@@ -1,46 +1,37 @@
 """Templates to manifests.
 
 Templates say what a manifest looks like; they are rendered with StrictUndefined, so a misspelt variable is an error and
-not an empty string. Every text that comes from outside goes through `tojson`, whose output is a YAML scalar on one
-line, so nothing a user writes can become structure. The result is parsed and handed on as a dict.
+not an empty string. Every text that comes from outside goes through `tojson`, which leaves a numbered slot in the text
+and keeps the value aside: YAML only ever sees the template's own words and slots, so nothing a user writes can become
+structure. The text is parsed, and the values go into their slots. Workspaces of one shape have one text, parsed once.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import jinja2
 import orjson
 import yaml
+from jinja2.runtime import Context
 
 Object = dict[str, Any]
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SLOTS: Final = "__slots__"
 REMEMBERED: Final = 4096
 """Rendered manifests kept in memory, so that a reconcile of an unchanged Workspace does not render again."""
-
-
-def quoted(value: Any) -> str:
-    """JSON that YAML reads as the same value: characters that YAML would refuse or fold are escaped.
-
-    Raises ValueError for text with half of a surrogate pair, which no API server takes.
-    """
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    if _SURROGATE.search(text):
-        raise ValueError("text holds an unpaired surrogate")
-    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+SHAPES: Final = 256
+"""Parsed texts kept in memory: a template gives few different ones, by its conditions and the lengths of its lists."""
 
 
 def render(template: str, values: Mapping[str, Any]) -> Object:
     """The manifest that `templates/<template>.yaml.j2` describes, as a fresh dict.
 
-    Raises jinja2.UndefinedError for a value that the template needs and `values` lacks.
+    Raises jinja2.UndefinedError for a value that the template needs and `values` lacks, TypeError for a text with half
+    of a surrogate pair, which no API server takes.
     """
     rendered: Object = orjson.loads(_rendered(template, orjson.dumps(values, option=orjson.OPT_SORT_KEYS)))
     return rendered
@@ -48,8 +39,33 @@ def render(template: str, values: Mapping[str, Any]) -> Object:
 
 @functools.lru_cache(maxsize=REMEMBERED)
 def _rendered(template: str, values: bytes) -> bytes:
-    text = _environment().get_template(f"{template}.yaml.j2").render(orjson.loads(values))
-    return orjson.dumps(yaml.load(text, Loader=_LOADER))
+    slots: dict[str, Any] = {}
+    text = _environment().get_template(f"{template}.yaml.j2").render({**orjson.loads(values), _SLOTS: slots})
+    return orjson.dumps(_filled(_parsed(text), slots))
+
+
+@functools.lru_cache(maxsize=SHAPES)
+def _parsed(text: str) -> Any:
+    return yaml.load(text, Loader=_LOADER)
+
+
+def _filled(tree: Any, slots: Mapping[str, Any]) -> Any:
+    """The tree, which is left as it is, with the values in the place of their slots."""
+    if isinstance(tree, dict):
+        return {_filled(key, slots): _filled(value, slots) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_filled(item, slots) for item in tree]
+    return slots.get(tree, tree) if isinstance(tree, str) else tree
+
+
+@jinja2.pass_context
+def _slot(context: Context, value: Any) -> str:
+    if isinstance(value, jinja2.Undefined):
+        str(value)  # raises what it stands for
+    slots: dict[str, Any] = context[_SLOTS]
+    name = f"__{len(slots)}__"
+    slots[name] = value
+    return name
 
 
 @functools.cache
@@ -62,5 +78,5 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters["tojson"] = quoted
+    environment.filters["tojson"] = _slot
     return environment
