@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -102,7 +103,7 @@ async def run_proxy(
         except OSError as error:
             await proxy.stop()
             raise CliError(
-                f"Cannot listen on 127.0.0.1:{port}: {error.strerror}. Choose another --port."
+                f"Cannot listen on 127.0.0.1:{port}: {os.strerror(error.errno or 0)}. Choose another --port."
             ) from None
         try:
             usage(proxy.port, model, typer.echo)

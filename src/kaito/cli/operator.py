@@ -68,7 +68,7 @@ async def run_operator(config: OperatorConfig) -> None:
         client = Client(
             connection.transport, clock=clock, user_agent=USER_AGENT, field_manager="kaito-operator"
         )
-        manager = Manager(client, clock=clock, options=_manager_options(config, connection))
+        manager = _manager(client, clock, config, connection)
         workspace.setup(manager, settings, load_catalog())
         adapter.setup(manager, _adapter_options(config))
         if config.cloud_provider == "instant":
@@ -81,6 +81,11 @@ async def run_operator(config: OperatorConfig) -> None:
             manager.add(_Ready(manager, config))
         relax_collector()
         await manager.run_until_signal()
+    except OSError as error:  # of listening; what concerns the cluster is a TransportError
+        raise CliError(
+            f"Metrics or health checks cannot be served: {error.strerror}. Choose other addresses with "
+            '--metrics-bind-address and --health-probe-bind-address; "0" turns one off.'
+        ) from None
     finally:
         await connection.close()
 
@@ -120,6 +125,13 @@ def _connect(config: OperatorConfig, clock: LoopClock) -> Connection:
         f"kaito operator {__version__} operates {connection.url} (context {connection.context})", err=True
     )
     return connection
+
+
+def _manager(client: Client, clock: LoopClock, config: OperatorConfig, connection: Connection) -> Manager:
+    try:
+        return Manager(client, clock=clock, options=_manager_options(config, connection))
+    except ValueError as error:  # names the address that is none
+        raise CliError(f"--metrics-bind-address or --health-probe-bind-address: {error}.") from None
 
 
 def _manager_options(config: OperatorConfig, connection: Connection) -> ManagerOptions:

@@ -51,7 +51,7 @@ class InferenceProxy:
         try:
             upstream = await self._service.send(
                 request.method,
-                request.path,
+                request.rel_url.raw_path,  # as it came: a model's id may hold an escaped slash
                 headers=headers,
                 query=tuple(request.query.items()),
                 body=await request.read() or None,
