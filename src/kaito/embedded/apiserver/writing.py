@@ -41,6 +41,9 @@ _CARRIED: Final = (
 )
 """Metadata that no client may change: it is taken from the stored object without complaint."""
 
+_OF_STATUS: Final = frozenset({"apiVersion", "kind", "metadata", "status"})
+"""What a write to the status may bring; all else is taken from the stored object, which was pruned when it came."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -190,7 +193,7 @@ class Writer:
         """
         strategy, old = served.strategy, served.view(record)
         self._carry_metadata(served, record, new)
-        warnings = self._prune(served, new, options)
+        warnings = self._prune_change(served, new, old, options, subresource)
         if subresource == "status":
             strategy.prepare_status_update(new, old)
         else:
@@ -224,6 +227,19 @@ class Writer:
 
     def prune(self, served: Served, obj: Object, options: WriteOptions) -> list[str]:
         return self._prune(served, obj, options)
+
+    def _prune_change(
+        self, served: Served, new: Object, old: Object, options: WriteOptions, subresource: str
+    ) -> list[str]:
+        """The same for a new revision. Of a status write only the part that counts, where the rest is as it was."""
+        kept = (new.keys() | old.keys()) - _OF_STATUS
+        if subresource != "status" or any(new.get(name) != old.get(name) for name in kept):
+            return self._prune(served, new, options)
+        part = {name: value for name, value in new.items() if name in _OF_STATUS}
+        warnings = self._prune(served, part, options)
+        new.clear()
+        new.update(part)
+        return warnings
 
     @staticmethod
     def _prune(served: Served, obj: Object, options: WriteOptions) -> list[str]:
