@@ -103,13 +103,16 @@ async def test_a_server_without_the_openai_api_is_named_as_such(body: bytes) -> 
 
 
 class Workspaces:
-    """An API server that holds one Workspace with this status."""
+    """An API server that holds one Workspace with this status; its server answers with `models`."""
 
-    def __init__(self, status: dict[str, Any]) -> None:
+    def __init__(self, status: dict[str, Any], models: Answer) -> None:
+        self.models = models
         self.body = orjson.dumps({"metadata": {"name": "ws", "namespace": "default"}, "status": status})
 
     async def send(self, request: Request, *, timeout: float | None = None, stream: bool = False) -> Response:
         del timeout, stream
+        if request.path.endswith("/proxy/v1/models"):
+            return self.models
         assert request.path == WORKSPACES.path("default", "ws")
         return Answer(200, self.body)
 
@@ -124,7 +127,16 @@ async def test_a_workspace_that_cannot_serve_says_why() -> None:
         "reason": "TuningNotImplemented",
         "message": "x",
     }
-    transport = Workspaces({"conditions": [condition]})
+    transport = Workspaces({"conditions": [condition]}, Answer(503, b"no endpoints"))
     client = Client(transport, clock=LoopClock(), user_agent="test")
     with pytest.raises(CliError, match="TuningNotImplemented: x"):
         await find_service(client, transport, "ws", "default", "test")
+
+
+async def test_a_workspace_that_is_served_as_before_answers_with_a_note() -> None:
+    condition = {"type": "InferenceReady", "status": "False", "reason": "AdapterNotFound", "message": "x"}
+    transport = Workspaces({"conditions": [condition]}, Answer(200, b'{"data": [{"id": "m"}]}'))
+    client = Client(transport, clock=LoopClock(), user_agent="test")
+    service = await find_service(client, transport, "ws", "default", "test")
+    assert "AdapterNotFound: x" in service.note
+    assert await service.model() == "m"

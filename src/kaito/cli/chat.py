@@ -27,7 +27,10 @@ async def service_of(
     """The Workspace's inference server, for as long as the block runs."""
     connection, client = connect(choose_kubeconfig(kubeconfig), context, LoopClock())
     try:
-        yield await find_service(client, connection.transport, workspace, namespace, USER_AGENT)
+        service = await find_service(client, connection.transport, workspace, namespace, USER_AGENT)
+        if service.note:
+            typer.echo(service.note, err=True)
+        yield service
     finally:
         await connection.close()
 

@@ -31,6 +31,8 @@ class InferenceService:
     namespace: str
     name: str
     user_agent: str
+    note: str = ""
+    """What the user should know before asking: why the Workspace is not ready although it answers."""
 
     def path(self, path: str) -> str:
         """The API server's path that leads to `path` of the server."""
@@ -164,8 +166,10 @@ async def find_service(
 ) -> InferenceService:
     """The inference Service of a Workspace, after looking whether it can answer.
 
+    A Workspace that is not ready may still be served as before an edit: then the service carries a note.
+
     Raises:
-        CliError: there is no such Workspace, or it is not ready; says why and what to look at.
+        CliError: there is no such Workspace, or it does not answer; says why and what to look at.
     """
     try:
         workspace = await client.get(WORKSPACES, name, namespace)
@@ -180,7 +184,15 @@ async def find_service(
     if ready is None or ready["status"] != "True":
         ready = ready or next((c for c in conditions if c["type"] == "WorkspaceReady"), None)
         why = f"{ready['reason']}: {ready['message']}" if ready else "nothing has been reported yet"
-        raise CliError(
-            f"Workspace {name} does not serve yet ({why}). Watch it: kubectl get workspace {name} -w"
+        service = InferenceService(
+            transport, namespace, name, user_agent, note=f"Not ready ({why}), but it answers."
         )
+        try:
+            await service.model()
+        except CliError:
+            raise CliError(
+                f"Workspace {name} does not serve yet ({why}). Watch it: kubectl get workspace {name} "
+                f"-n {namespace} -w"
+            ) from None
+        return service
     return InferenceService(transport, namespace, name, user_agent)
