@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from pathlib import Path
 
 import pexpect
 import pytest
 
-from support.local_mode import EXAMPLES, KAITO, REPOSITORY, LocalMode, kubectls, pause
+from support.apiserver import kubectl_binaries
+from support.local_mode import EXAMPLES, KAITO, REPOSITORY, LocalMode, pause
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -39,8 +41,8 @@ def ask(mode: LocalMode, workspace: str, prompt: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("kubectl", kubectls())
-def test_the_transcript_typed_to_the_letter(both_workspaces: LocalMode, kubectl: str) -> None:
+@pytest.mark.parametrize("kubectl", kubectl_binaries(), ids=lambda binary: binary.parts[-3])
+def test_the_transcript_typed_to_the_letter(both_workspaces: LocalMode, kubectl: Path) -> None:
     """The commands of the product's page, typed into a shell on a pseudo-terminal."""
     shell = pexpect.spawn(
         "bash",

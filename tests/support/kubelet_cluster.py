@@ -7,16 +7,14 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 from typing import Any
-
-import pytest
 
 from kaito.embedded.kubelet import ImageEntry, ImageTable, Kubelet
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.errors import NotFound
 from kaito.runtime.resources import NODES, PODS, SERVICES
+from support.apiserver import kubectl_binaries
 
 TOKEN = "kubelet-token"
 NODE = "node-1"
@@ -126,9 +124,7 @@ class Cluster:
         self, *words: str, stdin: bytes | None = None, limit: float = 60.0
     ) -> tuple[int, str, str]:
         """Run kubectl; exit code, standard output and standard error."""
-        program = self.program or which("kubectl")
-        if program is None:
-            pytest.skip("no kubectl on PATH")
+        program = self.program or str(kubectl_binaries()[0])
         process = await asyncio.create_subprocess_exec(
             program,
             *words,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -11,6 +10,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from support.apiserver import kubectl_binaries
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "examples"
@@ -25,21 +26,8 @@ def pause(seconds: float) -> None:
 
 
 def kubectl_on_hand() -> str:
-    found = shutil.which("kubectl") or str(Path(sys.executable).with_name("kubectl"))
-    assert Path(found).exists(), "no kubectl on PATH and none beside this Python"
-    return found
-
-
-def kubectls() -> list[str]:
-    """Every kubectl on hand: PATH's, the one beside this Python, and those in KAITO_TEST_KUBECTLS' folders."""
-    folders = [
-        Path(sys.executable).parent,
-        *map(Path, os.environ.get("KAITO_TEST_KUBECTLS", "").split(os.pathsep)),
-    ]
-    on_path = shutil.which("kubectl")
-    found = [Path(on_path)] if on_path else []
-    found += [folder / "kubectl" for folder in folders if (folder / "kubectl").is_file()]
-    return list(dict.fromkeys(map(str, found)))
+    """The kubectl that a user of this machine would get."""
+    return str(kubectl_binaries()[0])
 
 
 @dataclass
