@@ -184,6 +184,8 @@ def test_argv(entry: ImageEntry, command: list[str], args: list[str], argv: list
 def test_other_commands_of_an_image_are_refused_by_name() -> None:
     with pytest.raises(CommandRefused, match=r'exec: "sh": .* the commands of this one are: curl'):
         images.argv_for(CURL, ["sh"], [])
+    with pytest.raises(CommandRefused, match=r'exec: "sh": .* the commands of this one are: curl'):
+        images.argv_for(CURL, [], ["sh", "-c", "echo hi"])
     with pytest.raises(CommandRefused, match="no command specified"):
         images.argv_for(ANY, [], [])
 

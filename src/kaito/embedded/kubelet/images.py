@@ -26,7 +26,7 @@ class ImageEntry:
     - `commands`: command name (last component of the container's `command[0]`) → argv that takes its place.
       The key `*` lets any other command of this machine's PATH run as it is.
     - `default_command`: what runs when the container names no command; its args follow, and it is left out when
-      the first of them is itself a command of the image (as the entrypoint of `curlimages/curl` does).
+      the first of them is itself a command (as the entrypoint of `curlimages/curl` does).
     - `env`: the image's own environment. `contents`: container path → directory or file of this machine.
     - `stand_in`: name of the stand-in weights this image serves, for the pod's annotation; "" when they are real.
     """
@@ -98,7 +98,8 @@ def argv_for(entry: ImageEntry, command: Sequence[str], args: Sequence[str]) -> 
     """The argv of a container with this `command` and `args`. Raises CommandRefused."""
     if command:
         words = [*command, *args]
-    elif args and _known(entry, args[0]):
+    elif args and (_known(entry, args[0]) or (entry.default_command and which(args[0]))):
+        # Some program, not an argument of the default one: run as such, or refused by name.
         words = list(args)
     elif entry.default_command:
         words = [entry.default_command, *args]
