@@ -13,7 +13,7 @@ from kaito.api.conditions import (
     find_condition,
     is_false,
     is_true,
-    remove_condition,
+    remove_conditions,
     set_condition,
 )
 from kaito.api.labels import WORKSPACE_LABEL, without_reserved
@@ -65,7 +65,7 @@ def test_looking_up() -> None:
     assert find_condition(None, "Ready") is None
     assert (is_true(conditions, "Ready"), is_false(conditions, "Ready")) == (False, True)
     assert (is_true(None, "Ready"), is_false([], "Ready")) == (False, False)
-    assert remove_condition(conditions, "Ready") == []
+    assert remove_conditions(conditions, {"Ready"}) == []
 
 
 def test_ownership_labels_are_not_copied_from_users() -> None:

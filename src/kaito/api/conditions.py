@@ -7,7 +7,7 @@ machine controller.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -54,9 +54,9 @@ def set_condition(
     return [condition if each.get("type") == type else dict(each) for each in conditions]
 
 
-def remove_condition(conditions: Sequence[Mapping[str, Any]], type: str) -> list[Condition]:
-    """A new list without `type`."""
-    return [dict(each) for each in conditions if each.get("type") != type]
+def remove_conditions(conditions: Iterable[Mapping[str, Any]], types: Container[str]) -> list[Condition]:
+    """A new list without these types."""
+    return [dict(each) for each in conditions if each.get("type") not in types]
 
 
 def find_condition(conditions: Sequence[Mapping[str, Any]] | None, type: str) -> Mapping[str, Any] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from kaito.api.conditions import Condition, find_condition, is_true, remove_condition, set_condition
+from kaito.api.conditions import Condition, find_condition, is_true, remove_conditions, set_condition
 from kaito.controllers.workspace.decide.adapters import AdaptersOutcome
 from kaito.controllers.workspace.decide.children import cut
 from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part
@@ -242,11 +242,8 @@ def _with_conditions(
     """The old status with these conditions; problem conditions that no longer apply are gone."""
     facts = list(facts)
     names = {fact.type for fact in facts} | {str(condition.get("type")) for condition in kept}
-    found: list[Condition] = [dict(condition) for condition in conditions(workspace)]
-    for type in sorted(PROBLEM_CONDITIONS - names):
-        found = remove_condition(found, type)
-    if not keep_claims:
-        found = remove_condition(found, NODE_CLAIM_READY)
+    gone = (PROBLEM_CONDITIONS - names) | (frozenset() if keep_claims else {NODE_CLAIM_READY})
+    found: list[Condition] = remove_conditions(conditions(workspace), gone)
     generation = metadata(workspace).get("generation")
     for fact in facts:
         found = set_condition(
