@@ -175,6 +175,17 @@ async def test_an_owner_of_an_unknown_kind_proves_nothing(api: Api) -> None:
     assert await names(api) == ["child"]
 
 
+async def test_dependents_go_with_an_owner_whose_kind_goes_too(api: Api) -> None:
+    await api.define_widgets()
+    owner = await api.create(WIDGETS, widget("owner"))
+    reference = {**owned_by(owner), "apiVersion": owner["apiVersion"], "kind": owner["kind"]}
+    await make(api, "child", reference)
+    await api.ok("DELETE", DEFINITION)
+    await api.settle()
+    assert (await api.send("GET", WIDGETS)).status == 404
+    assert await names(api) == []
+
+
 async def test_a_running_pod_waits_for_its_kubelet(api: Api, virtual_clock: VirtualClock) -> None:
     await api.create(NODES, {"metadata": {"name": "n1"}})
     await api.create(PODS, pod("a", node="n1", grace=7))

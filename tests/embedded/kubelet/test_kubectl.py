@@ -153,6 +153,17 @@ async def test_logs_of_a_container_that_waits(cluster: Cluster) -> None:
     assert 'container "main" in pod "nginx" is waiting to start: ImagePullBackOff' in err
 
 
+async def test_logs_of_a_container_that_could_not_start(cluster: Cluster) -> None:
+    await cluster.run_pod(
+        "sh", [{"name": "main", "image": "curlimages/curl", "args": ["sh"]}], restartPolicy="Never"
+    )
+    await cluster.phase("sh", "Failed")
+    code, _, err = await cluster.kubectl("logs", "sh")
+    assert code == 1
+    assert 'container "main" in pod "sh" did not start: ' in err
+    assert 'exec: "sh": executable file not found' in err
+
+
 # exec and attach
 
 

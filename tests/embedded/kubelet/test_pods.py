@@ -324,7 +324,9 @@ async def test_termination_message(cluster: Cluster) -> None:
     await cluster.run_pod(
         "words",
         [
-            shell("file", "log=$KAITO_MOUNT_ROOT/dev/termination-log; [ -f $log ] && echo from the file > $log"),
+            shell(
+                "file", "log=$KAITO_MOUNT_ROOT/dev/termination-log; [ -f $log ] && echo from the file > $log"
+            ),
             shell("log", "echo from the log; exit 1", terminationMessagePolicy="FallbackToLogsOnError"),
         ],
         restartPolicy="Never",

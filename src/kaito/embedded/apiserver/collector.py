@@ -42,6 +42,8 @@ class Collector:
         self._deleter = deleter
         self._live: dict[str, Place] = {}
         self._dependents: dict[str, dict[Place, None]] = {}
+        self._gone: set[str] = set()
+        """uids of owners seen to go that still have dependents: their kind may go in the same moment."""
         self._jobs: deque[tuple[str, Place]] = deque()
         self._queued: set[tuple[str, Place]] = set()
         self._scheduled = False
@@ -75,12 +77,14 @@ class Collector:
                 members.pop(place, None)
                 if not members:
                     del self._dependents[reference["uid"]]
+                    self._gone.discard(reference["uid"])
         for reference in new:
             self._dependents.setdefault(reference.get("uid", ""), {})[place] = None
 
     def _deleted(self, place: Place, metadata: dict[str, Any], owners: list[dict[str, Any]]) -> None:
         self._live.pop(metadata["uid"], None)
         for dependent in self._dependents.get(metadata["uid"], ()):
+            self._gone.add(metadata["uid"])
             self._enqueue(_DEPENDENT, dependent)
         for reference in owners:
             owner = self._live.get(reference.get("uid", ""))
@@ -133,10 +137,10 @@ class Collector:
         for reference in references:
             owner = self._record(self._live.get(reference.get("uid", "")))
             if owner is None:
-                known = self._core.registry.by_kind(
+                known = reference.get("uid", "") in self._gone or self._core.registry.by_kind(
                     reference.get("apiVersion", ""), reference.get("kind", "")
                 )
-                # An owner of a kind that is not served cannot be looked up, so nobody knows that it is gone.
+                # An owner of a kind that was never served here cannot be looked up: nobody knows that it is gone.
                 (dangling if known else solid).append(reference)
             elif _waits_for_dependents(owner.metadata):
                 waiting.append(reference)

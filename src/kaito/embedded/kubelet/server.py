@@ -132,9 +132,11 @@ class KubeletServer:
             restart, run = restart - 1, None
         path = worker.log_file(record.name, restart)
         if not path.is_file():
-            raise BadRequest(
-                f'container "{record.name}" in pod "{worker.key.name}" is waiting to start: {_reason(record)}'
-            )
+            how = f"is waiting to start: {_reason(record)}"
+            end = record.terminated
+            if end is not None and end.started_at is None:
+                how = f"did not start: {end.message or end.reason}"
+            raise BadRequest(f'container "{record.name}" in pod "{worker.key.name}" {how}')
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
         writer = run.log if run is not None and run.log.path == path else None
