@@ -10,7 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kaito.api.labels import WORKSPACE_FINALIZER, WORKSPACE_UID_LABEL
+from kaito.api.labels import (
+    WORKSPACE_FINALIZER,
+    WORKSPACE_LABEL,
+    WORKSPACE_NAMESPACE_LABEL,
+    WORKSPACE_UID_LABEL,
+)
 from kaito.api.resources import MACHINES, NODECLAIMS, WORKSPACES
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.status import refused_status
@@ -18,7 +23,6 @@ from kaito.controllers.workspace.model import (
     Decision,
     Deletion,
     Event,
-    Missing,
     Object,
     Write,
     deleting,
@@ -92,9 +96,8 @@ class Actor:
             return (
                 None  # the change brings the key back, and nothing is made that a deletion could leave behind
             )
-        for missing in decision.missing:
-            if await self._is_there(missing):
-                return Result(requeue_after=CHECK_AGAIN)
+        if decision.replaces is not None and await self._has_others(workspace, decision.replaces):
+            return Result(requeue_after=CHECK_AGAIN)
         for write in decision.writes:
             await self._write(workspace, old, write, done)
         for deletion in decision.deletions:
@@ -106,13 +109,15 @@ class Actor:
             raise done.refusal
         return result
 
-    async def _is_there(self, missing: Missing) -> bool:
-        """Whether the server still has what the cache no longer shows, and nobody has asked for it to go."""
-        try:
-            live = await self._client.get(missing.resource, missing.name)
-        except NotFound:
+    async def _has_others(self, workspace: CachedObject, known: frozenset[str]) -> bool:
+        """Whether the server has claims of the Workspace besides these, on their way out not counted."""
+        resource = self._config.node_provisioner.claims
+        if resource is None:
             return False
-        return metadata(live).get("uid") == missing.uid and not deleting(live)
+        meta = workspace.meta
+        selector = f"{WORKSPACE_LABEL}={meta.name},{WORKSPACE_NAMESPACE_LABEL}={meta.namespace}"
+        live = await self._client.list(resource, label_selector=selector)
+        return any(metadata(claim)["uid"] not in known and not deleting(claim) for claim in live)
 
     async def _write(self, workspace: CachedObject, old: Object, write: Write, done: Pass) -> None:
         try:

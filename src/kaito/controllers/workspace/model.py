@@ -73,21 +73,13 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """A child that was there and that the caches no longer show."""
-
-    resource: Resource
-    name: str
-    uid: str
-
-
-@dataclass(frozen=True, slots=True)
 class Decision:
     """What is to be done, in this order: finalizer added, writes, deletions, status, events, finalizer removed."""
 
-    missing: tuple[Missing, ...] = ()
-    """What all of it relies on being gone. A cache may be older than the status (another replica led a moment ago, the
-    server answered from an old copy), and a replacement costs money: the server itself is asked first."""
+    replaces: frozenset[str] | None = None
+    """Set where a claim is given up because the caches no longer show it: the uids of those that they do show. Caches
+    may be older than the status (another replica led a moment ago, the server answered from an old copy) and a
+    replacement costs money, so nothing is done while the server itself has others."""
     writes: tuple[Write, ...] = ()
     deletions: tuple[Deletion, ...] = ()
     status: Object | None = None

@@ -48,7 +48,7 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
     facts = running_facts(plan, nodes, adapters, workload)
     status = running_status(workspace, plan, nodes, adapters, workload, facts, now)
     return Decision(
-        missing=nodes.missing,
+        replaces=nodes.replaces,
         writes=(*adapters.writes, *nodes.writes, *workload.writes),
         deletions=(*workload.deletions, *adapters.deletions, *nodes.deletions),
         status=status,

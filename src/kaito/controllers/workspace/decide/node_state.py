@@ -9,7 +9,7 @@ from typing import Literal
 from kaito.api.conditions import is_true
 from kaito.api.labels import GPU_RESOURCE
 from kaito.controllers.workspace.decide.plan import Plan, Problem
-from kaito.controllers.workspace.model import Deletion, Missing, Object, Write, conditions, deleting
+from kaito.controllers.workspace.model import Deletion, Object, Write, conditions, deleting
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class NodesOutcome:
     """GPUs that one node offers, where that is known only from the nodes."""
     writes: tuple[Write, ...] = ()
     deletions: tuple[Deletion, ...] = ()
-    missing: tuple[Missing, ...] = ()
+    replaces: frozenset[str] | None = None
+    """See Decision."""
     requeue_after: float | None = None
 
     @property

@@ -30,7 +30,6 @@ from kaito.controllers.workspace.decide.plan import Plan, Problem
 from kaito.controllers.workspace.model import (
     Deletion,
     Event,
-    Missing,
     Object,
     Observed,
     Write,
@@ -117,7 +116,7 @@ class _Claims:
         self._used: set[str] = set()
         self._writes: list[Write] = []
         self._deletions: list[Deletion] = []
-        self._missing: list[Missing] = []
+        self._lost = False
         self._retries: list[float] = []
 
     @property
@@ -138,15 +137,20 @@ class _Claims:
             claims=claims,
             writes=tuple(self._writes),
             deletions=tuple(self._deletions),
-            missing=tuple(self._missing),
+            replaces=self._known() if self._lost else None,
             requeue_after=min(self._retries, default=None),
         )
+
+    def _known(self) -> frozenset[str]:
+        return frozenset(str(metadata(claim)["uid"]) for claim in self._observed.claims)
 
     def _slot(self, number: int) -> Slot:
         """The slot as the status remembers it, or, where it does not, as the claims' labels tell."""
         for entry in (self._observed.workspace.get("status") or {}).get("nodes") or ():
             if entry.get("slot") == number:
                 attempt = entry.get("attempt") or 0
+                if (later := self._highest_attempt(number)) > attempt:
+                    return Slot(number, later)  # made, and its maker did not live to write it down
                 name = entry.get("claimName") or ""
                 return Slot(
                     number,
@@ -161,24 +165,23 @@ class _Claims:
         return Slot(number, attempt=self._highest_attempt(number))
 
     def _highest_attempt(self, number: int) -> int:
+        """The newest attempt that the slot's claims tell of: of those that stay, else of those on their way out."""
         found = [
-            int(labels_of(claim).get(NODE_ATTEMPT_LABEL) or 0)
+            (not deleting(claim), int(text))
             for claim in self._mine.values()
             if labels_of(claim).get(NODE_SLOT_LABEL) == str(number)
-            and (labels_of(claim).get(NODE_ATTEMPT_LABEL) or "0").isdecimal()
-            and not deleting(claim)
+            and (text := labels_of(claim).get(NODE_ATTEMPT_LABEL) or "0").isdecimal()
         ]
-        return max(found, default=0)
+        return max(found, default=(False, 0))[1]
 
     def _settle(self, slot: Slot) -> Slot:
         """Find the slot's claim; give it up or ask for one where that is due."""
-        name = slot.adopted or claim_name(self._plan.uid, slot.number, slot.attempt)
-        claim = self._mine.get(name)
+        claim = self._mine.get(slot.adopted or claim_name(self._plan.uid, slot.number, slot.attempt))
         if claim is None and not slot.claim_uid and (legacy := next(self._unlabelled(), None)) is not None:
             claim = legacy
             slot = replace(slot, adopted=metadata(legacy)["name"])
         if claim is None and slot.claim_uid:
-            self._missing.append(Missing(self._resource, name, slot.claim_uid))
+            self._lost = True
             return self._ask(self._next(slot, None))
         if claim is None:
             return self._ask(slot)
@@ -206,10 +209,6 @@ class _Claims:
     def _ask(self, slot: Slot) -> Slot:
         """Ask for the slot's node unless a pause is on or too many old ones are still going."""
         name = claim_name(self._plan.uid, slot.number, slot.attempt)
-        existing = self._mine.get(name)
-        if existing is not None and not deleting(existing) and failure(existing) is None:
-            self._used.add(name)
-            return replace(slot, claim=existing, claim_uid=metadata(existing)["uid"])
         left = self._pause_left(slot)
         if left > 0:
             self._retries.append(left)
@@ -220,7 +219,6 @@ class _Claims:
         size = self._plan.size(slot.attempt)
         text = f"asked for a node: {self._resource.kind} {name}" + (f", {size.name}" if size else "")
         self._writes.append(Write(self._resource, body, "create", Event("Normal", "NodeClaimCreated", text)))
-        self._used.add(name)
         return slot
 
     def _pause_left(self, slot: Slot) -> float:
