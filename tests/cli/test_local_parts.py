@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from kaito.catalog import load_catalog
 from kaito.cli.errors import CliError
 from kaito.cli.example_files import examples_directory
 from kaito.cli.kubectl import Kubectl, find_kubectl
-from kaito.cli.local.images import image_map_json, image_map_options, parse_image_map
+from kaito.cli.local.images import image_map_json, image_map_options, image_table, parse_image_map
 from kaito.cli.local.state import LocalDirectory, RunningLock
 from kaito.cli.local.supervisor import ProcessSpec, Supervisor
 from kaito.cli.terminal import LineReader
@@ -40,6 +41,12 @@ def test_an_image_option_maps_a_reference_to_a_layout(layout: Path) -> None:
 def test_a_wrong_image_option_is_refused_with_a_sentence(option: str) -> None:
     with pytest.raises(CliError, match="--image"):
         parse_image_map([option])
+
+
+def test_a_preset_without_weights_here_is_told_how_to_get_them() -> None:
+    table = image_table(load_catalog(), {}, {})
+    assert table.find("localhost/kaito/kaito-mistral-7b:0.2.0") is None
+    assert "kaito local up --weights=real --preset=NAME; it knows only: */kaito-" in table.refusal()
 
 
 def test_only_one_local_mode_per_folder_and_the_lock_ends_with_its_holder(tmp_path: Path) -> None:

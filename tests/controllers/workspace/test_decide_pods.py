@@ -83,6 +83,13 @@ def test_no_reason(pods: list[Object]) -> None:
     assert pod_problem(pods) is None
 
 
+def test_an_image_is_named_once() -> None:
+    said = 'Back-off pulling image "registry/kaito-phi:1": no registry here'
+    problem = pod_problem([pod(waiting("ImagePullBackOff", said))])
+    assert problem is not None
+    assert problem.message.endswith(f", container phi: {said}")
+
+
 def test_texts_from_elsewhere_are_cut() -> None:
     problem = pod_problem([pod(waiting("ErrImagePull", "x" * 1000))])
     assert problem is not None

@@ -164,7 +164,9 @@ def test_image_table(reference: str, found: ImageEntry | None) -> None:
 
 
 def test_refusal_names_what_can_run() -> None:
-    assert "it knows only: */kaito-*, curlimages/curl, localhost:5000/any" in TABLE.refusal("nginx")
+    assert TABLE.refusal().endswith("; it knows only: */kaito-*, curlimages/curl, localhost:5000/any")
+    advised = ImageTable(TABLE.entries, advice="call the porter").refusal()
+    assert "; call the porter; it knows only: " in advised
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,8 @@ async def test_unknown_images_cannot_be_pulled(cluster: Cluster) -> None:
     assert "it knows only: test/model, test/python, test/any, curlimages/curl" in message
     pod = await cluster.waiting("web", "ImagePullBackOff")
     assert pod["status"]["phase"] == "Pending"
+    message = pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
+    assert message.startswith('Back-off pulling image "nginx:1.27": this node has no container engine; ')
 
 
 async def test_a_command_the_image_does_not_have(cluster: Cluster) -> None:

@@ -54,6 +54,10 @@ def image_map_json(mapped: Mapping[str, Path]) -> str:
     )
 
 
+WEIGHTS_ADVICE = "for another preset: kaito local up --weights=real --preset=NAME"
+"""For whoever applies a preset whose weights are not here."""
+
+
 def require_presets() -> None:
     """Raises CliError when the package that runs in the pods is not installed."""
     if importlib.util.find_spec("kaito_presets") is None:
@@ -85,7 +89,7 @@ def image_table(catalog: Catalog, images: Mapping[str, Path], weights: Mapping[s
             entries.append(ImageEntry(match, serve, "kaito-serve", engine, contents, stand_in))
     mapped = {"KAITO_IMAGE_MAP": image_map_json(images)}
     entries.append(ImageEntry("*/puller", pull, "kaito-pull", mapped))
-    return ImageTable.default(*entries)
+    return ImageTable.default(*entries, advice=WEIGHTS_ADVICE)
 
 
 def answered_by_stand_in(preset: Preset) -> bool:

@@ -72,26 +72,28 @@ def candidates(reference: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class ImageTable:
-    """All images this machine can run; the first entry that matches wins."""
+    """All images this machine can run; the first entry that matches wins.
+
+    `advice`: what to do about an image that is not among them, without a full stop; "" when there is nothing.
+    """
 
     entries: tuple[ImageEntry, ...]
+    advice: str = ""
 
     @classmethod
-    def default(cls, *more: ImageEntry) -> ImageTable:
+    def default(cls, *more: ImageEntry, advice: str = "") -> ImageTable:
         """`more`, then the images known by themselves (`curlimages/curl`)."""
-        return cls((*more, curl_image()))
+        return cls((*more, curl_image()), advice)
 
     def find(self, reference: str) -> ImageEntry | None:
         names = candidates(reference)
         return next((e for e in self.entries if any(fnmatchcase(n, e.match) for n in names)), None)
 
-    def refusal(self, reference: str) -> str:
-        """Why an image cannot be pulled, as a sentence with what can."""
+    def refusal(self) -> str:
+        """Why any other image cannot be pulled and what to do, then which can."""
         known = ", ".join(entry.match.removeprefix("docker.io/") for entry in self.entries)
-        return (
-            f'failed to pull image "{reference}": this node has no container engine and runs images as local '
-            f"processes; it knows only: {known}"
-        )
+        advice = f"{self.advice}; " if self.advice else ""
+        return f"this node has no container engine; {advice}it knows only: {known}"
 
 
 def argv_for(entry: ImageEntry, command: Sequence[str], args: Sequence[str]) -> list[str]:

@@ -122,7 +122,7 @@ class ContainerTask:
         if entry is None:
             if self._record.waiting_reason == "ErrImagePull":
                 await self._deps.clock.sleep(lifecycle.ERR_PULL_SHOWN)
-                message = f'Back-off pulling image "{self._record.image}": {self._record.waiting_message}'
+                message = f'Back-off pulling image "{self._record.image}": {self._deps.images.refusal()}'
                 self._record.wait("ImagePullBackOff", message)
                 self._deps.event(
                     self._pod, "Normal", "BackOff", f'Back-off pulling image "{self._record.image}"'
@@ -159,7 +159,7 @@ class ContainerTask:
             return entry
         record.pull_attempts += 1
         record.retry_at = self._deps.clock.now() + lifecycle.pull_back_off(record.pull_attempts)
-        refusal = self._deps.images.refusal(image)
+        refusal = f'failed to pull image "{image}": {self._deps.images.refusal()}'
         record.wait("ErrImagePull", refusal)
         self._deps.event(self._pod, "Normal", "Pulling", f'Pulling image "{image}"')
         self._deps.event(self._pod, "Warning", "Failed", refusal[0].upper() + refusal[1:])

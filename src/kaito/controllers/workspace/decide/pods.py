@@ -90,12 +90,8 @@ def _image(pod: Object, container: Object) -> Problem | None:
     waiting = _waiting(container)
     if waiting.get("reason") not in IMAGE_REASONS:
         return None
-    return _problem(
-        "ImagePullError",
-        pod,
-        container,
-        f"image {container.get('image')}: {waiting.get('message') or waiting['reason']}",
-    )
+    image, text = str(container.get("image")), str(waiting.get("message") or waiting["reason"])
+    return _problem("ImagePullError", pod, container, text if image in text else f"image {image}: {text}")
 
 
 def _start(pod: Object, container: Object) -> Problem | None:
