@@ -101,6 +101,10 @@ def test_a_claim_on_its_way_out_is_replaced_but_never_without_end() -> None:
     leaving = {**claim, "metadata": {**claim["metadata"], "deletionTimestamp": "2026-11-21T13:00:00Z"}}
     observed, decision = step(replace(observed, claims=(leaving,)))
     assert written(decision, "Machine")["metadata"]["name"] == claim_name(UID, 0, 1)
+    (fresh,) = [each for each in observed.claims if "deletionTimestamp" not in each["metadata"]]
+    both = provisioned(replace(observed, claims=(fresh,)))
+    observed, _ = step(replace(both, claims=(leaving, *both.claims)))
+    assert entry(observed)["state"] == "Ready"
     claims = tuple(
         {**each, "metadata": {**each["metadata"], "deletionTimestamp": "2026-11-21T13:00:00Z"}}
         for each in observed.claims

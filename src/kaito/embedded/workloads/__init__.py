@@ -11,7 +11,6 @@ from kaito.embedded.workloads import (
     deployment_controller,
     endpoints_controller,
     job_controller,
-    podgc,
     replicaset,
     scheduler,
     statefulset_controller,
@@ -33,4 +32,3 @@ def setup(manager: Manager) -> None:
         manager.add(recorder)
         wire(manager, recorder)
     endpoints_controller.setup(manager)
-    podgc.setup(manager)
