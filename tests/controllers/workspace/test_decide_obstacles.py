@@ -103,3 +103,18 @@ def test_attempts_are_remembered_while_no_node_is_asked_for() -> None:
     decision = decided(replace(observed, workspace=edited, claims=()))
     assert decision.status is not None
     assert decision.status["nodes"] == entries
+
+
+@pytest.mark.parametrize(
+    ("entry", "path"),
+    [
+        ({"source": {"name": "base", "image": "r/a:1"}}, "inference.adapters[0].source.name"),
+        ({"adapterRef": {"name": "base"}}, "inference.adapters[0].adapterRef.name"),
+    ],
+)
+def test_an_adapter_named_like_the_bare_model_is_refused_before_it_costs_anything(
+    entry: Object, path: str
+) -> None:
+    decision = decided(Observed(workspace(inference={"adapters": [entry]})))
+    assert decision.writes == ()
+    assert condition(decision.status, "InvalidSpec")["message"].startswith(f"{path}: ")

@@ -23,6 +23,9 @@ WEIGHT_EXPANSION: Final = 1.02
 GPU_OVERHEAD_GIB: Final = 2.3
 """Per GPU: 0.6 GiB outside the framework's allocator and 1.7 GiB of activations."""
 
+RESERVED_ADAPTER: Final = "base"
+"""Name under which the server answers without any adapter; it refuses to start with an adapter of that name."""
+
 TUNING_NOT_IMPLEMENTED: Final = (
     "fine-tuning is not available yet: the Workspace is kept, no node is bought and no job is started; an inference "
     "Workspace works"
@@ -152,6 +155,14 @@ def _unsupported(inference: Object, resource: Object, config: WorkspaceConfig) -
             "InvalidSpec",
             "inference.adapters: adapters are mounted on presets only; put them into your template, or use a preset",
         )
+    for index, entry in enumerate(inference.get("adapters") or ()):
+        field = "source" if entry.get("source") is not None else "adapterRef"
+        if entry[field]["name"] == RESERVED_ADAPTER:
+            return Problem(
+                "InvalidSpec",
+                f"inference.adapters[{index}].{field}.name: requests say {RESERVED_ADAPTER} for the model without "
+                "adapters; give the adapter another name",
+            )
     if config.node_provisioner is NodeProvisioner.BYO and not _match_labels(resource):
         return Problem(
             "InvalidSpec",
