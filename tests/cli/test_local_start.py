@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -98,16 +99,19 @@ def test_ctrl_c_while_starting_leaves_no_process(tmp_path: Path) -> None:
     )
     with process:
         assert process.stdout is not None
-        while "API server" not in process.stdout.readline():
-            assert process.poll() is None
+        line = ""
+        while "API server" not in line:
+            line = process.stdout.readline()
+            assert line, process.communicate()
+        port = int(line.split()[2].rpartition(":")[2])
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err == "kaito: Stopped while starting; nothing is left running.\n"
     assert "export" not in out
     assert not LocalDirectory(root).is_running()
-    left = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True).stdout
-    assert str(root) not in left
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port)).close()
 
 
 @pytest.mark.processes
