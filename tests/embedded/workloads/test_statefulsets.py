@@ -69,6 +69,19 @@ async def test_pods_come_in_order_each_after_the_one_before_is_ready(cluster: Cl
     assert [each["metadata"]["name"] for each in cluster.api.all(CONTROLLERREVISIONS)] == [revision]
 
 
+async def test_a_name_that_somebody_elses_pod_has_is_tried_again(cluster: Cluster) -> None:
+    async with cluster.running():
+        cluster.api.put(
+            PODS, {"metadata": {"name": "web-0", "namespace": "default"}, "spec": {"containers": []}}
+        )
+        cluster.api.put(STATEFULSETS, workload(replicas=1, serviceName="web"))
+        await cluster.clock.sleep(30)
+        assert "ownerReferences" not in cluster.get(PODS, "web-0")["metadata"]
+        cluster.api.remove(PODS, "web-0", "default")
+        await cluster.clock.sleep(15)
+        assert cluster.get(PODS, "web-0")["metadata"]["ownerReferences"][0]["name"] == "web"
+
+
 async def test_parallel_pods_come_at_once_and_numbers_can_start_elsewhere(cluster: Cluster) -> None:
     cluster.kubelet.unready = {"web"}
     async with cluster.running():

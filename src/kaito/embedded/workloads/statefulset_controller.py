@@ -31,6 +31,8 @@ from kaito.runtime.resources import CONTROLLERREVISIONS, PODS, STATEFULSETS, Obj
 from kaito.runtime.result import Result
 
 WORKERS = 8
+NAME_TAKEN_RETRY = 10.0
+"""Seconds until a pod's name is tried again that somebody else's pod has."""
 HISTORY = 10
 """ControllerRevisions kept where the spec names no limit."""
 
@@ -57,29 +59,32 @@ class StatefulSetReconciler:
             self.recorder.event(statefulset, "Warning", "FailedCreate", message)
         else:
             await self._keep_revision(statefulset)
-        plan = self._decide(statefulset)
+        plan, taken = self._decide(statefulset), False
         if plan.create or plan.delete:
-            await self._act(statefulset, plan)
+            taken = await self._act(statefulset, plan)
             plan = self._decide(statefulset)
         if plan.status is not None and differs(plan.status, statefulset):
             written = await self.client.patch_status(STATEFULSETS, key.name, key.namespace, plan.status)
             await wait_seen(self.statefulsets, [written])
-        return Result(requeue_after=plan.requeue_after)
+        return Result(requeue_after=NAME_TAKEN_RETRY if taken else plan.requeue_after)
 
     def _decide(self, statefulset: Tree) -> Plan:
         pods = [view(pod) for pod in owned_by(self.pods, statefulset["metadata"]["uid"])]
         return decide(statefulset, pods, self.clock.wall())
 
-    async def _act(self, statefulset: Tree, plan: Plan) -> None:
+    async def _act(self, statefulset: Tree, plan: Plan) -> bool:
+        """Creates and deletes. True: somebody else's pod has a name that is needed here, and its end brings no news."""
         meta = statefulset["metadata"]
         made: list[Tree] = []
+        taken: list[str] = []
 
         async def create(pod: Tree) -> None:
             name = pod["metadata"]["name"]
             try:
                 made.append(await self.client.create(PODS, pod))
             except AlreadyExists:
-                return  # a pod of that name that is not ours: wait until it goes
+                taken.append(name)
+                return
             message = f"create Pod {name} in StatefulSet {meta['name']} successful"
             self.recorder.event(statefulset, "Normal", "SuccessfulCreate", message)
 
@@ -100,6 +105,7 @@ class StatefulSetReconciler:
             raise
         finally:
             await wait_seen(self.pods, made)
+        return bool(taken)
 
     def _template(self, statefulset: Tree, revision: str) -> Tree:
         """A revision's template; where the revision is lost, the current one is the best there is."""
