@@ -333,3 +333,25 @@ async def test_nothing_is_replaced_that_only_the_cache_has_lost(
             assert result == Result(requeue_after=1.0)
             assert await world.names(MACHINES) == [first]
             assert world.status() == workspace["status"]
+
+
+async def test_claims_that_their_workspace_left_behind_are_ended(virtual_clock: VirtualClock) -> None:
+    """Somebody took the finalizer away: without a Workspace nobody would ever give the machine back."""
+    async with cluster(virtual_clock, LOCAL) as world:
+        async with world.operator(world.wire()):
+            await world.client.create(WORKSPACES, phi())
+            await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady")
+        (ours,) = [await world.client.get(MACHINES, name) for name in await world.names(MACHINES)]
+        labels = {key: value for key, value in ours["metadata"]["labels"].items() if "uid" not in key}
+        theirs = {**ours, "metadata": {"name": "made-by-another", "labels": labels}}
+        await world.client.create(MACHINES, {key: theirs[key] for key in theirs if key != "status"})
+        await world.client.patch(WORKSPACES, "phi", "default", patch={"metadata": {"finalizers": None}})
+        await world.client.delete(WORKSPACES, "phi", "default")
+        assert world.find(WORKSPACES, "phi") is None
+        wire = world.wire()
+        async with world.operator(wire):
+            await virtual_clock.sleep(30)
+            assert await world.names(MACHINES) == ["made-by-another"]
+            before = sum(wire.requests.values())
+            await virtual_clock.sleep(3600)
+            assert sum(wire.requests.values()) == before

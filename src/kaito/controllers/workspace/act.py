@@ -7,6 +7,7 @@ the status is one merge patch of what changed on top of the version that was rea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -35,7 +36,7 @@ from kaito.runtime.errors import AlreadyExists, ApiError, Conflict, Forbidden, N
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.finalizers import add_finalizer, remove_finalizer
 from kaito.runtime.objects import CachedObject
-from kaito.runtime.resources import Resource
+from kaito.runtime.resources import ObjectKey, Resource
 from kaito.runtime.result import Result
 
 REFUSALS: Final = frozenset({400, 403, 404, 413, 422})
@@ -108,6 +109,18 @@ class Actor:
         if done.refusal is not None:
             raise done.refusal
         return result
+
+    async def end_orphans(self, key: ObjectKey, deletions: Sequence[Deletion]) -> None:
+        """Delete claims of a Workspace that the cache does not have, if the server does not have it either."""
+        if not deletions:
+            return
+        try:
+            if await self._client.list(WORKSPACES, key.namespace, field_selector=f"metadata.name={key.name}"):
+                return  # it comes into the cache, and then brings its key back
+        except NotFound:
+            return  # Workspaces themselves are not served: that says nothing about this one
+        for deletion in deletions:
+            await self._delete(deletion, Pass())
 
     async def _has_others(self, workspace: CachedObject, known: frozenset[str]) -> bool:
         """Whether the server has claims of the Workspace besides these, on their way out not counted."""

@@ -155,7 +155,7 @@ class Observer:
         """Everything that concerns the Workspace."""
         namespace, name = workspace.meta.namespace, workspace.meta.name
         model = view(Workspace, workspace)
-        claims = self._indexed(self._claims, BY_WORKSPACE, str(workspace.key))
+        claims = self.claims_of(workspace.key)
         return Observed(
             workspace=workspace.decode(),
             invalid=model if isinstance(model, InvalidSpec) else None,
@@ -169,6 +169,10 @@ class Observer:
             pods=self._indexed(PODS, BY_WORKSPACE, str(workspace.key)),
             config_hash=self._config_hash(workspace),
         )
+
+    def claims_of(self, key: ObjectKey) -> tuple[Object, ...]:
+        """Claims labelled with this name and namespace, whether there is such a Workspace or not."""
+        return self._indexed(self._claims, BY_WORKSPACE, str(key))
 
     def keys_of_adapter(self, adapter: CachedObject) -> list[ObjectKey]:
         """Workspaces that name this Adapter."""

@@ -8,6 +8,7 @@ from kaito.catalog import Catalog
 from kaito.controllers.workspace.act import Actor, Pass
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide import decide
+from kaito.controllers.workspace.decide.deletion import orphans
 from kaito.controllers.workspace.observe import Observer
 from kaito.runtime.clock import Clock
 from kaito.runtime.resources import ObjectKey, Resource
@@ -38,6 +39,7 @@ class WorkspaceReconciler:
         workspace = self._observer.workspace(key)
         if workspace is None:
             self._actor.forget(self._uids.pop(key, ""))
+            await self._end_orphans(key)
             return None
         if self._uids.get(key) not in (None, workspace.meta.uid):
             self._actor.forget(self._uids[key])  # made anew under the same name
@@ -50,6 +52,11 @@ class WorkspaceReconciler:
         finally:
             if done.written:
                 self._written[key] = done.written
+
+    async def _end_orphans(self, key: ObjectKey) -> None:
+        resource = self._config.node_provisioner.claims
+        if resource is not None:
+            await self._actor.end_orphans(key, orphans(self._observer.claims_of(key), resource))
 
     async def _catch_up(self, key: ObjectKey) -> None:
         """Read one's own writes: wait until the caches contain what the last pass wrote."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
@@ -20,7 +21,7 @@ from kaito.controllers.workspace.model import (
     metadata,
 )
 from kaito.runtime.clock import parse_time
-from kaito.runtime.resources import DEPLOYMENTS, STATEFULSETS
+from kaito.runtime.resources import DEPLOYMENTS, STATEFULSETS, Resource
 
 PATIENCE: Final = 300.0
 """Seconds that claims wait for the workload to stop. Pods of a dead node never stop: without an end to the wait its
@@ -48,6 +49,18 @@ def decide_deletion(observed: Observed, config: WorkspaceConfig, now: datetime) 
     if waits:
         return Decision(deletions=tuple(deletions), status=deleting_status(workspace, _list(waits), now))
     return Decision(finalizer="remove")
+
+
+def orphans(claims: Iterable[Object], resource: Resource) -> tuple[Deletion, ...]:
+    """Claims to end whose Workspace is gone without having waited for them (its finalizer was taken away by hand).
+
+    Only those with our uid label: others were made by somebody else, or by the Go KAITO, which looks after its own.
+    """
+    return tuple(
+        Deletion(resource, None, metadata(claim)["name"], metadata(claim)["uid"])
+        for claim in claims
+        if labels_of(claim).get(WORKSPACE_UID_LABEL) and not deleting(claim)
+    )
 
 
 def _workload(observed: Observed) -> tuple[list[str], list[Deletion]]:
