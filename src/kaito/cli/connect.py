@@ -17,7 +17,8 @@ USER_AGENT = f"kaito-cli/{__version__}"
 def choose_kubeconfig(given: Path | None) -> Path | None:
     """The kubeconfig of `--kubeconfig`, else $KUBECONFIG, else a running local mode's, else ~/.kube/config.
 
-    None stands for $KUBECONFIG, which may list several files, and for ~/.kube/config. For commands that only use a cluster (`kaito chat`, `kaito proxy`). The local mode itself never reads the last.
+    None stands for $KUBECONFIG, which may list several files, and for ~/.kube/config. For commands that only use a
+    cluster (`kaito chat`, `kaito proxy`); the local mode itself never reads the last.
     """
     if given is not None:
         return given
