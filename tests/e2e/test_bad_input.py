@@ -176,6 +176,7 @@ def test_an_operator_outside_a_cluster_wants_the_context_by_name(local_mode: Loc
         (["--node-provisioner=magic"], "machine"),
         (["--cloud-provider=magic"], "instant"),
         (["--log-format=magic"], "json"),
+        (["--stand-in-weights=tiny-phi-33"], "tiny-phi-3"),
     ],
 )
 def test_an_operator_refuses_flag_values_it_does_not_know(

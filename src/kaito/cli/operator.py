@@ -69,7 +69,10 @@ async def run_operator(config: OperatorConfig) -> None:
             connection.transport, clock=clock, user_agent=USER_AGENT, field_manager="kaito-operator"
         )
         manager = _manager(client, clock, config, connection)
-        workspace.setup(manager, settings, load_catalog())
+        try:
+            workspace.setup(manager, settings, load_catalog())
+        except ValueError as error:
+            raise CliError(str(error)) from None
         adapter.setup(manager, _adapter_options(config))
         if config.cloud_provider == "instant":
             machine.setup(
