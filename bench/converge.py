@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
 from bench import floor
 from bench import world as worlds
-
 from kaito.api.resources import WORKSPACES
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.client import Client

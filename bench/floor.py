@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from bench import world as worlds
 
+from bench import world as worlds
 from kaito.api.resources import MACHINES, NODECLAIMS
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.client import Client
