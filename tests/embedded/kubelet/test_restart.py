@@ -26,7 +26,11 @@ async def kubelet_process(cluster: Cluster) -> AsyncIterator[asyncio.subprocess.
         str(PROGRAM),
         str(cluster.kubeconfig),
         str(cluster.directory / "kubelet"),
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(PROGRAM.parents[1]), *sys.path])},
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join([str(PROGRAM.parents[1]), *sys.path]),
+            "TMPDIR": str(cluster.directory),
+        },
     )
     try:
         yield process
@@ -78,8 +82,11 @@ async def test_nothing_outlives_the_kubelet(bare_cluster: Cluster, number: signa
         await cluster.run_pod("family", [shell("main", FAMILY, env=[{"name": "OUT", "value": str(out)}])])
         pids = await numbers(cluster, out, 3)
         assert all(map(alive, pids))
+        assert list(cluster.directory.glob("kaito-pod-*"))
         process.send_signal(number)
         await process.wait()
+    if number == signal.SIGTERM:  # what a killed one leaves, the next one cleans up
+        assert not list(cluster.directory.glob("kaito-pod-*"))
     if sys.platform != "linux":
         del pids[2]  # only Linux lets the starter of a program find what left its session
     await dead(cluster, pids)

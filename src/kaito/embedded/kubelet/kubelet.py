@@ -16,7 +16,7 @@ from kaito.embedded.kubelet.nodes import Machine, NodeKeeper, machine_amounts
 from kaito.embedded.kubelet.options import KubeletOptions
 from kaito.embedded.kubelet.proxy import HttpProxy, Upstream
 from kaito.embedded.kubelet.resolve import Directory, PodView
-from kaito.embedded.kubelet.sandbox import remove_directory
+from kaito.embedded.kubelet.sandbox import remove_directory, remove_temporary
 from kaito.embedded.kubelet.server import KubeletServer
 from kaito.embedded.kubelet.simulated import node_name
 from kaito.embedded.kubelet.worker import PodWorker
@@ -224,13 +224,13 @@ class Kubelet:
 
     async def _stop_workers(self) -> None:
         """SIGTERM to all at once, then whatever is left is killed."""
-        tasks = list(self._tasks.values())
-        await asyncio.gather(
-            *(worker.stop_all(self._options.stop_grace) for worker in self._workers.values())
-        )
+        tasks, workers = list(self._tasks.values()), list(self._workers.values())
+        await asyncio.gather(*(worker.stop_all(self._options.stop_grace) for worker in workers))
         for task in [*tasks, *self._background]:
             task.cancel()
         await asyncio.gather(*tasks, *self._background, return_exceptions=True)
+        for worker in workers:
+            remove_temporary(worker.sandbox.directory)
         self._deps = None
 
 

@@ -100,10 +100,15 @@ class Sandbox:
 
 def remove_directory(directory: Path) -> None:
     """Delete a pod's directory, its temporary one included."""
+    remove_temporary(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def remove_temporary(directory: Path) -> None:
+    """Delete what a pod has outside its own directory; made anew when it is needed."""
     link = directory / "tmp"
     if link.is_symlink():
         shutil.rmtree(link.readlink(), ignore_errors=True)
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 async def _fetch(
