@@ -65,8 +65,8 @@ class WorkspaceConfig:
     """Whose instance types the Workspaces name."""
     node_image_family: str = "ubuntu"
     """Value of `kaito.sh/node-image-family` on NodeClaims unless the Workspace says otherwise."""
-    workers: int = 8
-    """Workspaces reconciled at the same time."""
+    workers: int = 32
+    """Workspaces reconciled at the same time; a worker waits for requests only, never for a node or a model."""
     status_interval: float = 5.0
     """Least seconds from one status write of a Workspace to one that changes no more than words about its progress;
     what is worth an event, and conditions that turn, are written at once."""
