@@ -103,6 +103,10 @@ def test_missing_twice_and_reserved_names_are_refused(tmp_path: Path) -> None:
         ({"r": 0}, "r must be a whole number"),
         ({"r": 16}, "has rank 8, but adapter_config.json says 16"),
         ({"lora_alpha": "16"}, "lora_alpha in adapter_config.json must be a number"),
+        ({"rank_pattern": {"(": 8}}, "can't be read"),
+        ({"rank_pattern": {"o_proj": "many"}}, "can't be read"),
+        ({"rank_pattern": {".*": 0}}, "says rank 0"),
+        ({"alpha_pattern": [1]}, "can't be read"),
     ],
 )
 def test_settings_that_cannot_be_applied_exactly_are_refused(

@@ -66,6 +66,7 @@ def test_stand_in_weights_are_named_everywhere(server: ServerProcess) -> None:
         "stand_in_weights": "tiny-phi-3",
     }
     assert json.loads(get(f"{server.url}/v1/models")[1])["data"][0]["stand_in_weights"] == "tiny-phi-3"
+    assert json.loads(get(f"{server.url}/v1/models/phi-3-mini-4k-instruct")[1])["id"] == STAND_IN
     assert "stand-in weights tiny-phi-3" in server.log
     assert f"Ready: serving {STAND_IN}" in server.log
 

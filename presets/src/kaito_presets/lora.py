@@ -141,12 +141,20 @@ def _pair(name: str, found: Mapping[str, tensors.Array], config: Mapping[str, An
             raise BadAdapter(
                 f"Adapter {name}: {module} has lora_A {a.shape} and lora_B {b.shape}, whose ranks differ."
             )
-        rank = int(_by_pattern(module, config.get("rank_pattern"), config["r"]))
+        try:
+            rank = int(_by_pattern(module, config.get("rank_pattern"), config["r"]))
+            alpha = _by_pattern(module, config.get("alpha_pattern"), config.get("lora_alpha", 8))
+        except (AttributeError, TypeError, ValueError, OverflowError, re.error) as error:
+            raise BadAdapter(
+                f"Adapter {name}: {CONFIG_FILE} has a rank, lora_alpha, rank_pattern or alpha_pattern that can't be "
+                f"read ({error}); it needs numbers, and regular expressions as keys of the patterns."
+            ) from None
+        if rank < 1:
+            raise BadAdapter(f"Adapter {name}: {CONFIG_FILE} says rank {rank}; a LoRA has at least rank 1.")
         if a.shape[0] != rank:
             raise BadAdapter(
                 f"Adapter {name}: {module} has rank {a.shape[0]}, but {CONFIG_FILE} says {rank}."
             )
-        alpha = _by_pattern(module, config.get("alpha_pattern"), config.get("lora_alpha", 8))
         changes[module] = Change(a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
     return changes
 

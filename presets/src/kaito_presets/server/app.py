@@ -85,10 +85,12 @@ def _add_information(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models/{name}")
     async def model(name: str) -> dict[str, Any]:
-        found = next((m for m in openai.models_body(names, service.started)["data"] if m["id"] == name), None)
-        if found is None:
+        known = names.find(name)  # the plain name of a stand-in is understood, and answered with the true one
+        if known is None:
             raise openai.unknown_model(name, names)
-        return dict(found)
+        return next(
+            dict(m) for m in openai.models_body(names, service.started)["data"] if m["id"] == known.name
+        )
 
 
 def _add_inference(app: FastAPI, service: Service) -> None:
