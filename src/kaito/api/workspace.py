@@ -114,7 +114,7 @@ class Workspace(CustomObject):
 
     def problem(self) -> tuple[str, str] | None:
         """Path and sentence of the first thing that no rule would admit today, or None. For stored objects."""
-        return first_problem(self)
+        return first_problem(self.resource, self.inference, self.tuning)
 
 
 COLUMNS: Final = (

@@ -9,35 +9,36 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from kaito.api.parts import SUBDOMAIN
-
-if TYPE_CHECKING:
-    from kaito.api.parts import AdapterSource
-    from kaito.api.workspace import AdapterSpecEntry, InferenceSpec, ResourceSpec, TuningSpec, Workspace
+from kaito.api.parts import SUBDOMAIN, AdapterSource
+from kaito.api.workspace_model import AdapterSpecEntry, InferenceSpec, TuningSpec
+from kaito.api.workspace_resource import ResourceSpec
 
 Problem = tuple[str, str]
 
 
-def first_problem(workspace: Workspace) -> Problem | None:
-    """Field path and sentence of the first breach, or None."""
-    return next(_problems(workspace), None)
+def first_problem(
+    resource: ResourceSpec | None, inference: InferenceSpec | None, tuning: TuningSpec | None
+) -> Problem | None:
+    """Field path and sentence of the first breach in a Workspace's blocks, or None."""
+    return next(_problems(resource, inference, tuning), None)
 
 
-def _problems(workspace: Workspace) -> Iterator[Problem]:
-    if workspace.resource is None:
+def _problems(
+    resource: ResourceSpec | None, inference: InferenceSpec | None, tuning: TuningSpec | None
+) -> Iterator[Problem]:
+    if resource is None:
         yield "resource", "is missing; write the nodes that are wanted"
     else:
-        yield from _resource(workspace.resource)
-    if workspace.inference is None and workspace.tuning is None:
+        yield from _resource(resource)
+    if inference is None and tuning is None:
         yield "inference", "neither inference nor tuning is there; write one of them"
-    if workspace.inference is not None and workspace.tuning is not None:
+    if inference is not None and tuning is not None:
         yield "tuning", "inference and tuning exclude one another; keep one"
-    if workspace.inference is not None:
-        yield from _inference(workspace.inference)
-    if workspace.tuning is not None:
-        yield from _tuning(workspace.tuning)
+    if inference is not None:
+        yield from _inference(inference)
+    if tuning is not None:
+        yield from _tuning(tuning)
 
 
 def _resource(resource: ResourceSpec) -> Iterator[Problem]:
