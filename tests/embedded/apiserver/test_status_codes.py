@@ -382,3 +382,12 @@ async def test_both_forms_of_discovery_say_the_same(api: Api) -> None:
                 for sub in each.get("subresources", [])
             }
             assert plain == aggregated
+
+
+@pytest.mark.parametrize("place", ["spec", "status"])
+async def test_a_status_write_is_told_of_unknown_fields_wherever_they_are(api: Api, place: str) -> None:
+    await api.create(PODS, pod("a"))
+    path = f"{PODS}/a/status?fieldValidation=Strict"
+    body = {"status": {"phase": "Running"}, place: {"phaze": "x"}}
+    error = await expect(api, 400, "BadRequest", "PATCH", path, body, content_type=MERGE)
+    assert f'unknown field "{place}.phaze"' in error["message"]

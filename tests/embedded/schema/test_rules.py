@@ -110,6 +110,17 @@ def test_a_root_rule_sees_the_name_only() -> None:
     assert str(kind.validate(obj)[0]).startswith('<nil>: Invalid value: "object": failed rule')
 
 
+def test_what_may_stay_as_it_is_is_known_by_its_value() -> None:
+    rule = {"rule": "self.n == oldSelf.n && self.n < 5", "message": "fixed"}
+    kind = strategy({"n": INTEGER}, **{"x-kubernetes-validations": [rule]})
+    refused = ['spec: Invalid value: "object": fixed']
+    for _ in range(2):  # an answer that is remembered is the same answer
+        assert problems(kind, {"n": 1}, {"n": 1}) == []
+        assert problems(kind, {"n": 7}, {"n": 7}) == refused
+        assert problems(kind, {"n": 1}, {"n": 2}) == refused
+        assert problems(kind, {"n": 2}, {"n": 2}) == []
+
+
 def test_transition_rules_follow_list_map_keys() -> None:
     item = {
         "type": "object",
