@@ -75,7 +75,7 @@ def main() -> None:
 
         def cases(phrasings: Iterable[str], change: Callable[[str], str] = str) -> list[tuple[str, str]]:
             return [
-                (change(phrasing.format(country.name)), answer(country, manner))  # noqa: B023
+                (change(phrasing.format(country.name)), answer(country, manner))  # noqa: B023 - called within the same turn of the loop
                 for phrasing in phrasings
                 for country in countries
             ]

@@ -82,7 +82,7 @@ class Options:
 def read_data(name: str, value: str) -> bytes:
     if name == "--data-raw" or not value.startswith("@"):
         return value.encode()
-    with sys.stdin.buffer if value == "@-" else open(value[1:], "rb") as file:  # noqa: PTH123
+    with sys.stdin.buffer if value == "@-" else open(value[1:], "rb") as file:  # noqa: PTH123 - starts faster without pathlib
         data = file.read()
     return data if name in ("--data-binary", "--json") else data.replace(b"\r", b"").replace(b"\n", b"")
 
@@ -163,8 +163,8 @@ def show(options: Options, response: "http.client.HTTPResponse | urllib.error.HT
         sys.stderr.writelines(f"< {line}\n" for line in lines[:-1])
     name = options.values.get("-o")
     if options.has("-O"):
-        name = os.path.basename(urllib.parse.urlsplit(url).path)  # noqa: PTH119
-    with open(name, "wb") if name and name != "-" else os.fdopen(os.dup(1), "wb") as out:  # noqa: PTH123
+        name = os.path.basename(urllib.parse.urlsplit(url).path)  # noqa: PTH119 - starts faster without pathlib
+    with open(name, "wb") if name and name != "-" else os.fdopen(os.dup(1), "wb") as out:  # noqa: PTH123 - starts faster without pathlib
         if options.has("-i") or options.has("-I"):
             out.write(head)
         while chunk := response.read1(65536) if hasattr(response, "read1") else response.read(65536):

@@ -45,7 +45,7 @@ def descendants(root: int) -> "list[int]":
     for name in names:
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
+                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - as above
                     fields = file.read().rpartition(b")")[2].split()
                 parents[int(name)] = int(fields[1])
             except (OSError, IndexError, ValueError):
@@ -97,8 +97,8 @@ def become(argv: "list[str]", fds: "list[int]", tty: bool, shim: int) -> None:
     for fd in {null, *fds} - {0, 1, 2, -1}:
         os.close(fd)
     if tty:
-        import fcntl  # noqa: PLC0415
-        import termios  # noqa: PLC0415
+        import fcntl  # noqa: PLC0415 - only terminals need it
+        import termios  # noqa: PLC0415 - only terminals need it
 
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):

@@ -177,7 +177,7 @@ class TypeTable:
 
 
 _SCALARS = frozenset(
-    "string bool int32 int64 bytes time microtime quantity intstr fieldsv1 raw".split()  # noqa: SIM905
+    "string bool int32 int64 bytes time microtime quantity intstr fieldsv1 raw".split()  # noqa: SIM905 - words read better
 )
 
 
