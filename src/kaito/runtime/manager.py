@@ -1,7 +1,7 @@
 """The manager: owns the cache, the metrics and everything that runs, and starts and stops it in order.
 
-Starting: HTTP servers, then caches (until synced), then what runs on every replica, then, once the lease is
-ours, the controllers. Stopping goes the other way round, and the lease is given back only when nothing relies
+Starting: HTTP servers, webhooks, then caches (until synced), then what runs on every replica, then, once the
+lease is ours, the controllers. Stopping goes the other way round, and the lease is given back only when nothing relies
 on it any more. The first runnable that fails ends the manager with its error. Order and error rules are
 controller-runtime's (pkg/manager), with asyncio's cancellation in the place of contexts.
 """
@@ -9,12 +9,9 @@ controller-runtime's (pkg/manager), with asyncio's cancellation in the place of 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -25,6 +22,7 @@ from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.controller import Controller
 from kaito.runtime.events import EventRecorder
+from kaito.runtime.groups import Group, RunGroup
 from kaito.runtime.health import Check, HttpServer, Probe, metrics_routes, probe_routes
 from kaito.runtime.leader import LeaderElectionLost, LeaderElectionOptions, LeaderElector
 from kaito.runtime.logs import get_logger
@@ -33,17 +31,11 @@ from kaito.runtime.metrics import RuntimeMetrics
 log = get_logger(__name__)
 
 
-class Group(Enum):
-    """When something runs. Started in this order; stopped: EVERY_REPLICA, LEADER, CACHES, SERVERS."""
-
-    SERVERS = "servers"
-    CACHES = "caches"
-    EVERY_REPLICA = "every replica"
-    LEADER = "leader"
-
-
 class Runnable(Protocol):
-    """Something with a life of its own. It may also have an attribute `needs_leader_election` (default True)."""
+    """Something with a life of its own.
+
+    It may also have an attribute `group` (a `Group`), or `needs_leader_election` (default True).
+    """
 
     async def run(self) -> None:
         """Works until it is cancelled, or until it is through; an exception ends the manager."""
@@ -82,8 +74,8 @@ class Manager:
         self._live, self._ready = Probe("healthz"), Probe("readyz")
         self._ready.add("caches", self._check_caches)
         self._servers = _http_servers(options, self._live, self._ready, self.metrics)
-        self._groups = {group: _RunGroup(clock, self._on_failure) for group in Group}
-        self._lease = _RunGroup(clock, self._on_failure)
+        self._groups = {group: RunGroup(clock, self._on_failure) for group in Group}
+        self._lease = RunGroup(clock, self._on_failure)
         self._controllers: set[str] = set()
         self._elector = self._make_elector()
         self._failure: asyncio.Future[None] | None = None
@@ -93,8 +85,9 @@ class Manager:
         """Adds something to run; while the manager runs it starts at once, afterwards this raises
         RuntimeError.
 
-        Controllers and plain runnables run on the leader only, unless their `needs_leader_election` is False;
-        event recorders run from before the first controller until after the last.
+        A runnable's attribute `group` decides when it runs. Without one, controllers and plain runnables run
+        on the leader only, unless their `needs_leader_election` is False; event recorders run from before the
+        first controller until after the last.
         """
         if isinstance(runnable, Controller):
             if runnable.name in self._controllers:
@@ -184,6 +177,7 @@ class Manager:
         for server in self._servers.values():
             await server.start()
         self._groups[Group.SERVERS].start()
+        self._groups[Group.WEBHOOKS].start()
         caches = self._groups[Group.CACHES]
         caches.add(self.cache.run)
         caches.start()
@@ -219,7 +213,7 @@ class Manager:
             await self._lease.stop(deadline)
             if not lost:
                 await self._elector.release()
-        for group in (Group.CACHES, Group.SERVERS):
+        for group in (Group.CACHES, Group.WEBHOOKS, Group.SERVERS):
             late += await self._groups[group].stop(deadline)
         for server in self._servers.values():
             await server.stop()
@@ -255,74 +249,10 @@ class Manager:
         return self._servers[address].port
 
 
-class _RunGroup:
-    """Runnables that start and stop together."""
-
-    def __init__(self, clock: Clock, on_failure: Callable[[Exception], None]) -> None:
-        self._clock = clock
-        self._on_failure = on_failure
-        self._waiting: list[Callable[[], Awaitable[None]]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._started = False
-        self._stopped = False
-
-    def add(self, run: Callable[[], Awaitable[None]]) -> None:
-        if self._stopped:
-            raise RuntimeError("the manager is stopping: nothing can be added any more")
-        self._waiting.append(run)
-        if self._started:
-            self.start()
-
-    def start(self) -> None:
-        """Starts what waits; does nothing once the group was stopped, so nothing starts late."""
-        if self._stopped:
-            return
-        self._started = True
-        for run in self._waiting:
-            task = asyncio.create_task(_run(run), name=_name_of(run))
-            self._tasks.add(task)
-            task.add_done_callback(self._on_done)
-        self._waiting.clear()
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            self._on_failure(error)
-
-    def cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-
-    async def stop(self, deadline: float | None) -> list[str]:
-        """Cancels all and waits; at the deadline cancels again. Returns the names of those that were late."""
-        self._stopped = True
-        tasks = set(self._tasks)
-        if not tasks:
-            return []
-        self.cancel()
-        with contextlib.suppress(TimeoutError):
-            async with self._clock.timeout(
-                None if deadline is None else max(0.0, deadline - self._clock.now())
-            ):
-                await asyncio.wait(tasks)
-        late = {task for task in tasks if not task.done()}
-        if late:
-            for task in late:
-                task.cancel()
-            await asyncio.wait(late)
-        return [task.get_name() for task in late]
-
-
-async def _run(run: Callable[[], Awaitable[None]]) -> None:
-    await run()
-
-
-def _name_of(run: Callable[[], Awaitable[None]]) -> str:
-    owner = getattr(run, "__self__", None)
-    return str(getattr(owner, "name", None) or type(owner).__name__)
-
-
 def _group_of(runnable: Controller | Runnable) -> Group:
+    group = getattr(runnable, "group", None)
+    if isinstance(group, Group):
+        return group
     if isinstance(runnable, EventRecorder):
         return Group.CACHES
     return Group.LEADER if getattr(runnable, "needs_leader_election", True) else Group.EVERY_REPLICA

@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -63,6 +64,14 @@ class Histogram:
 
 def _no_starts() -> Iterable[float]:
     return ()
+
+
+class MetricSource(Protocol):
+    """Part of the runtime that measures something: keeps plain numbers, and shows them when asked."""
+
+    def collect(self) -> Iterator[Metric]:
+        """The families as they are now. Every label set that can be known in advance is there at 0."""
+        ...
 
 
 class QueueMetrics:
@@ -143,6 +152,7 @@ class RuntimeMetrics(Collector):
         self._now = now
         self._queues: dict[str, QueueMetrics] = {}
         self._controllers: dict[str, ControllerMetrics] = {}
+        self._sources: list[MetricSource] = []
         self.registry.register(self)
 
     def queue(self, name: str) -> QueueMetrics:
@@ -152,6 +162,11 @@ class RuntimeMetrics(Collector):
     def controller(self, name: str) -> ControllerMetrics:
         """The numbers of the controller `name`, made at first use."""
         return self._controllers.setdefault(name, ControllerMetrics())
+
+    def add(self, source: MetricSource) -> None:
+        """Shows the families of `source` as well; adding it again changes nothing."""
+        if source not in self._sources:
+            self._sources.append(source)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: the families depend on which controllers exist."""
@@ -170,6 +185,8 @@ class RuntimeMetrics(Collector):
         for name, leading in self.leader.items():
             leader.add_metric([name], float(leading))
         yield leader
+        for source in self._sources:
+            yield from source.collect()
 
     def _collect_controllers(self) -> Iterator[Metric]:
         prefix = "controller_runtime_"
