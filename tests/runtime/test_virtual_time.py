@@ -85,6 +85,84 @@ def test_sockets_are_refused() -> None:
         run_virtual(main)
 
 
+def order_of_tasks(seed: int | None) -> str:
+    """The order in which eight tasks start, then wake from one event, then from one moment."""
+    told: list[str] = []
+
+    async def member(name: str, gate: asyncio.Event) -> None:
+        told.append(name)
+        await gate.wait()
+        told.append(name)
+        await VirtualClock().sleep(5)
+        told.append(name)
+
+    async def main() -> None:
+        gate = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            for name in "abcdefgh":
+                group.create_task(member(name, gate))
+            await VirtualClock().sleep(1)
+            gate.set()
+
+    run_virtual(main, seed=seed)
+    return "".join(told)
+
+
+def test_a_seed_shuffles_which_task_goes_first_and_nothing_else() -> None:
+    plain = order_of_tasks(None)
+    assert plain[:16] == "abcdefgh" * 2
+    seen = {order_of_tasks(seed) for seed in range(10)}
+    assert len(seen) == 10
+    for told in seen:
+        thirds = told[:8], told[8:16], told[16:]
+        assert all(sorted(third) == list("abcdefgh") for third in thirds)
+        assert len({*thirds, "abcdefgh", plain[16:]}) == 5, "each of the three places is shuffled"
+    assert order_of_tasks(3) == order_of_tasks(3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_callbacks_keep_the_order_that_asyncio_promises(seed: int) -> None:
+    async def main() -> list[int]:
+        told: list[int] = []
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        for number in range(10):
+            loop.call_soon(told.append, number)
+            future.add_done_callback(lambda _, number=number: told.append(100 + number))
+            loop.call_later(1 + number / 1000, told.append, 200 + number)
+        future.set_result(None)
+        await VirtualClock().sleep(2)
+        return told
+
+    told = run_virtual(main, seed=seed)
+    assert told == [base + number for base in (0, 100, 200) for number in range(10)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cancelled_timer_stays_cancelled(seed: int) -> None:
+    async def main() -> list[str]:
+        told: list[str] = []
+        loop = asyncio.get_running_loop()
+        timers = {name: loop.call_at(3, told.append, name) for name in "abcdef"}
+        timers["b"].cancel()
+        loop.call_at(2, timers["e"].cancel)
+        await VirtualClock().sleep(4)
+        return sorted(told)
+
+    assert run_virtual(main, seed=seed) == ["a", "c", "d", "f"]
+
+
+async def test_the_time_of_day_can_jump_alone(virtual_clock: VirtualClock) -> None:
+    woken: list[float] = []
+    virtual_clock.call_later(10, lambda: woken.append(virtual_clock.now()))
+    virtual_clock.jump_wall(3600)
+    assert (virtual_clock.wall() - EPOCH).total_seconds() == 3600
+    virtual_clock.jump_wall(-7200)
+    await virtual_clock.sleep(20)
+    assert (virtual_clock.wall() - EPOCH).total_seconds() == 20 - 3600
+    assert woken == [10]
+
+
 async def test_other_tests_keep_the_real_loop() -> None:
     assert not isinstance(asyncio.get_running_loop(), VirtualEventLoop)
     assert LoopClock().now() == pytest.approx(asyncio.get_running_loop().time(), abs=1)
