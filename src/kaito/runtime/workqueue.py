@@ -159,6 +159,26 @@ class WorkQueue(Generic[K]):
         if self._closed:
             self._check_drained()
 
+    def put_back(self, item: Item[K], after: float) -> None:
+        """Gives a key back that was not worked on: it is handed out again in `after` seconds, or when added.
+
+        Neither a retry nor work done, so neither is counted.
+        """
+        key, priority = item
+        if self._held.pop(key, None) is None:
+            raise ValueError(f"put_back({key!r}): the key is not handed out")
+        entry = self._entries.get(key)
+        if entry is not None and entry.ready_at is None:
+            if priority > entry.priority:
+                self._raise_priority(key, entry, priority)
+            else:
+                heapq.heappush(self._ready, (-entry.priority, entry.counter, key))
+            self._wake()
+        elif not self._closed:
+            self._add_waiting(key, self._clock.now() + after, priority)
+        if self._closed:
+            self._check_drained()
+
     def shutdown(self) -> None:
         """Ends the queue: what is queued is dropped, every `get` returns None at once. Also ends a drain."""
         self._closed = self._stopped = True
