@@ -20,6 +20,17 @@ class CredentialsError(TransportError):
     """Credentials could not be obtained (a plugin failed, a token file vanished); asking again may help."""
 
 
+class MalformedAnswer(TransportError):
+    """A success whose body is not what an API server sends: something in between answered in its place."""
+
+    def __init__(self, context: str, body: bytes) -> None:
+        start = body[:80].decode("utf-8", "replace").strip()
+        super().__init__(
+            f"{context}: the answer is not a JSON object but starts with {start!r}: "
+            "is a proxy or a login page in between?"
+        )
+
+
 class ConfigurationError(Exception):
     """A kubeconfig or the pod's service account cannot be used; the message names the file and the remedy."""
 
