@@ -24,7 +24,8 @@ class InformerCache:
     def __init__(self, client: Client, *, watch_list: bool = True) -> None:
         self._client = client
         self._options = ReflectorOptions(watch_list=watch_list)
-        self._informers: dict[tuple[Selection, Transform | None], Informer] = {}
+        self._informers: list[Informer] = []
+        self._tasks: dict[Informer, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
 
     def informer(
@@ -45,12 +46,24 @@ class InformerCache:
             field_selector,
             metadata_only,
         )
-        informer = self._informers.get((selection, transform))
-        if informer is None:
-            informer = Informer(self._client, selection, transform=transform, options=self._options)
-            self._informers[selection, transform] = informer
-            self._start(informer)
+        for informer in self._informers:
+            if informer.selection == selection and informer.transform is transform:
+                return informer
+        informer = Informer(self._client, selection, transform=transform, options=self._options)
+        self._informers.append(informer)
+        self._start(informer)
         return informer
+
+    def remove(self, informer: Informer) -> None:
+        """Stop an informer and forget it; whoever asks for the same objects later gets a new one.
+
+        Harmless when repeated. Its handlers are called no more, and its lister goes stale.
+        """
+        if informer in self._informers:
+            self._informers.remove(informer)
+        task = self._tasks.pop(informer, None)
+        if task is not None:
+            task.cancel()
 
     def lister(
         self,
@@ -75,12 +88,12 @@ class InformerCache:
     @property
     def informers(self) -> tuple[Informer, ...]:
         """All informers made so far."""
-        return tuple(self._informers.values())
+        return tuple(self._informers)
 
     @property
     def has_synced(self) -> bool:
         """Whether every informer made so far has synced."""
-        return all(informer.has_synced for informer in self._informers.values())
+        return all(informer.has_synced for informer in self._informers)
 
     async def wait_synced(self) -> None:
         """Wait for `has_synced`, including informers that are made meanwhile."""
@@ -100,7 +113,9 @@ class InformerCache:
                 await asyncio.Event().wait()  # a cache without informers runs as well
         finally:
             self._group = None
+            self._tasks.clear()
 
     def _start(self, informer: Informer) -> None:
         if self._group is not None:
-            self._group.create_task(informer.run(), name=f"informer {informer.resource}")
+            name = f"informer {informer.resource}"
+            self._tasks[informer] = self._group.create_task(informer.run(), name=name)

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 from kaito.runtime.client import Client
 from kaito.runtime.objects import CachedObject
@@ -19,6 +20,9 @@ from kaito.runtime.reflector import YIELD_EVERY, Reflector, ReflectorStats, Sele
 from kaito.runtime.reflector_states import ReflectorOptions
 from kaito.runtime.resources import ObjectKey, Resource
 from kaito.runtime.store import Added, Deleted, Delta, IndexFunction, Selector, Store, Updated
+
+if TYPE_CHECKING:
+    from kaito.runtime.own_writes import Write
 
 log = logging.getLogger(__name__)
 
@@ -111,20 +115,26 @@ class Informer:
         options: ReflectorOptions | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self.selection = selection
         self.store = Store()
         self.lister = Lister(self.store, selection.resource)
+        self._resource = selection.resource
+        self.transform = transform
         self._clock = client.clock
         self._registrations: list[Registration] = []
         self._scratch: dict[ObjectKey, CachedObject] = {}
         self._synced = asyncio.Event()
-        self._version_waiters: set[asyncio.Future[None]] = set()
+        self._advance_callbacks: dict[object, Callable[[], None]] = {}
         self._running = False
         self._reflector = Reflector(client, selection, self, options=options, transform=transform, draw=draw)
 
     @property
     def resource(self) -> Resource:
-        return self.selection.resource
+        return self._resource
+
+    @property
+    def selection(self) -> Selection:
+        """Which objects are followed at the moment; see `reselect`."""
+        return self._reflector.selection
 
     @property
     def stats(self) -> ReflectorStats:
@@ -161,6 +171,24 @@ class Informer:
         finally:
             self._running = False
 
+    def reselect(self, *, label_selector: str | None = None, field_selector: str | None = None) -> None:
+        """Follow other objects of the same resource from now on; None leaves a selector as it is.
+
+        Works on a running informer: it lists again, and handlers are told of the differences only. Objects that
+        are selected no more are deletions to them, those selected newly are additions. Everybody who shares the
+        informer is affected: take one of your own (`InformerCache.informer` with other arguments) where others
+        rely on the selection. Raises SelectorError.
+        """
+        selection = self.selection
+        wanted = replace(
+            selection,
+            label_selector=selection.label_selector if label_selector is None else label_selector,
+            field_selector=selection.field_selector if field_selector is None else field_selector,
+        )
+        wanted.check()
+        if wanted != selection:
+            self._reflector.reselect(wanted)
+
     def add_handler(self, handler: EventHandler) -> Registration:
         """Register a handler; it is told at once of every object already in the store."""
         registration = Registration(self, handler)
@@ -188,19 +216,36 @@ class Informer:
         except ValueError:
             return True
 
+    def covers(self, write: Write) -> bool:
+        """Whether this informer will show what was written: the object lies within its selection."""
+        return self.selection.covers(write.resource, write.key, write.labels)
+
+    def on_advance(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` after every change of the store's version; the answer takes it back.
+
+        It runs for every event, so it should do no more than wake somebody.
+        """
+        token = object()
+        self._advance_callbacks[token] = callback
+
+        def remove() -> None:
+            self._advance_callbacks.pop(token, None)
+
+        return remove
+
     async def wait_seen(self, resource_version: str, timeout: float) -> bool:
         """Wait at most `timeout` seconds for `has_seen`; False when it did not come true."""
+        moved = asyncio.Event()
+        remove = self.on_advance(moved.set)
         try:
             async with self._clock.timeout(timeout):
                 while not self.has_seen(resource_version):
-                    waiter = asyncio.get_running_loop().create_future()
-                    self._version_waiters.add(waiter)
-                    try:
-                        await waiter
-                    finally:
-                        self._version_waiters.discard(waiter)
+                    moved.clear()
+                    await moved.wait()
         except TimeoutError:
             return False
+        finally:
+            remove()
         return True
 
     # What the reflector calls (see reflector.Sink)
@@ -241,11 +286,9 @@ class Informer:
             registration.notify(delta, initial)
 
     def _advance(self, resource_version: str) -> None:
-        if resource_version:
-            self.store.resource_version = resource_version
-        for waiter in self._version_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self.store.advance(resource_version)
+        for callback in tuple(self._advance_callbacks.values()):
+            callback()
 
     def _forget(self, registration: Registration) -> None:
         if registration in self._registrations:

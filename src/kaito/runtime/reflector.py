@@ -7,9 +7,10 @@ loop goes on: what cannot be understood is logged, counted and skipped, or makes
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,10 +39,12 @@ from kaito.runtime.reflector_states import (
     WatchRequest,
     first_state,
     next_request,
+    relist,
     silence_limit,
 )
 from kaito.runtime.reflector_states import on_event as decide
-from kaito.runtime.resources import Resource
+from kaito.runtime.resources import ObjectKey, Resource
+from kaito.runtime.selectors import label_selector, parse_field_selector
 from kaito.runtime.transport import Response
 from kaito.runtime.wire import (
     INITIAL_EVENTS_END,
@@ -83,6 +86,25 @@ class Selection:
             return "application/json"
         kind = "PartialObjectMetadata" if watch else "PartialObjectMetadataList"
         return f"application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
+
+    def covers(self, resource: Resource, key: ObjectKey, labels: Mapping[str, str]) -> bool:
+        """Whether an object with this key and these labels certainly is among the selected."""
+        if (resource.group, resource.plural) != (self.resource.group, self.resource.plural):
+            return False
+        if self.namespace is not None and key.namespace != self.namespace:
+            return False
+        if self.label_selector and not label_selector(self.label_selector).matches(labels):
+            return False
+        known = {"metadata.name": key.name, "metadata.namespace": key.namespace or ""}
+        fields = parse_field_selector(self.field_selector).requirements
+        return all((known.get(each.path) == each.value) == each.equal for each in fields) and all(
+            each.path in known for each in fields
+        )
+
+    def check(self) -> None:
+        """Raises SelectorError for a selector that no server would understand."""
+        label_selector(self.label_selector)
+        parse_field_selector(self.field_selector)
 
     def fits(self, envelope: Envelope) -> bool:
         """Whether the object is of the kind that was asked for; items of lists do not say."""
@@ -147,9 +169,33 @@ class Reflector:
         self._transform = transform
         self._draw = draw
         self._since_yield = 0
+        self._following: asyncio.Future[None] | None = None
+
+    @property
+    def selection(self) -> Selection:
+        return self._selection
+
+    def reselect(self, selection: Selection) -> None:
+        """Follow this selection instead: what is under way is given up, and everything is listed anew."""
+        self._selection = selection
+        self.state = relist(self.state.memory)
+        if self._following is not None:
+            self._following.cancel()
 
     async def run(self) -> None:
         """Never returns; cancel it."""
+        while True:
+            following = self._following = asyncio.ensure_future(self._follow())
+            try:
+                await following
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling() or not following.cancelled():
+                    raise
+            finally:
+                self._following = None
+
+    async def _follow(self) -> None:
         while True:
             match next_request(self.state):
                 case Wait(seconds, at_least):

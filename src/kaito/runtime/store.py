@@ -144,18 +144,26 @@ class Store:
         for obj in self._objects.values():
             index.put(obj)
 
+    def advance(self, resource_version: str) -> None:
+        """Everything up to this version is here; an older one than is known changes nothing."""
+        if resource_version and not is_older(resource_version, self.resource_version):
+            self.resource_version = resource_version
+
     def put(self, obj: CachedObject) -> list[Delta]:
-        """Add or replace one object."""
+        """Add or replace one object. An older version than the one held is ignored."""
         old = self._objects.get(obj.key)
-        if old is not None and _same_version(old, obj):
+        if old is not None and (_same_version(old, obj) or _is_late(old, obj)):
             return []
         self._objects[obj.key] = obj
         self._file(obj)
         return _replacement(old, obj)
 
     def drop(self, obj: CachedObject) -> list[Delta]:
-        """Remove the object of this key; `obj` is its last state."""
+        """Remove the object of this key; `obj` is its last state. Ignored where a newer one is held."""
         key = obj.key
+        held = self._objects.get(key)
+        if held is not None and _is_late(held, obj):
+            return []
         if self._objects.pop(key, None) is not None:
             if key.namespace:
                 del self._namespaces[key.namespace][key]
@@ -191,6 +199,19 @@ class Store:
             self._namespaces.setdefault(key.namespace, {})[key] = obj
         for index in self._indexes.values():
             index.put(obj)
+
+
+def is_older(version: str, than: str) -> bool:
+    """Whether a resourceVersion is certainly older. Those that are no numbers cannot be compared."""
+    try:
+        return int(version) < int(than)
+    except ValueError:
+        return False
+
+
+def _is_late(held: CachedObject, obj: CachedObject) -> bool:
+    """Whether `obj` is an older state than the one held, of the same object or of a predecessor by its name."""
+    return is_older(obj.meta.resource_version, held.meta.resource_version)
 
 
 def _same_version(old: CachedObject, new: CachedObject) -> bool:
