@@ -137,15 +137,22 @@ class ApiServer:
         return self.api.find(name, namespace, object_name)
 
     async def start(self) -> None:
-        """Listens. After it returns `url`, `ca` and `write_kubeconfig` can be used."""
+        """Listens. After it returns `url`, `ca` and `write_kubeconfig` can be used.
+
+        A server that has crashed serves again what it had, at the same address and with the same certificate.
+        """
         self._seed()
         options = self.options
-        streams.register(self)
-        self._identity = make_identity([options.host], options.clock.wall())
+        again = self._port != 0
+        if self._identity is None:
+            streams.register(self)
+            self._identity = make_identity([options.host], options.clock.wall())
+        self.api.watcher.reopen()
         front = self._front.server(keepalive_timeout=_KEEP_ALIVE)
         runner = web.ServerRunner(front, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await runner.setup()
-        site = web.TCPSite(runner, options.host, options.port, ssl_context=self._identity.server_context())
+        port = self._port or options.port
+        site = web.TCPSite(runner, options.host, port, ssl_context=self._identity.server_context())
         try:
             await site.start()
         except OSError:
@@ -153,7 +160,8 @@ class ApiServer:
             raise
         self._port = runner.addresses[0][1]
         self._runner = runner
-        publish_server(self.api, options.service_cidr, options.host, self._port)
+        if not again:
+            publish_server(self.api, options.service_cidr, options.host, self._port)
 
     async def stop(self) -> None:
         """Ends all watches and stops listening; what was stored is gone with this object."""
@@ -161,6 +169,20 @@ class ApiServer:
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
+
+    async def crash(self) -> None:
+        """Cuts every connection in mid-sentence and stops listening; what is stored stays for the next `start`."""
+        if self._runner is None:
+            return
+        runner, self._runner = self._runner, None
+        for site in list(runner.sites):
+            await site.stop()
+        if runner.server is not None:
+            for connection in runner.server.connections:
+                if connection.transport is not None:
+                    connection.transport.abort()
+        self.api.watcher.close()
+        await runner.cleanup()
 
     def write_kubeconfig(self, path: Path | str) -> None:
         """Writes a kubeconfig of mode 0600 with this server's authority and token inside."""

@@ -53,6 +53,10 @@ class Watcher:
         for cursor in self._open:
             cursor.wake()
 
+    def reopen(self) -> None:
+        """Makes streams again after `close`."""
+        self._closing = False
+
     def watch(
         self, served: Served, namespace: str | None, name: str | None, form: Form, params: Params
     ) -> WatchResponse:
