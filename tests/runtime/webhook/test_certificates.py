@@ -1,0 +1,137 @@
+"""Certificates that make and renew themselves."""
+
+from __future__ import annotations
+
+import ssl
+from base64 import b64decode
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from fakeapi import FakeApi
+from kaito.runtime.resources import SECRETS, ObjectKey
+from kaito.runtime.testing.virtual import VirtualClock
+from kaito.runtime.webhook.certificates import (
+    MUTATING,
+    VALIDATING,
+    CertificateKeeper,
+    CertificateOptions,
+)
+
+SECRET = ObjectKey("demo", "certificate")
+
+
+def options(directory: Path, **more: Any) -> CertificateOptions:
+    return CertificateOptions(
+        secret=SECRET,
+        service=ObjectKey("demo", "webhook"),
+        directory=directory,
+        validating=("check.example.com",),
+        mutating=("change.example.com", "absent.example.com"),
+        **more,
+    )
+
+
+def configuration(name: str) -> dict[str, Any]:
+    webhooks = [{"name": f"{index}.{name}", "clientConfig": {"service": {}}} for index in range(2)]
+    return {"metadata": {"name": name}, "webhooks": webhooks}
+
+
+def world(clock: VirtualClock) -> FakeApi:
+    api = FakeApi(clock)
+    api.put(VALIDATING, configuration("check.example.com"))
+    api.put(MUTATING, configuration("change.example.com"))
+    return api
+
+
+def bundles(api: FakeApi) -> list[bytes]:
+    found = [api.get(VALIDATING, "check.example.com", None), api.get(MUTATING, "change.example.com", None)]
+    return [b64decode(each["clientConfig"]["caBundle"]) for obj in found if obj for each in obj["webhooks"]]
+
+
+def data(api: FakeApi) -> dict[str, bytes]:
+    secret = api.get(SECRETS, SECRET.name, SECRET.namespace)
+    assert secret is not None
+    return {name: b64decode(value) for name, value in secret["data"].items()}
+
+
+async def test_the_first_replica_makes_it_and_the_others_use_it(
+    virtual_clock: VirtualClock, tmp_path: Path
+) -> None:
+    api = world(virtual_clock)
+    for replica in ("a", "b"):
+        keeper = CertificateKeeper(api.client(), clock=virtual_clock, options=options(tmp_path / replica))
+        await keeper.ensure()
+    made = data(api)
+    for replica in ("a", "b"):
+        assert (tmp_path / replica / "tls.crt").read_bytes() == made["tls.crt"]
+        assert (tmp_path / replica / "tls.key").read_bytes() == made["tls.key"]
+        assert (tmp_path / replica / "tls.key").stat().st_mode & 0o777 == 0o600
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            tmp_path / replica / "tls.crt", tmp_path / replica / "tls.key"
+        )
+    assert bundles(api) == [made["ca.crt"]] * 4
+    assert len(api.writes()) == 3, "one Secret, two configurations; the second replica wrote nothing"
+    leaf = x509.load_pem_x509_certificate(made["tls.crt"])
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "webhook.demo.svc" in names.get_values_for_type(x509.DNSName)
+    leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(made["ca.crt"]))
+
+
+async def test_it_is_renewed_when_a_third_is_left(virtual_clock: VirtualClock, tmp_path: Path) -> None:
+    api = world(virtual_clock)
+    keeper = CertificateKeeper(
+        api.client(), clock=virtual_clock, options=options(tmp_path, lifetime=timedelta(days=90))
+    )
+    await keeper.ensure()
+    before = data(api)
+    await virtual_clock.sleep(59 * 86400)
+    await keeper.ensure()
+    assert data(api) == before
+    await virtual_clock.sleep(2 * 86400)
+    await keeper.ensure()
+    after = data(api)
+    assert after["tls.crt"] != before["tls.crt"]
+    assert after["ca.crt"] == before["ca.crt"]
+    assert (tmp_path / "tls.crt").read_bytes() == after["tls.crt"]
+
+
+async def test_a_new_authority_is_announced_beside_the_old_one(
+    virtual_clock: VirtualClock, tmp_path: Path
+) -> None:
+    api = world(virtual_clock)
+    short = options(tmp_path, lifetime=timedelta(days=9), ca_lifetime=timedelta(days=9))
+    keeper = CertificateKeeper(api.client(), clock=virtual_clock, options=short)
+    await keeper.ensure()
+    before = data(api)
+    await virtual_clock.sleep(7 * 86400)
+    await keeper.ensure()
+    after = data(api)
+    authorities = x509.load_pem_x509_certificates(after["ca.crt"])
+    assert len(authorities) == 2
+    assert authorities[1] == x509.load_pem_x509_certificate(before["ca.crt"])
+    x509.load_pem_x509_certificate(after["tls.crt"]).verify_directly_issued_by(authorities[0])
+    assert bundles(api) == [after["ca.crt"]] * 4
+
+
+async def test_a_wiped_bundle_and_a_spoilt_secret_are_mended(
+    virtual_clock: VirtualClock, tmp_path: Path
+) -> None:
+    import asyncio
+
+    api = world(virtual_clock)
+    keeper = CertificateKeeper(api.client(), clock=virtual_clock, options=options(tmp_path, interval=600))
+    running = asyncio.create_task(keeper.run())
+    await virtual_clock.sleep(1)
+    api.put(VALIDATING, configuration("check.example.com"))
+    await virtual_clock.sleep(600)
+    assert bundles(api) == [data(api)["ca.crt"]] * 4
+    secret = api.get(SECRETS, SECRET.name, SECRET.namespace)
+    assert secret is not None
+    api.put(SECRETS, {**secret, "data": {"tls.crt": "bm90aGluZw=="}})
+    await virtual_clock.sleep(600)
+    assert bundles(api) == [data(api)["ca.crt"]] * 4
+    assert (tmp_path / "tls.crt").read_bytes() == data(api)["tls.crt"]
+    running.cancel()
