@@ -71,8 +71,14 @@ class _Timeout(asyncio.Timeout):  # type: ignore[misc]  # final, but the fault b
 class LoopClock:
     """The clock of the running event loop, with the system's time of day."""
 
+    _loop: asyncio.AbstractEventLoop | None = None
+
     def now(self) -> float:
-        return asyncio.get_running_loop().time()
+        # Asking for the running loop costs a system call on Python 3.11, and queues read the time for every key.
+        loop = self._loop
+        if loop is None or not loop.is_running():
+            loop = self._loop = asyncio.get_running_loop()
+        return loop.time()
 
     def wall(self) -> datetime:
         return datetime.now(UTC)

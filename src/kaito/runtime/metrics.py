@@ -10,6 +10,7 @@ controller-runtime's pkg/internal/controller/metrics and client-go's workqueue a
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import Protocol
@@ -84,7 +85,7 @@ class QueueMetrics:
     def __init__(self) -> None:
         self.adds = 0
         self.retries = 0
-        self.depth: dict[int, int] = {}
+        self.depth: defaultdict[int, int] = defaultdict(int)
         self.queue_duration = Histogram(QUEUE_BUCKETS)
         self.work_duration = Histogram(QUEUE_BUCKETS)
         self.starts: Callable[[], Iterable[float]] = _no_starts

@@ -3,7 +3,8 @@
 Event handlers add keys, workers get them. In between the queue removes duplicates, holds keys back until
 their time has come, keeps urgent work ahead of bulk work and never hands one key to two workers. client-go
 stacks three queues and a goroutine for that and controller-runtime adds a fourth; within one event loop a
-dict, two heaps, one timer and a deque of waiting workers are enough, and nothing has to be locked.
+dict, a line per priority, a heap of times, one timer and a deque of waiting workers are enough, and nothing
+has to be locked.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Hashable
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Hashable, Iterable
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from kaito.runtime.clock import Clock, TimerHandle
 from kaito.runtime.metrics import QueueMetrics
@@ -25,26 +29,69 @@ LOW_PRIORITY = -100
 """Objects of an initial list and updates that changed nothing wait behind real changes (controller-runtime).
 """
 _SLACK = 64
-"""Stale heap entries below this number are not worth a compaction."""
+"""Stale places, and empty priorities, below this number are not worth a compaction."""
 
 
-class Item(NamedTuple, Generic[K]):
+class Item(msgspec.Struct, Generic[K], frozen=True, gc=False):
     """What a worker gets: the key, and the priority to hand back when it is added again."""
 
     key: K
     priority: int
 
 
-class _Entry:
-    """A queued key. `ready_at` None: may be handed out; else the clock reading at which it may be."""
+class _Entry(msgspec.Struct, gc=False, eq=False):
+    """A key that is queued, held by a worker, or both. Structs without garbage collection: there may be millions."""
 
-    __slots__ = ("counter", "priority", "ready_at", "since")
+    key: Any
+    priority: int
+    counter: int
+    """Place in line: what became ready earlier has the lower one."""
+    since: float
+    """Clock reading when it became ready."""
+    ready_at: float | None = None
+    """Clock reading at which it becomes ready; None where it is."""
+    queued: bool = True
+    """Is to be handed out; otherwise a worker holds it and nothing more is known."""
+    started: float | None = None
+    """Clock reading when it was handed out; None where no worker holds it."""
+    stale: bool = False
+    """Another entry has taken its place; skip it."""
 
-    def __init__(self, priority: int, counter: int, ready_at: float | None, since: float) -> None:
+
+class _Class:
+    """The ready keys of one priority, in order."""
+
+    __slots__ = ("line", "priority", "returned")
+
+    def __init__(self, priority: int) -> None:
         self.priority = priority
-        self.counter = counter
-        self.ready_at = ready_at
-        self.since = since
+        self.line: deque[_Entry] = deque()
+        """By counter: whatever becomes ready goes to the end."""
+        self.returned: list[tuple[int, _Entry]] = []
+        """A heap by counter: keys that were added while held get the place back that they had."""
+
+    def push(self, entry: _Entry) -> None:
+        if not self.line or self.line[-1].counter < entry.counter:
+            self.line.append(entry)
+        else:
+            heapq.heappush(self.returned, (entry.counter, entry))
+
+    def pop(self) -> _Entry | None:
+        """The first in line."""
+        line, returned = self.line, self.returned
+        while line or returned:
+            if returned and (not line or returned[0][0] < line[0].counter):
+                entry = heapq.heappop(returned)[1]
+            else:
+                entry = line.popleft()
+            if not entry.stale:
+                return entry
+        return None
+
+    def drop_stale(self) -> None:
+        self.line = deque(entry for entry in self.line if not entry.stale)
+        self.returned = [pair for pair in self.returned if not pair[1].stale]
+        heapq.heapify(self.returned)
 
 
 class WorkQueue(Generic[K]):
@@ -73,22 +120,23 @@ class WorkQueue(Generic[K]):
         self._clock = clock
         self._limiter = limiter if limiter is not None else ItemExponential()
         self._metrics = metrics if metrics is not None else QueueMetrics()
+        self._depth = self._metrics.depth
         self._entries: dict[K, _Entry] = {}
-        self._ready: list[tuple[int, int, K]] = []  # (-priority, counter, key); counters never repeat
-        self._waiting: list[tuple[float, int, K]] = []  # (ready_at, counter, key)
-        self._held: dict[K, float] = {}  # key -> when it was handed out
+        self._classes: list[_Class] = []  # highest priority first
+        self._by_priority: dict[int, _Class] = {}
+        self._waiting: list[tuple[float, int, _Entry]] = []  # heap of (ready_at, counter, entry)
+        self._stale = 0  # entries in `_classes` that only wait to be skipped
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._drained: asyncio.Future[None] | None = None
         self._timer: TimerHandle | None = None
         self._timer_at = 0.0
-        self._counter = 0
-        self._length = 0
+        self._next_counter = count(1).__next__
         self._closed = False  # takes nothing more
         self._stopped = False  # hands out nothing more
-        self._metrics.starts = self._held.values
+        self._metrics.starts = self._starts
 
     def __len__(self) -> int:
-        return self._length
+        return sum(self._depth.values())
 
     @property
     def shutting_down(self) -> bool:
@@ -108,14 +156,27 @@ class WorkQueue(Generic[K]):
         """
         if self._closed:
             return
-        delay = self._limiter.when(key) if rate_limited else 0.0
-        if after is not None:
-            delay = min(delay, after) if rate_limited else after
-        if delay > 0:
+        if rate_limited:
+            delay = self._limiter.when(key)
+            after = delay if after is None else min(delay, after)
+        if after is not None and after > 0:
             self._metrics.retries += 1
-            self._add_waiting(key, self._clock.now() + delay, priority)
-        else:
-            self._add_ready(key, priority)
+            self._add_waiting(key, self._clock.now() + after, priority)
+            return
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = _Entry(key, priority, self._next_counter(), self._clock.now())
+            self._entries[key] = entry
+            self._became_ready(entry)
+        elif not entry.queued:
+            entry.priority = priority
+            self._promote(entry)
+        elif entry.ready_at is not None:
+            entry.priority = max(entry.priority, priority)
+            self._promote(entry)
+            self._compact_waiting()
+        elif priority > entry.priority:
+            self._raise_priority(entry, priority)
 
     def forget(self, key: K) -> None:
         """Wipes the failure history of `key`; says nothing about whether it is queued."""
@@ -125,17 +186,30 @@ class WorkQueue(Generic[K]):
         """How many rate-limited adds `key` had since it was last forgotten."""
         return self._limiter.failures(key)
 
+    def get_nowait(self) -> Item[K] | None:
+        """The next key if one is available, else None. Call `done(key)` when through with it."""
+        for ready in self._classes:
+            entry = ready.pop()
+            if entry is None:
+                continue
+            now = self._clock.now()
+            entry.queued = False
+            entry.started = now
+            priority = entry.priority
+            self._depth[priority] -= 1
+            self._metrics.queue_duration.observe(now - entry.since)
+            return Item(entry.key, priority)
+        return None
+
     async def get(self) -> Item[K] | None:
         """The next key, as soon as there is one; None after a shutdown. Call `done(key)` when through with
         it.
         """
         while True:
-            if self._stopped:
-                return None
-            item = self._pop()
+            item = self.get_nowait()
             if item is not None:
                 return item
-            if self._closed and not self._undelivered():
+            if self._stopped or (self._closed and not self._entries):
                 return None
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
@@ -146,47 +220,34 @@ class WorkQueue(Generic[K]):
                     self._wake()  # the wake-up was meant for whoever takes the key
                 raise
 
-    def done(self, key: K) -> None:
-        """Gives `key` back. Added meanwhile, it becomes available now."""
-        start = self._held.pop(key, None)
-        if start is None:
-            raise ValueError(f"done({key!r}): the key is not handed out")
-        self._metrics.work_duration.observe(self._clock.now() - start)
+    def done(self, key: K) -> float:
+        """Gives `key` back; returns the seconds for which it was held. Added meanwhile, it becomes available now."""
         entry = self._entries.get(key)
-        if entry is not None and entry.ready_at is None:
-            heapq.heappush(self._ready, (-entry.priority, entry.counter, key))
-            self._wake()
-        if self._closed:
-            self._check_drained()
+        if entry is None or entry.started is None:
+            raise ValueError(f"done({key!r}): the key is not handed out")
+        held = self._clock.now() - entry.started
+        self._metrics.work_duration.observe(held)
+        self._let_go(entry)
+        return held
 
     def put_back(self, item: Item[K], after: float) -> None:
         """Gives a key back that was not worked on: it is handed out again in `after` seconds, or when added.
 
         Neither a retry nor work done, so neither is counted.
         """
-        key, priority = item
-        if self._held.pop(key, None) is None:
-            raise ValueError(f"put_back({key!r}): the key is not handed out")
-        entry = self._entries.get(key)
-        if entry is not None and entry.ready_at is None:
-            if priority > entry.priority:
-                self._raise_priority(key, entry, priority)
-            else:
-                heapq.heappush(self._ready, (-entry.priority, entry.counter, key))
-            self._wake()
-        elif not self._closed:
-            self._add_waiting(key, self._clock.now() + after, priority)
-        if self._closed:
-            self._check_drained()
+        entry = self._entries.get(item.key)
+        if entry is None or entry.started is None:
+            raise ValueError(f"put_back({item.key!r}): the key is not handed out")
+        if not self._closed:
+            self._add_waiting(item.key, self._clock.now() + after, item.priority)
+        self._let_go(entry)
 
     def shutdown(self) -> None:
         """Ends the queue: what is queued is dropped, every `get` returns None at once. Also ends a drain."""
         self._closed = self._stopped = True
-        for key in list(self._entries):
-            self._drop(key)
-        self._ready.clear()
-        self._waiting.clear()
-        self._cancel_timer()
+        self._drop([entry for entry in self._entries.values() if entry.queued])
+        self._classes.clear()
+        self._by_priority.clear()
         self._check_drained()
         self._wake_all()
 
@@ -196,117 +257,113 @@ class WorkQueue(Generic[K]):
         Keys that still wait for their time are dropped. `shutdown()` meanwhile makes this return at once.
         """
         self._closed = True
-        for key in [key for key, entry in self._entries.items() if entry.ready_at is not None]:
-            self._drop(key)
-        self._waiting.clear()
-        self._cancel_timer()
-        if self._stopped or not self._undelivered():
+        self._drop([entry for entry in self._entries.values() if entry.ready_at is not None])
+        if self._stopped or not self._entries:
             self._wake_all()
             return
         if self._drained is None:
             self._drained = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._drained)
 
-    def _undelivered(self) -> bool:
-        return bool(self._entries or self._held)
-
-    def _check_drained(self) -> None:
-        if self._stopped or not self._undelivered():
-            if self._drained is not None and not self._drained.done():
-                self._drained.set_result(None)
-            self._wake_all()
-
     # -- adding ----------------------------------------------------------------------------------------------
-
-    def _next_counter(self) -> int:
-        self._counter += 1
-        return self._counter
-
-    def _add_ready(self, key: K, priority: int) -> None:
-        entry = self._entries.get(key)
-        if entry is None:
-            entry = _Entry(priority, self._next_counter(), None, self._clock.now())
-            self._entries[key] = entry
-            self._became_ready(key, entry)
-        elif entry.ready_at is not None:
-            entry.priority = max(entry.priority, priority)
-            self._promote(key, entry)
-        elif priority > entry.priority:
-            self._raise_priority(key, entry, priority)
 
     def _add_waiting(self, key: K, ready_at: float, priority: int) -> None:
         entry = self._entries.get(key)
         if entry is None:
-            entry = _Entry(priority, self._next_counter(), ready_at, 0.0)
-            self._entries[key] = entry
-            self._schedule(key, entry, ready_at)
+            entry = self._entries[key] = _Entry(key, priority, 0, 0.0)
+            self._wait_until(entry, ready_at)
+        elif not entry.queued:
+            entry.queued = True
+            entry.priority = priority
+            self._wait_until(entry, ready_at)
         elif entry.ready_at is None:
             if priority > entry.priority:
-                self._raise_priority(key, entry, priority)
+                self._raise_priority(entry, priority)
         else:
             entry.priority = max(entry.priority, priority)
             if ready_at < entry.ready_at:
-                entry.ready_at = ready_at
-                entry.counter = self._next_counter()
-                self._schedule(key, entry, ready_at)
+                self._wait_until(entry, ready_at)
 
-    def _promote(self, key: K, entry: _Entry) -> None:
-        """Waiting becomes ready, at the tail of its priority."""
+    def _promote(self, entry: _Entry) -> None:
+        """Waiting, or only held, becomes ready, at the tail of its priority."""
+        entry.queued = True
         entry.ready_at = None
         entry.counter = self._next_counter()
         entry.since = self._clock.now()
-        self._became_ready(key, entry)
-        self._compact_waiting()
+        self._became_ready(entry)
 
-    def _became_ready(self, key: K, entry: _Entry) -> None:
+    def _became_ready(self, entry: _Entry) -> None:
         self._metrics.adds += 1
-        self._count(entry.priority, 1)
-        if key not in self._held:
-            heapq.heappush(self._ready, (-entry.priority, entry.counter, key))
+        self._depth[entry.priority] += 1
+        if entry.started is None:
+            self._make_available(entry)
+
+    def _make_available(self, entry: _Entry) -> None:
+        ready = self._by_priority.get(entry.priority)
+        if ready is None:
+            ready = self._open_class(entry.priority)
+        ready.push(entry)
+        if self._waiters:
             self._wake()
 
-    def _raise_priority(self, key: K, entry: _Entry, priority: int) -> None:
-        self._count(entry.priority, -1)
-        self._count(priority, 1)
-        entry.priority = priority
-        entry.counter = self._next_counter()
-        if key not in self._held:
-            heapq.heappush(self._ready, (-priority, entry.counter, key))
-            if len(self._ready) > 2 * len(self._entries) + _SLACK:
-                self._ready = [item for item in self._ready if self._is_current(item[2], item[1])]
-                heapq.heapify(self._ready)
+    def _raise_priority(self, entry: _Entry, priority: int) -> None:
+        self._depth[entry.priority] -= 1
+        self._depth[priority] += 1
+        if entry.started is not None:
+            entry.priority = priority
+            entry.counter = self._next_counter()
+            return
+        entry.stale = True
+        self._stale += 1
+        if self._stale > 2 * len(self._entries) + _SLACK:
+            self._compact_classes()
+        moved = _Entry(entry.key, priority, self._next_counter(), entry.since)
+        self._entries[entry.key] = moved
+        self._make_available(moved)
 
-    # -- handing out -----------------------------------------------------------------------------------------
+    def _open_class(self, priority: int) -> _Class:
+        ready = self._by_priority[priority] = _Class(priority)
+        if len(self._classes) > _SLACK:
+            self._compact_classes()
+        self._classes.append(ready)
+        self._classes.sort(key=lambda each: -each.priority)
+        return ready
 
-    def _pop(self) -> Item[K] | None:
-        ready = self._ready
-        while ready:
-            _, counter, key = heapq.heappop(ready)
-            entry = self._entries.get(key)
-            if entry is None or entry.counter != counter:
-                continue  # lazy deletion: the key was raised or dropped since
-            del self._entries[key]
-            self._count(entry.priority, -1)
-            now = self._clock.now()
-            self._held[key] = now
-            self._metrics.queue_duration.observe(now - entry.since)
-            return Item(key, entry.priority)
-        return None
+    def _compact_classes(self) -> None:
+        """Drops what only waits to be skipped, and priorities that nothing has any more."""
+        self._stale = 0
+        for ready in self._classes:
+            ready.drop_stale()
+        self._classes = [ready for ready in self._classes if ready.line or ready.returned]
+        self._by_priority = {ready.priority: ready for ready in self._classes}
 
-    def _is_current(self, key: K, counter: int) -> bool:
-        entry = self._entries.get(key)
-        return entry is not None and entry.counter == counter
+    # -- giving back -----------------------------------------------------------------------------------------
 
-    def _drop(self, key: K) -> None:
-        entry = self._entries.pop(key)
-        if entry.ready_at is None:
-            self._count(entry.priority, -1)
+    def _let_go(self, entry: _Entry) -> None:
+        entry.started = None
+        if not entry.queued:
+            del self._entries[entry.key]
+        elif entry.ready_at is None:
+            self._make_available(entry)
+        if self._closed:
+            self._check_drained()
 
-    def _count(self, priority: int, change: int) -> None:
-        """Keeps the number of ready keys: in all, and by priority for the depth gauge."""
-        self._length += change
-        depth = self._metrics.depth
-        depth[priority] = depth.get(priority, 0) + change
+    def _drop(self, entries: Iterable[_Entry]) -> None:
+        """Forgets that these are queued; those that are held stay held."""
+        for entry in entries:
+            if entry.ready_at is None:
+                self._depth[entry.priority] -= 1
+            entry.queued, entry.ready_at, entry.stale = False, None, entry.started is None
+            if entry.started is None:
+                del self._entries[entry.key]
+        self._waiting.clear()
+        self._cancel_timer()
+
+    def _check_drained(self) -> None:
+        if self._stopped or not self._entries:
+            if self._drained is not None and not self._drained.done():
+                self._drained.set_result(None)
+            self._wake_all()
 
     def _wake(self) -> None:
         waiters = self._waiters
@@ -320,16 +377,22 @@ class WorkQueue(Generic[K]):
         while self._waiters:
             self._wake()
 
+    def _starts(self) -> list[float]:
+        """Clock readings at which the keys that are held were handed out."""
+        return [entry.started for entry in self._entries.values() if entry.started is not None]
+
     # -- the clock -------------------------------------------------------------------------------------------
 
-    def _schedule(self, key: K, entry: _Entry, ready_at: float) -> None:
-        heapq.heappush(self._waiting, (ready_at, entry.counter, key))
+    def _wait_until(self, entry: _Entry, ready_at: float) -> None:
+        entry.ready_at = ready_at
+        entry.counter = self._next_counter()
+        heapq.heappush(self._waiting, (ready_at, entry.counter, entry))
         self._compact_waiting()
         self._arm()
 
     def _arm(self) -> None:
         """One timer, for the earliest waiting key."""
-        while self._waiting and not self._is_current(self._waiting[0][2], self._waiting[0][1]):
+        while self._waiting and not _is_current(self._waiting[0]):
             heapq.heappop(self._waiting)
         if not self._waiting:
             self._cancel_timer()
@@ -345,9 +408,9 @@ class WorkQueue(Generic[K]):
         now = self._clock.now()
         due = max(now, self._timer_at)  # a timer that fires a rounding error early has still fired
         while self._waiting and self._waiting[0][0] <= due:
-            _, counter, key = heapq.heappop(self._waiting)
-            if self._is_current(key, counter):
-                self._promote(key, self._entries[key])
+            place = heapq.heappop(self._waiting)
+            if _is_current(place):
+                self._promote(place[2])
         self._arm()
 
     def _cancel_timer(self) -> None:
@@ -358,5 +421,11 @@ class WorkQueue(Generic[K]):
     def _compact_waiting(self) -> None:
         """A key that is promoted and delayed again and again must not pile up stale timers."""
         if len(self._waiting) > 2 * len(self._entries) + _SLACK:
-            self._waiting = [item for item in self._waiting if self._is_current(item[2], item[1])]
+            self._waiting = [place for place in self._waiting if _is_current(place)]
             heapq.heapify(self._waiting)
+
+
+def _is_current(place: tuple[float, int, _Entry]) -> bool:
+    """Whether a place in the heap of waiting keys still means something; counters never repeat."""
+    _, counter, entry = place
+    return entry.ready_at is not None and entry.counter == counter
