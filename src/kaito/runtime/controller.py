@@ -260,7 +260,7 @@ class Controller:
 
     def _settle(self, bound: _Bound, item: Item[ObjectKey], outcome: Result | Exception) -> None:
         """The whole result policy."""
-        queue, metrics, (key, priority) = bound.queue, bound.metrics, item
+        queue, metrics, key, priority = bound.queue, bound.metrics, item.key, item.priority
         match outcome:
             case TerminalError():
                 metrics.results["error"] += 1

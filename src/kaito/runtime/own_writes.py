@@ -133,7 +133,7 @@ class Consistency:
 
     def holds(self, item: Item[ObjectKey]) -> bool:
         """Whether this key must wait; then it has been given back to the queue."""
-        key, priority = item
+        key = item.key
         unseen = self.unseen.get(key)
         if unseen is None or unseen.settled():
             self._release(key)
@@ -154,7 +154,7 @@ class Consistency:
             return False
         if key not in self._parked:
             self._metrics.own_write_waits += 1
-        self._parked[key] = (deadline, priority)
+        self._parked[key] = (deadline, item.priority)
         self._queue.put_back(item, deadline - now)
         self._subscribe()
         return True
