@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from kaito.runtime.cache import InformerCache
     from kaito.runtime.client import Client, PatchType
     from kaito.runtime.clock import Clock, LoopClock
+    from kaito.runtime.conflicts import Outcome, create_or_patch, create_or_update, retry_on_conflict
     from kaito.runtime.connection import Connection
     from kaito.runtime.controller import Controller, ControllerOptions, Watch
+    from kaito.runtime.discovery import Discovery, NoMatch
     from kaito.runtime.errors import (
         AlreadyExists,
         ApiError,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from kaito.runtime.manager import Manager, ManagerOptions
     from kaito.runtime.objects import CachedObject, ObjectMeta, OwnerReference
     from kaito.runtime.owners import AlreadyOwned, controller_reference, is_controlled_by, set_controller
+    from kaito.runtime.patches import merge_patch
     from kaito.runtime.predicates import Predicate, generation_changed, has_labels
     from kaito.runtime.ratelimit import Bucket, ItemExponential, MaxOf
     from kaito.runtime.resources import ObjectKey, Resource
@@ -50,8 +53,10 @@ _MODULES = {
     "cache": ("InformerCache",),
     "client": ("Client", "PatchType"),
     "clock": ("Clock", "LoopClock"),
+    "conflicts": ("Outcome", "create_or_patch", "create_or_update", "retry_on_conflict"),
     "connection": ("Connection",),
     "controller": ("Controller", "ControllerOptions", "Watch"),
+    "discovery": ("Discovery", "NoMatch"),
     "errors": (
         *("AlreadyExists", "ApiError", "Conflict", "Forbidden", "Gone", "Invalid", "NotFound"),
         "TransportError",
@@ -65,6 +70,7 @@ _MODULES = {
     "manager": ("Manager", "ManagerOptions"),
     "objects": ("CachedObject", "ObjectMeta", "OwnerReference"),
     "owners": ("AlreadyOwned", "controller_reference", "is_controlled_by", "set_controller"),
+    "patches": ("merge_patch",),
     "predicates": ("Predicate", "generation_changed", "has_labels"),
     "ratelimit": ("Bucket", "ItemExponential", "MaxOf"),
     "resources": ("ObjectKey", "Resource"),
@@ -85,6 +91,7 @@ __all__ = [
     "Connection",
     "Controller",
     "ControllerOptions",
+    "Discovery",
     "EventRecorder",
     "FinalizerError",
     "Forbidden",
@@ -100,9 +107,11 @@ __all__ = [
     "Manager",
     "ManagerOptions",
     "MaxOf",
+    "NoMatch",
     "NotFound",
     "ObjectKey",
     "ObjectMeta",
+    "Outcome",
     "OwnerReference",
     "PatchType",
     "Predicate",
@@ -117,11 +126,15 @@ __all__ = [
     "by_owner",
     "configure_logging",
     "controller_reference",
+    "create_or_patch",
+    "create_or_update",
     "generation_changed",
     "get_logger",
     "has_labels",
     "is_controlled_by",
+    "merge_patch",
     "remove_finalizer",
+    "retry_on_conflict",
     "set_controller",
     "with_finalizer",
 ]

@@ -9,17 +9,16 @@ controller-runtime's pkg/internal/controller/metrics and client-go's workqueue a
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from itertools import accumulate
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from kaito.runtime.client import Observer, RequestRecord
+from kaito.runtime.histogram import Histogram
+from kaito.runtime.rest_metrics import RestMetrics
 
 RECONCILE_BUCKETS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
@@ -29,38 +28,11 @@ RECONCILE_BUCKETS = (
 """Seconds; buckets of controller_runtime_reconcile_time_seconds."""
 QUEUE_BUCKETS = tuple(float(f"1e{power}") for power in range(-8, 4))
 """Seconds; the twelve buckets of both workqueue histograms."""
-REQUEST_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-"""Seconds; buckets of rest_client_request_duration_seconds."""
 RESULTS = ("success", "error", "requeue", "requeue_after")
 """Values of the label `result` of controller_runtime_reconcile_total."""
 MAX_PRIORITIES = 25
 """How many values the label `priority` of workqueue_depth may take before they share one."""
 EXCEEDED = "exceeded_cardinality_limit"
-
-
-class Histogram:
-    """Counts per bucket, and the sum: all a Prometheus histogram is."""
-
-    __slots__ = ("_bounds", "_counts", "sum")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    @property
-    def count(self) -> int:
-        """How many values were observed."""
-        return sum(self._counts)
-
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self.sum += value
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Pairs (upper bound, cumulated count) as prometheus_client wants them."""
-        bounds = [*map(str, self._bounds), "+Inf"]
-        return list(zip(bounds, accumulate(self._counts), strict=True))
 
 
 def _no_starts() -> Iterable[float]:
@@ -115,35 +87,6 @@ class ControllerMetrics:
         self.reconcile_time = Histogram(RECONCILE_BUCKETS)
 
 
-class RestMetrics:
-    """Requests by (code, method, host). The code of a request that got no answer is `<error>`, as in
-    client-go.
-    """
-
-    __slots__ = ("durations", "requests")
-
-    def __init__(self) -> None:
-        self.requests: dict[tuple[str, str, str], int] = {}
-        self.durations: dict[tuple[str, str], Histogram] = {}
-
-    def observer(self, host: str) -> Observer:
-        """What to give a client as its observer; `host` is the label value for the server it talks to.
-
-        A watch counts as a request, but how long it stayed open is no latency.
-        """
-
-        def observe(record: RequestRecord) -> None:
-            key = (record.code, record.method, host)
-            self.requests[key] = self.requests.get(key, 0) + 1
-            if not record.watch:
-                pair = (record.method, host)
-                if pair not in self.durations:
-                    self.durations[pair] = Histogram(REQUEST_BUCKETS)
-                self.durations[pair].observe(record.duration)
-
-        return observe
-
-
 class RuntimeMetrics(Collector):
     """Everything one manager measures, and the registry that `/metrics` shows.
 
@@ -181,7 +124,7 @@ class RuntimeMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._collect_controllers()
         yield from self._collect_queues()
-        yield from self._collect_rest()
+        yield from self.rest.collect()
         leader = GaugeMetricFamily(
             "leader_election_master_status",
             "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, "
@@ -289,49 +232,6 @@ class RuntimeMetrics(Collector):
             unfinished.add_metric(both, sum(ages))
             longest.add_metric(both, max(ages, default=0.0))
         yield from (depth, adds, retries, waited, worked, unfinished, longest)
-
-    def _collect_rest(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "rest_client_requests",
-            "Number of HTTP requests, partitioned by status code, method, and host.",
-            labels=["code", "method", "host"],
-        )
-        for labels, count in self.rest.requests.items():
-            requests.add_metric(labels, count)
-        yield requests
-        seconds = HistogramMetricFamily(
-            "rest_client_request_duration_seconds",
-            "Request latency in seconds. Broken down by verb, and host.",
-            labels=["verb", "host"],
-        )
-        for pair, histogram in self.rest.durations.items():
-            seconds.add_metric(pair, histogram.buckets(), histogram.sum)
-        yield seconds
-
-
-_OWN_COUNTERS = (
-    (
-        "kaito_own_write_waits",
-        "Reconciles that were held back until the caches had shown this controller's own writes.",
-        "own_write_waits",
-    ),
-    (
-        "kaito_own_write_timeouts",
-        "Reconciles that ran although the caches had not shown this controller's own writes in time.",
-        "own_write_timeouts",
-    ),
-    (
-        "kaito_reconcile_loop_blocked",
-        "Times that a reconcile kept everything else in the event loop waiting for longer than the limit.",
-        "loop_blocked",
-    ),
-    (
-        "kaito_reconcile_loop_blocked_seconds",
-        "Seconds for which reconciles kept the event loop waiting, of those times.",
-        "loop_blocked_seconds",
-    ),
-)
-"""What controller-runtime does not measure: (family, help, attribute of ControllerMetrics)."""
 
 
 def _limit_priorities(depth: dict[int, int]) -> dict[str, int]:

@@ -39,6 +39,11 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any], *, lock: bool = 
     return patch
 
 
+def differs(old: Any, new: Any) -> bool:
+    """Whether two JSON values differ: true is not 1, though Python says so."""
+    return not _same(old, new)
+
+
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> dict[str, Any]:
     patch: dict[str, Any] = dict.fromkeys(key for key in old if key not in new)
     for key, value in new.items():
@@ -55,7 +60,6 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> di
 
 
 def _same(before: Any, value: Any) -> bool:
-    """JSON equality: true is not 1, though Python says so."""
     if isinstance(before, Mapping) and isinstance(value, Mapping):
         return before.keys() == value.keys() and all(_same(before[key], value[key]) for key in value)
     if isinstance(before, list | tuple) and isinstance(value, list | tuple):
