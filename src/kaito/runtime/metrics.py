@@ -39,6 +39,31 @@ def _no_starts() -> Iterable[float]:
     return ()
 
 
+_OWN_COUNTERS = (
+    (
+        "kaito_runtime_own_write_waits",
+        "Times that a key was held back because the caches had not shown the controller's own writes",
+        "own_write_waits",
+    ),
+    (
+        "kaito_runtime_own_write_timeouts",
+        "Times that a key was reconciled although the caches had not shown the controller's own writes",
+        "own_write_timeouts",
+    ),
+    (
+        "kaito_runtime_loop_blocked",
+        "Times that a reconcile blocked the event loop for longer than the limit",
+        "loop_blocked",
+    ),
+    (
+        "kaito_runtime_loop_blocked_seconds",
+        "Seconds for which reconciles blocked the event loop beyond the limit",
+        "loop_blocked_seconds",
+    ),
+)
+"""Counters that controller-runtime does not have: family, help, attribute of ControllerMetrics."""
+
+
 class MetricSource(Protocol):
     """Part of the runtime that measures something: keeps plain numbers, and shows them when asked."""
 
