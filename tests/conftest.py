@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-pytest_plugins = ["kaito.runtime.testing.plugin"]
-
 
 @pytest.fixture(autouse=True)
 async def no_leaked_tasks() -> AsyncIterator[None]:

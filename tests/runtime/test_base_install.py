@@ -85,7 +85,7 @@ def test_an_operator_runs_with_the_base_alone(tmp_path: Path) -> None:
     run(uv, "pip", "install", "--quiet", "--python", python, "--constraint", "constraints.txt", str(wheel))
     # yaml comes with kubernetes-asyncio, which reads kubeconfigs with it.
     foreign = [name for name in FOREIGN if name != "yaml"]
-    sample = ROOT / "examples" / "sample_operator" / "operator.py"
+    sample = ROOT / "examples" / "sample_operator" / "greeter.py"
     out = run(
         python,
         "-W",

@@ -17,7 +17,7 @@ from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import CONFIGMAPS, EVENTS
 from kaito.runtime.testing.virtual import VirtualClock
 
-SOURCE = Path(__file__).parents[2] / "examples" / "sample_operator" / "operator.py"
+SOURCE = Path(__file__).parents[2] / "examples" / "sample_operator" / "greeter.py"
 
 
 @pytest.fixture(scope="module")

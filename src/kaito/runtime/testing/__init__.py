@@ -1,7 +1,7 @@
 """Helpers for testing operators: virtual time and a scripted in-memory API server.
 
-Load `kaito.runtime.testing.plugin` as a pytest plugin and ask for the fixture `virtual_clock`; or call
-`run_virtual` from any test framework.
+Under pytest ask for the fixture `virtual_clock`, which `kaito.testing.plugin` brings; or call `run_virtual` from any
+test framework.
 """
 
 from kaito.runtime.testing.server import Call, Exchange, ScriptedServer, json_response, watch_line

@@ -3,7 +3,7 @@
 Run it against the cluster of your kubeconfig, after `kubectl apply -f crd.yaml` and `kubectl apply -f
 greeting.yaml`:
 
-    python operator.py
+    python greeter.py
 
 then `kubectl get configmaps,greetings` and `kubectl edit greeting hello`. Read it from top to bottom; it is
 told as a story.
