@@ -26,6 +26,9 @@ class TimerHandle(Protocol):
 class Clock(Protocol):
     """Source of time. Durations and `now` are in seconds."""
 
+    real_time: bool
+    """Seconds pass by themselves, for other threads and processes too; False under virtual time."""
+
     def now(self) -> float:
         """Monotonic seconds since an arbitrary start; only differences mean anything."""
 
@@ -71,6 +74,7 @@ class _Timeout(asyncio.Timeout):  # type: ignore[misc]  # final, but the fault b
 class LoopClock:
     """The clock of the running event loop, with the system's time of day."""
 
+    real_time = True
     _loop: asyncio.AbstractEventLoop | None = None
 
     def now(self) -> float:

@@ -15,7 +15,8 @@ import traceback
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import IO, Any, Literal, NamedTuple
+from random import getrandbits
+from typing import IO, Any, Literal
 
 import orjson
 
@@ -28,12 +29,22 @@ _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 _HIDDEN = "***"
 
 
-class ReconcileContext(NamedTuple):
-    """Which reconcile the running code belongs to."""
+class ReconcileContext:
+    """Which reconcile the running code belongs to. Its id is made when somebody asks for it."""
 
-    controller: str
-    key: ObjectKey
-    reconcile_id: str
+    __slots__ = ("_id", "controller", "key")
+
+    def __init__(self, controller: str, key: ObjectKey, reconcile_id: str = "") -> None:
+        self.controller = controller
+        self.key = key
+        self._id = reconcile_id
+
+    @property
+    def reconcile_id(self) -> str:
+        """16 hexadecimal digits."""
+        if not self._id:
+            self._id = f"{getrandbits(64):016x}"
+        return self._id
 
 
 current_reconcile: ContextVar[ReconcileContext | None] = ContextVar("current_reconcile", default=None)

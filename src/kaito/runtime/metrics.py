@@ -35,33 +35,33 @@ MAX_PRIORITIES = 25
 EXCEEDED = "exceeded_cardinality_limit"
 
 
-def _no_starts() -> Iterable[float]:
-    return ()
-
-
 _OWN_COUNTERS = (
     (
-        "kaito_runtime_own_write_waits",
-        "Times that a key was held back because the caches had not shown the controller's own writes",
+        "kaito_own_write_waits",
+        "Reconciles that were held back until the caches had shown earlier writes.",
         "own_write_waits",
     ),
     (
-        "kaito_runtime_own_write_timeouts",
-        "Times that a key was reconciled although the caches had not shown the controller's own writes",
+        "kaito_own_write_timeouts",
+        "Reconciles that ran although the caches had not shown earlier writes in time.",
         "own_write_timeouts",
     ),
     (
-        "kaito_runtime_loop_blocked",
-        "Times that a reconcile blocked the event loop for longer than the limit",
+        "kaito_reconcile_loop_blocked",
+        "Times that a reconcile kept the event loop waiting for longer than the limit.",
         "loop_blocked",
     ),
     (
-        "kaito_runtime_loop_blocked_seconds",
-        "Seconds for which reconciles blocked the event loop beyond the limit",
+        "kaito_reconcile_loop_blocked_seconds",
+        "Seconds for which reconciles kept the event loop waiting, those times only.",
         "loop_blocked_seconds",
     ),
 )
 """Counters that controller-runtime does not have: family, help, attribute of ControllerMetrics."""
+
+
+def _no_starts() -> Iterable[float]:
+    return ()
 
 
 class MetricSource(Protocol):

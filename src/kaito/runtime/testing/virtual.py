@@ -142,6 +142,8 @@ def _steps_a_task(handle: asyncio.Handle) -> bool:
 class VirtualClock(LoopClock):
     """The clock of a `VirtualEventLoop`: `now()` starts at 0.0, `wall()` at `EPOCH`."""
 
+    real_time = False
+
     def __init__(self) -> None:
         self._wall_offset = 0.0
 
