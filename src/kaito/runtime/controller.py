@@ -11,18 +11,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from random import getrandbits
 
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.clock import Clock
-from kaito.runtime.handlers import Enqueue, Mapper, by_object, by_owner
-from kaito.runtime.informer import Informer, Registration
+from kaito.runtime.handlers import by_object, by_owner
 from kaito.runtime.logs import ReconcileContext, current_reconcile, get_logger
+from kaito.runtime.loop_watchdog import LoopWatchdog
 from kaito.runtime.metrics import ControllerMetrics, QueueMetrics, RuntimeMetrics
+from kaito.runtime.own_writes import Consistency, OwnWrites
 from kaito.runtime.predicates import Predicate
 from kaito.runtime.ratelimit import ItemExponential, RateLimiter
 from kaito.runtime.resources import ObjectKey, Resource
 from kaito.runtime.result import Result, TerminalError
+from kaito.runtime.sources import CacheSyncTimeout, Sources, Watch
 from kaito.runtime.workqueue import DEFAULT_PRIORITY, Item, WorkQueue
 
 Reconcile = Callable[[ObjectKey], Awaitable[Result | None]]
@@ -34,32 +35,15 @@ BUGS = (
     *(RecursionError, TypeError),
 )
 """Exceptions that no reconcile raises on purpose: counted as panics and logged with their traceback."""
-_YIELD_EVERY = 8
-"""Reconciles after which a worker lets the rest of the loop run, even if it never had to wait."""
+OWN_WRITES_TIMEOUT = 5.0
+"""Seconds for which a key waits at most until the caches show what was written before."""
+_TURN_RECONCILES = 32
+_TURN_SECONDS = 0.001
+"""A worker that never has to wait lets the rest of the loop run after so many reconciles, or so much time."""
+
+__all__ = ["CacheSyncTimeout", "Controller", "ControllerOptions", "Reconcile", "Watch"]
 
 log = get_logger(__name__)
-
-
-class CacheSyncTimeout(Exception):
-    """A controller's caches did not fill in time; the message names those that are missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Another resource whose changes concern the controller's objects."""
-
-    resource: Resource
-    mapper: Mapper
-    """Names the keys that an object concerns; an update concerns those of the old and the new object."""
-    predicates: Sequence[Predicate] = ()
-    """All must pass. In addition to the controller's own predicates."""
-    namespace: str | None = None
-    """Watch one namespace only. None: all."""
-    label_selector: str = ""
-    field_selector: str = ""
-    """Let the server send only these objects. "": all."""
-    metadata_only: bool = False
-    """Fetch and keep only the metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +51,7 @@ class ControllerOptions:
     """How a controller runs. None always means: the manager's value."""
 
     workers: int | None = None
-    """Reconciles at the same time. The manager's default is 1."""
+    """Reconciles at the same time. The manager's default is 1, or what it says for the primary's kind."""
     cache_sync_timeout: float | None = None
     """Seconds for the caches to fill before the controller gives up. The manager's default is 120."""
     reconcile_timeout: float | None = None
@@ -78,6 +62,14 @@ class ControllerOptions:
     """Run only on the elected replica."""
     namespace: str | None = None
     """Watch the primary and owned resources in one namespace only. None: all."""
+    warmup: bool = False
+    """Fill the queue before the lease is acquired, so that a new leader begins at once. Costs a replica that does
+    not lead the memory of the keys."""
+    own_writes_timeout: float | None = None
+    """Seconds for which a key waits at most until the caches show what was written for it, or to it, before. 0:
+    does not wait. The manager's default is 5."""
+    recover_panic: bool = True
+    """An exception that can only be a bug fails its own reconcile. False: it ends the manager."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +80,9 @@ class _Bound:
     clock: Clock
     queue: WorkQueue[ObjectKey]
     metrics: ControllerMetrics
+    sources: Sources
+    consistency: Consistency
+    watchdog: LoopWatchdog
     workers: int
     cache_sync_timeout: float
 
@@ -118,14 +113,13 @@ class Controller:
         self.options = options
         self._reconcile = reconcile
         scope = options.namespace
-        self._sources = (
+        self._watches = (
             Watch(primary, by_object, namespace=scope),
             *(Watch(resource, by_owner(primary), namespace=scope) for resource in owns),
             *watches,
         )
         self._predicates = tuple(predicates)
         self._bound: _Bound | None = None
-        self._registrations: list[Registration] = []
         self._started = False
 
     @property
@@ -140,30 +134,74 @@ class Controller:
         *,
         workers: int,
         cache_sync_timeout: float,
+        own_writes: OwnWrites | None = None,
+        own_writes_timeout: float = OWN_WRITES_TIMEOUT,
+        watchdog: LoopWatchdog | None = None,
     ) -> None:
-        """Called by the manager: declares the informers, so that they start with the caches."""
+        """Called by the manager: declares the informers, so that they start with the caches.
+
+        The numbers are the manager's defaults. `own_writes` is told of every write of the client; without it
+        nothing waits for one. `watchdog` is woken when there is work.
+        """
         if self._bound is not None:
             raise RuntimeError(f"controller {self.name} belongs to a manager already")
-        numbers, queue_numbers = metrics.controller(self.name), metrics.queue(self.name)
-        options = self.options
-        timeout = cache_sync_timeout if options.cache_sync_timeout is None else options.cache_sync_timeout
+        options, numbers = self.options, metrics.controller(self.name)
+        queue = _make_queue(clock, options.rate_limiter(), metrics.queue(self.name))
+        sources = Sources(self.name, self._watches, cache, clock)
+        consistency = Consistency(
+            self.name,
+            self.primary,
+            sources.informers,
+            queue,
+            clock,
+            numbers,
+            own_writes_timeout if options.own_writes_timeout is None else options.own_writes_timeout,
+        )
+        if own_writes is not None:
+            own_writes.add(consistency)
         self._bound = _Bound(
             cache=cache,
             clock=clock,
-            queue=_make_queue(clock, options.rate_limiter(), queue_numbers),
+            queue=queue,
             metrics=numbers,
+            sources=sources,
+            consistency=consistency,
+            watchdog=watchdog if watchdog is not None else LoopWatchdog(0.0, dict),
             workers=options.workers or workers,
-            cache_sync_timeout=timeout,
+            cache_sync_timeout=(
+                cache_sync_timeout if options.cache_sync_timeout is None else options.cache_sync_timeout
+            ),
         )
         numbers.max_workers = self._bound.workers
-        for source in self._sources:
-            _informer(cache, source)
 
     def enqueue(
         self, key: ObjectKey, *, after: float | None = None, priority: int = DEFAULT_PRIORITY
     ) -> None:
         """Asks for a reconcile of `key` from outside the watched resources: a timer, a resolver, a webhook."""
         self._require_bound().queue.add(key, after=after, priority=priority)
+
+    async def reselect(
+        self, resource: Resource, *, label_selector: str | None = None, field_selector: str | None = None
+    ) -> None:
+        """Watches other objects of `resource` from now on; None leaves a selector as it is.
+
+        Returns when the new objects are in the cache. Handlers are told of the differences only: objects that are
+        selected no more arrive as deletions, those selected newly as creations. Whoever shares the informer is
+        affected (see `Informer.reselect`). Raises CacheSyncTimeout when the server gives no list in time, and
+        then stays with the old selection; ValueError for a resource that is not watched; SelectorError.
+        """
+        bound = self._require_bound()
+        await bound.sources.reselect(
+            resource,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            timeout=bound.cache_sync_timeout,
+        )
+
+    async def warm_up(self) -> None:
+        """Fills the queue, without any reconcile. Raises CacheSyncTimeout."""
+        bound = self._require_bound()
+        await bound.sources.start(bound.queue, self._predicates, bound.cache_sync_timeout)
 
     async def run(self) -> None:
         """Until cancelled. The first cancellation lets running reconciles finish, the second cancels them."""
@@ -173,16 +211,16 @@ class Controller:
         self._started = True
         workers: list[asyncio.Task[None]] = []
         try:
-            await self._start_sources(bound)
+            await self.warm_up()
             workers = [
                 asyncio.create_task(self._work(bound), name=f"{self.name}-{number}")
                 for number in range(bound.workers)
             ]
             await asyncio.gather(*map(asyncio.shield, workers))
         finally:
-            for registration in self._registrations:
-                registration.remove()
+            bound.sources.stop()
             bound.queue.shutdown()
+            bound.consistency.close()
             try:
                 if workers:
                     await asyncio.wait(workers)
@@ -191,45 +229,35 @@ class Controller:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _start_sources(self, bound: _Bound) -> None:
-        """Returns when every informer has synced and every initial object has passed its handler."""
-        informers = []
-        for source in self._sources:
-            informer = _informer(bound.cache, source)
-            handler = Enqueue(bound.queue, source.mapper, (*source.predicates, *self._predicates))
-            self._registrations.append(informer.add_handler(handler))
-            informers.append((source.resource, informer))
-        try:
-            async with bound.clock.timeout(bound.cache_sync_timeout):
-                for _, informer in informers:
-                    await informer.wait_synced()
-        except TimeoutError:
-            missing = ", ".join(resource.name for resource, informer in informers if not informer.has_synced)
-            raise CacheSyncTimeout(
-                f"controller {self.name}: no complete list of {missing} within {bound.cache_sync_timeout:g} s; "
-                "does the resource exist, and may this client list and watch it?"
-            ) from None
-
     async def _work(self, bound: _Bound) -> None:
         """One worker: one key at a time, for as long as there are any."""
-        queue, metrics, clock = bound.queue, bound.metrics, bound.clock
-        streak = 0
-        while (item := await queue.get()) is not None:
+        queue, metrics, watchdog = bound.queue, bound.metrics, bound.watchdog
+        consistency, unseen = bound.consistency, bound.consistency.unseen
+        reconciles, busy = 0, 0.0
+        while (item := queue.get_nowait() or await queue.get()) is not None:
+            if item.key in unseen and consistency.holds(item):
+                continue
             metrics.active_workers += 1
-            started = clock.now()
+            if watchdog.asleep:
+                watchdog.wake()
             try:
                 self._settle(bound, item, await self._attempt(bound, item.key))
             finally:
                 metrics.active_workers -= 1
-                metrics.reconcile_time.observe(clock.now() - started)
-                queue.done(item.key)
-            streak += 1
-            if streak % _YIELD_EVERY == 0:
-                await clock.sleep(0)
+                held = queue.done(item.key)
+                metrics.reconcile_time.observe(held)
+            reconciles += 1
+            busy += held
+            if reconciles >= _TURN_RECONCILES or busy >= _TURN_SECONDS:
+                reconciles, busy = 0, 0.0
+                await bound.clock.sleep(0)
 
-    async def _attempt(self, bound: _Bound, key: ObjectKey) -> Result | Exception:
+    async def _attempt(self, bound: _Bound, key: ObjectKey) -> Result | BaseException:
         """Runs the reconcile once; every exception but the worker's own cancellation is an answer."""
-        token = current_reconcile.set(ReconcileContext(self.name, key, f"{getrandbits(64):016x}"))
+        reconcile_context = ReconcileContext(self.name, key)
+        current_reconcile.set(
+            reconcile_context
+        )  # until the worker's next key: what follows is logged with it
         try:
             if self.options.reconcile_timeout is None:
                 return _as_result(await self._reconcile(key))
@@ -239,10 +267,10 @@ class Controller:
             if task is None or task.cancelling():
                 raise
             return AssertionError("reconcile raised CancelledError although nobody cancelled it")
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
             return error
-        finally:
-            current_reconcile.reset(token)
 
     async def _attempt_in_time(self, bound: _Bound, key: ObjectKey, seconds: float) -> Result | None:
         expired = False
@@ -258,26 +286,10 @@ class Controller:
             bound.metrics.timeouts += 1
             raise TimeoutError(f"reconcile took longer than {seconds:g} s") from error
 
-    def _settle(self, bound: _Bound, item: Item[ObjectKey], outcome: Result | Exception) -> None:
+    def _settle(self, bound: _Bound, item: Item[ObjectKey], outcome: Result | BaseException) -> None:
         """The whole result policy."""
         queue, metrics, key, priority = bound.queue, bound.metrics, item.key, item.priority
         match outcome:
-            case TerminalError():
-                metrics.results["error"] += 1
-                metrics.errors += 1
-                metrics.terminal_errors += 1
-                log.error("reconcile failed for good", error=outcome, **self._about(key))
-            case Exception():
-                queue.add(key, rate_limited=True, priority=priority)
-                metrics.results["error"] += 1
-                metrics.errors += 1
-                if isinstance(outcome, BUGS):
-                    metrics.panics += 1
-                    log.panic("reconcile failed with a bug", error=outcome, **self._about(key))
-                else:
-                    log.error(
-                        "reconcile failed", error=outcome, failures=queue.failures(key), **self._about(key)
-                    )
             case Result(requeue_after=None):
                 queue.forget(key)
                 metrics.results["success"] += 1
@@ -288,6 +300,25 @@ class Controller:
             case Result(priority=wanted):
                 queue.add(key, rate_limited=True, priority=priority if wanted is None else wanted)
                 metrics.results["requeue"] += 1
+            case TerminalError():
+                metrics.results["error"] += 1
+                metrics.errors += 1
+                metrics.terminal_errors += 1
+                log.error("reconcile failed for good", error=outcome, **self._about(key))
+            case BaseException():
+                queue.add(key, rate_limited=True, priority=priority)
+                metrics.results["error"] += 1
+                metrics.errors += 1
+                self._tell_failure(bound, key, outcome)
+
+    def _tell_failure(self, bound: _Bound, key: ObjectKey, error: BaseException) -> None:
+        if isinstance(error, Exception) and not isinstance(error, BUGS):
+            log.error("reconcile failed", error=error, failures=bound.queue.failures(key), **self._about(key))
+            return
+        bound.metrics.panics += 1
+        log.panic("reconcile failed with a bug", error=error, **self._about(key))
+        if not self.options.recover_panic:
+            raise error
 
     def _about(self, key: ObjectKey) -> dict[str, str]:
         return {"controller": self.name, "namespace": key.namespace or "", "name": key.name}
@@ -311,13 +342,3 @@ def _as_result(answer: object) -> Result | Exception:
 
 def _make_queue(clock: Clock, limiter: RateLimiter, metrics: QueueMetrics) -> WorkQueue[ObjectKey]:
     return WorkQueue(clock, limiter=limiter, metrics=metrics)
-
-
-def _informer(cache: InformerCache, source: Watch) -> Informer:
-    return cache.informer(
-        source.resource,
-        namespace=source.namespace,
-        label_selector=source.label_selector,
-        field_selector=source.field_selector,
-        metadata_only=source.metadata_only,
-    )

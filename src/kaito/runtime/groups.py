@@ -17,8 +17,12 @@ from kaito.runtime.clock import Clock
 Run = Callable[[], Awaitable[None]]
 
 
+LAST_WAIT = 1.0
+"""Seconds for what ignored the end of the grace period to end after all, before it is left alone."""
+
+
 class Group(Enum):
-    """When something runs. Started in this order; stopped: EVERY_REPLICA, LEADER, CACHES, WEBHOOKS, SERVERS.
+    """When something runs. Started in this order; stopped: EVERY_REPLICA, WARMUP, LEADER, CACHES, WEBHOOKS, SERVERS.
 
     A runnable may say where it belongs with an attribute `group`.
     """
@@ -31,6 +35,8 @@ class Group(Enum):
     """Informers, and event recorders, which outlive the controllers that use them."""
     EVERY_REPLICA = "every replica"
     """Whatever runs with or without the lease."""
+    WARMUP = "warm-up"
+    """What controllers do before they have the lease."""
     LEADER = "leader"
     """Controllers, and whatever else must run only once."""
 
@@ -89,7 +95,9 @@ class RunGroup:
         if late:
             for task in late:
                 task.cancel()
-            await asyncio.wait(late)
+            with contextlib.suppress(TimeoutError):
+                async with self._clock.timeout(LAST_WAIT):
+                    await asyncio.wait(late)
         return [task.get_name() for task in late]
 
     def _on_done(self, task: asyncio.Task[None]) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -20,13 +21,17 @@ from aiohttp import web
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
-from kaito.runtime.controller import Controller
+from kaito.runtime.controller import OWN_WRITES_TIMEOUT, Controller
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.groups import Group, RunGroup
 from kaito.runtime.health import Check, HttpServer, Probe, metrics_routes, probe_routes
 from kaito.runtime.leader import LeaderElectionLost, LeaderElectionOptions, LeaderElector
 from kaito.runtime.logs import get_logger
+from kaito.runtime.loop_watchdog import LoopWatchdog
 from kaito.runtime.metrics import RuntimeMetrics
+from kaito.runtime.own_writes import OwnWrites, Write
+from kaito.runtime.resources import Resource
+from kaito.runtime.sources import CacheSyncTimeout, missing_lists
 
 log = get_logger(__name__)
 
@@ -55,8 +60,18 @@ class ManagerOptions:
     """Seconds for everything to end by itself when the manager stops. 0: do not wait; below 0: for ever."""
     workers: int = 1
     """Reconciles at the same time, for controllers that do not say."""
+    workers_by_kind: Mapping[str, int] = field(default_factory=dict)
+    """The same for controllers of one kind: `{"Deployment.apps": 5, "Pod": 10}`. A controller's own number wins."""
     cache_sync_timeout: float = 120.0
-    """Seconds for a controller's caches to fill, for controllers that do not say."""
+    """Seconds for a controller's caches to fill, for controllers that do not say. Afterwards the manager fails."""
+    own_writes_timeout: float = OWN_WRITES_TIMEOUT
+    """Seconds for which a key waits at most until the caches show what was written before, for controllers that do
+    not say. 0: does not wait."""
+    loop_block_limit: float = 0.1
+    """Seconds for which a reconcile may block the event loop before that is logged with its line, and counted. 0:
+    nobody looks."""
+    ready_cache_lag: float = 60.0
+    """Seconds for which a cache may be unable to follow its resource before /readyz fails."""
 
 
 class Manager:
@@ -71,15 +86,17 @@ class Manager:
         if client.observer is None:
             client.observer = self.metrics.rest.observer(_host(client))
         self.cache = InformerCache(client)
+        self._own_writes = OwnWrites()
+        client.on_write = _both(client.on_write, self._own_writes.note)
+        self._watchdog = LoopWatchdog(options.loop_block_limit, lambda: self.metrics.controllers)
         self._live, self._ready = Probe("healthz"), Probe("readyz")
         self._ready.add("caches", self._check_caches)
         self._servers = _http_servers(options, self._live, self._ready, self.metrics)
         self._groups = {group: RunGroup(clock, self._on_failure) for group in Group}
         self._lease = RunGroup(clock, self._on_failure)
-        self._controllers: set[str] = set()
+        self._controllers: dict[str, Controller] = {}
         self._elector = self._make_elector()
         self._failure: asyncio.Future[None] | None = None
-        self._synced = False
 
     def add(self, runnable: Controller | Runnable) -> None:
         """Adds something to run; while the manager runs it starts at once, afterwards this raises
@@ -94,14 +111,19 @@ class Manager:
                 raise ValueError(
                     f"there is a controller named {runnable.name!r} already: names label metrics and logs"
                 )
-            self._controllers.add(runnable.name)
+            self._controllers[runnable.name] = runnable
             runnable.bind(
                 self.cache,
                 self.clock,
                 self.metrics,
-                workers=self.options.workers,
+                workers=self.options.workers_by_kind.get(_group_kind(runnable.primary), self.options.workers),
                 cache_sync_timeout=self.options.cache_sync_timeout,
+                own_writes=self._own_writes,
+                own_writes_timeout=self.options.own_writes_timeout,
+                watchdog=self._watchdog,
             )
+            if runnable.options.warmup:
+                self._groups[Group.WARMUP].add(runnable.warm_up)
         self._groups[_group_of(runnable)].add(runnable.run)
 
     def add_health_check(self, name: str, check: Check) -> None:
@@ -176,19 +198,31 @@ class Manager:
     async def _start(self) -> None:
         for server in self._servers.values():
             await server.start()
+        if self.clock.real_time and self.options.loop_block_limit > 0:
+            self._groups[Group.SERVERS].add(self._watchdog.run)
         self._groups[Group.SERVERS].start()
         self._groups[Group.WEBHOOKS].start()
         caches = self._groups[Group.CACHES]
         caches.add(self.cache.run)
         caches.start()
-        await self.cache.wait_synced()
-        self._synced = True
+        await self._wait_for_caches()
         self._groups[Group.EVERY_REPLICA].start()
+        self._groups[Group.WARMUP].start()
         if self._elector is not None:
             await self._elector.acquire()
             self._lease.add(self._elector.renew)
             self._lease.start()
         self._groups[Group.LEADER].start()
+
+    async def _wait_for_caches(self) -> None:
+        """As long as the most patient controller waits for its own."""
+        limits = [each.options.cache_sync_timeout for each in self._controllers.values()]
+        limit = max([self.options.cache_sync_timeout, *(each for each in limits if each is not None)])
+        try:
+            async with self.clock.timeout(limit):
+                await self.cache.wait_synced()
+        except TimeoutError:
+            raise CacheSyncTimeout(missing_lists(self.cache.informers, limit)) from None
 
     def _on_start_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
@@ -207,7 +241,7 @@ class Manager:
         grace = 0.0 if lost else self.options.grace_period
         deadline = None if grace < 0 else self.clock.now() + grace
         late: list[str] = []
-        for group in (Group.EVERY_REPLICA, Group.LEADER):
+        for group in (Group.EVERY_REPLICA, Group.WARMUP, Group.LEADER):
             late += await self._groups[group].stop(deadline)
         if self._elector is not None:
             await self._lease.stop(deadline)
@@ -240,8 +274,9 @@ class Manager:
         return elector
 
     def _check_caches(self) -> None:
-        if not self._synced:
-            raise RuntimeError("the caches are not synced yet")
+        problems = self.cache.problems(self.options.ready_cache_lag)
+        if problems:
+            raise RuntimeError("; ".join(problems))
 
     def _port(self, address: str) -> int:
         if address not in self._servers:
@@ -256,6 +291,22 @@ def _group_of(runnable: Controller | Runnable) -> Group:
     if isinstance(runnable, EventRecorder):
         return Group.CACHES
     return Group.LEADER if getattr(runnable, "needs_leader_election", True) else Group.EVERY_REPLICA
+
+
+def _group_kind(resource: Resource) -> str:
+    return f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+
+
+def _both(first: Callable[[Write], None] | None, second: Callable[[Write], None]) -> Callable[[Write], None]:
+    """Managers that share a client hear of each other's writes."""
+    if first is None:
+        return second
+
+    def call(write: Write) -> None:
+        first(write)
+        second(write)
+
+    return call
 
 
 def _error_of(failure: asyncio.Future[None]) -> Exception:

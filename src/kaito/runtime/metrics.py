@@ -10,7 +10,7 @@ controller-runtime's pkg/internal/controller/metrics and client-go's workqueue a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -132,6 +132,11 @@ class RuntimeMetrics(Collector):
     def queue(self, name: str) -> QueueMetrics:
         """The numbers of the queue of the controller `name`, made at first use."""
         return self._queues.setdefault(name, QueueMetrics())
+
+    @property
+    def controllers(self) -> Mapping[str, ControllerMetrics]:
+        """The numbers of all controllers, by name."""
+        return self._controllers
 
     def controller(self, name: str) -> ControllerMetrics:
         """The numbers of the controller `name`, made at first use."""

@@ -102,7 +102,7 @@ class Consistency:
         metrics: ControllerMetrics,
         timeout: float,
     ) -> None:
-        """`timeout` is in seconds, from the moment at which a key is held back."""
+        """`timeout` is in seconds, from the moment at which a key is held back; 0: no key ever is."""
         self.unseen: dict[ObjectKey, _Unseen] = {}
         self._controller = controller
         self._primary = primary
@@ -117,11 +117,13 @@ class Consistency:
 
     def note(self, write: Write) -> None:
         """Files a write, if it concerns this controller and has not been seen yet."""
+        if self._timeout <= 0:
+            return
         context = current_reconcile.get()
         keys = set()
         if context is not None and context.controller == self._controller:
             keys.add(context.key)
-        if write.resource == self._primary:
+        if _same_collection(write.resource, self._primary):
             keys.add(write.key)
         if not keys:
             return
@@ -221,9 +223,14 @@ class OwnWrites:
 
 def _concerns(informer: Informer, write: Write) -> bool:
     """Whether the informer will tell of this write: it shows such objects, or this one until now."""
-    if informer.resource != write.resource:
+    if not _same_collection(informer.resource, write.resource):
         return False
     return informer.covers(write) or informer.store.get(write.key) is not None
+
+
+def _same_collection(one: Resource, other: Resource) -> bool:
+    """Every version of a resource shows the same objects."""
+    return one.plural == other.plural and one.group == other.group
 
 
 def _is_seen(informer: Informer, write: Write) -> bool:
