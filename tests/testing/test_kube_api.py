@@ -22,7 +22,6 @@ from kaito.runtime.crd import CustomObject, CustomResource, Object, Rule, Versio
 from kaito.runtime.errors import ApiError, Invalid, TransportError
 from kaito.runtime.resources import CONFIGMAPS, NAMESPACES, Resource
 from kaito.testing.backends import READY_PODS
-from kaito.testing.crds import manifests
 from kaito.testing.faults import Answer, LoseAnswer, Match, NoAnswer
 from kaito.testing.kube_api import KubeApi
 from kaito.testing.server_thread import ServerThread
@@ -78,24 +77,6 @@ async def test_custom_resources_from_a_folder_beside_the_test(kube_api: KubeApi)
     assert await kube_api.client().list(GADGETS, kube_api.namespace) == []
 
 
-def test_what_is_no_source_is_said(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "pod.yaml").write_text("kind: Pod\n")
-    (tmp_path / "broken.yaml").write_text("{")
-    (tmp_path / "empty.yaml").write_text("")
-    for source, words in {
-        "absent.yaml": "No such file.*folder of the test",
-        "folder": r"no CustomResourceDefinition in any \*.yaml",
-        "pod.yaml": "Pod is no CustomResourceDefinition",
-        "broken.yaml": "broken.yaml",
-        "empty.yaml": "it is empty",
-    }.items():
-        with pytest.raises(ValueError, match=words):
-            manifests(source, tmp_path)
-    with pytest.raises(ValueError, match="is no source"):
-        manifests(7, tmp_path)  # type: ignore[arg-type]
-
-
 async def test_the_api_server_goes_away_and_comes_back(kube_api: KubeApi) -> None:
     client = kube_api.client()
     await client.create(CONFIGMAPS, config_map(kube_api, "a"))
@@ -109,9 +90,7 @@ async def test_the_api_server_goes_away_and_comes_back(kube_api: KubeApi) -> Non
         await LoopClock().sleep(0.02)
     await restarting
     assert refused > 0
-    assert [item["metadata"]["name"] for item in await client.list(CONFIGMAPS, kube_api.namespace)][-1:] == [
-        "a"
-    ]
+    assert "a" in {item["metadata"]["name"] for item in await client.list(CONFIGMAPS, kube_api.namespace)}
 
 
 async def _done(pending: Any) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.connection import Connection
+from kaito.runtime.crd import Source, manifests
 from kaito.testing.backends import Backend, Pool, make_namespace
 from kaito.testing.cleaning import Footprints, clean
-from kaito.testing.crds import Source, manifests, serve
+from kaito.testing.crds import serve
 from kaito.testing.faults import Faults
 from kaito.testing.faults.proxy import FaultProxy, Upstream
 from kaito.testing.server_thread import Pending, ServerThread

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from kaito.embedded.apiserver.server import ApiServer, ApiServerOptions
 from kaito.runtime.client import Client
+from kaito.runtime.crd import Source, manifests
 from kaito.runtime.memory_transport import MemoryTransport
 from kaito.runtime.testing import VirtualClock
-from kaito.testing.crds import Source, manifests, serve
+from kaito.testing.crds import serve
 from kaito.testing.faults import Faults, FaultyTransport
 
 

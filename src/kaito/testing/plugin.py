@@ -199,13 +199,13 @@ def _definitions(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     marks = list(request.node.iter_markers("kube_crds"))
     if not marks:
         return []
-    from kaito.testing.crds import manifests
+    from kaito.runtime.crd import manifests
 
     folder = request.node.path.parent
     try:
         return [found for mark in marks for source in mark.args for found in manifests(source, folder)]
     except ValueError as error:
-        pytest.fail(f"kube_crds: {error}", pytrace=False)
+        pytest.fail(f"kube_crds: {error}. Relative paths start at the folder of the test.", pytrace=False)
 
 
 def _require_asyncio(request: pytest.FixtureRequest, what: str) -> None:

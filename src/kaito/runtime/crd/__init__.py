@@ -49,6 +49,7 @@ from kaito.runtime.crd.markers import (
 )
 from kaito.runtime.crd.models import CustomObject, Metadata, Object, Quantity, Schemaless
 from kaito.runtime.crd.schema import CrdError, schema_of
+from kaito.runtime.crd.sources import Source, manifests
 from kaito.runtime.crd.structural import problems
 
 __all__ = [
@@ -71,8 +72,10 @@ __all__ = [
     "Rule",
     "Scale",
     "Schemaless",
+    "Source",
     "Version",
     "condition_column",
+    "manifests",
     "problems",
     "root_schema",
     "schema_of",
