@@ -43,6 +43,7 @@ def test_objects_manifests_files_and_folders(tmp_path: Path) -> None:
         ("broken.yaml", r"broken\.yaml is no YAML"),
         ("empty.yaml", "but nothing"),
         ({"kind": "Pod"}, "the manifest given: .* but Pod"),
+        ({"kind": "CustomResourceDefinition", "metadata": {}}, r"without metadata\.name"),
         (7, "7 is no source of"),
     ],
 )

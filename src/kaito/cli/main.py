@@ -79,12 +79,27 @@ def local_up(
     node_provisioner: NodeProvisionerFlag = "machine",
     only: Annotated[
         str | None,
-        typer.Option(help="`api`: only the API server with KAITO's CRDs, for work on controllers."),
+        typer.Option(
+            help="`api`: only the API server, for work on controllers: no node, no workload controllers, no operator."
+        ),
+    ] = None,
+    crds: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--crds",
+            metavar="FILE|DIR",
+            help="Serve the CustomResourceDefinitions in this YAML or JSON file, or in all of a folder, too. May be "
+            "given several times.",
+        ),
     ] = None,
 ) -> None:
-    """Start it and keep it up until Ctrl-C."""
+    """Start it and keep it up until Ctrl-C.
+
+    `--only api` is a Kubernetes API for hand work on controllers: objects are kept and served, and nothing runs. The
+    same server stands behind the pytest fixture `kube_api`.
+    """
     from kaito.cli.local.cluster import LocalOptions
-    from kaito.cli.local.commands import check_up_options, up
+    from kaito.cli.local.commands import check_up_options, read_crds, up
     from kaito.cli.local.images import parse_image_map
 
     check_up_options(weights, preset or [], only, node_provisioner)
@@ -94,7 +109,13 @@ def local_up(
         from kaito.cli.local.weights import obtain
 
         downloaded = obtain(load_catalog(), preset or [], directory / "weights", typer.echo)
-    options = LocalOptions(parse_image_map(image or []), downloaded, node_provisioner, operator=only is None)
+    options = LocalOptions(
+        parse_image_map(image or []),
+        downloaded,
+        node_provisioner,
+        operator=only is None,
+        crds=tuple(read_crds(crds or [])),
+    )
     run(up(directory, options))
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kaito.api.crds import crd_manifests
 from kaito.api.labels import GPU_COUNT_LABEL, INSTANT_CLOUD_LABEL
+from kaito.cli.errors import CliError
 from kaito.cli.local.images import image_map_options
 from kaito.cli.local.state import CONTEXT, LocalDirectory, RunningLock
 from kaito.cli.local.supervisor import ManagedProcess, ProcessSpec, Supervisor
@@ -18,6 +20,7 @@ from kaito.embedded.processes.names import KUBELET_TOKEN_VARIABLE
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.connection import Connection
+from kaito.runtime.errors import ApiError
 from kaito.runtime.resources import CRDS, NODES
 
 SYSTEM_NODE = "kaito-local"
@@ -32,13 +35,14 @@ class LocalOptions:
 
     `images` maps image references to OCI image layouts. `weights` maps presets to folders with real weights; without
     any, stand-in weights answer for the Phi-3 family. `node_provisioner` is the operator's flag. `operator` False
-    leaves out node and operator.
+    leaves out node and operator. `crds` are CustomResourceDefinitions to be served beside KAITO's own.
     """
 
     images: Mapping[str, Path] = field(default_factory=dict)
     weights: Mapping[str, Path] = field(default_factory=dict)
     node_provisioner: str = "machine"
     operator: bool = True
+    crds: Sequence[Mapping[str, Any]] = ()
 
 
 Progress = Callable[[str, str, float], None]
@@ -107,7 +111,9 @@ class LocalCluster:
 
         begun = self._clock.now()
         await self._install_crds()
-        progress("custom resources", "Workspace, Adapter, Machine, NodeClaim", self._clock.now() - begun)
+        kinds = ["Workspace", "Adapter", "Machine", "NodeClaim"]
+        kinds += [str(crd["spec"]["names"]["kind"]) for crd in self.options.crds]
+        progress("custom resources", ", ".join(kinds), self._clock.now() - begun)
         if not self.options.operator:
             return
 
@@ -158,11 +164,22 @@ class LocalCluster:
                 connection.transport, clock=self._clock, user_agent="kaito-local", field_manager="kaito-local"
             )
             await asyncio.gather(*(client.apply(CRDS, crd) for crd in crd_manifests()))
+            for crd in self.options.crds:
+                await self._install(client, crd)
             if self.options.operator:
                 byo = self.options.node_provisioner == "byo"
                 await client.apply(NODES, system_node(gpus=1 if byo else 0))
         finally:
             await connection.close()
+
+    @staticmethod
+    async def _install(client: Client, crd: Mapping[str, Any]) -> None:
+        try:
+            await client.apply(CRDS, crd)
+        except ApiError as error:
+            raise CliError(
+                f"--crds: {crd.get('metadata', {}).get('name', 'without a name')}: {error}"
+            ) from None
 
     def _write_state(self) -> None:
         self.directory.write_state(

@@ -21,7 +21,15 @@ from kaito.cli.local.cluster import SYSTEM_NODE, LocalCluster, LocalOptions, Pro
 from kaito.cli.local.images import require_presets
 from kaito.cli.local.state import CONTEXT, LocalDirectory, export_line
 from kaito.runtime.clock import LoopClock
+from kaito.runtime.crd import manifests
 from kaito.runtime.errors import ApiError, TransportError
+
+API_ONLY_NOTICE = """Only the API server runs: objects are kept, validated and served. What is not there:
+  nodes and kubelets          pods stay Pending and nothing runs
+  workload controllers        Deployments, StatefulSets and Jobs make no pods, Services get no endpoints
+  scheduler                   no pod gets a node
+  operator                    Workspaces and Machines stay as they are; run a controller of your own
+Default ServiceAccounts, garbage collection by owner and the end of namespaces are there, as in every cluster."""
 
 STAND_IN_NOTICE = (
     "Presets of the Phi-3 family are answered here by stand-in weights: tiny-phi-3, a model of 0.4 million parameters "
@@ -89,7 +97,22 @@ def check_up_options(weights: str, presets: Sequence[str], only: str | None, nod
         raise CliError(f"--only {only}: the only part that can run alone is `api`.")
     if weights not in ("stand-in", "real"):
         raise CliError(f"--weights {weights}: write stand-in or real.")
-    require_presets()
+    if only is None:
+        require_presets()
+    elif weights == "real":
+        raise CliError("--weights=real with --only api: nothing runs there that could load weights.")
+
+
+def read_crds(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The definitions in files and folders.
+
+    Raises:
+        CliError: one cannot be read, or holds none.
+    """
+    try:
+        return [definition for path in paths for definition in manifests(path, Path())]
+    except ValueError as error:
+        raise CliError(f"--crds {error}") from None
 
 
 async def up(root: Path, options: LocalOptions) -> None:
@@ -108,7 +131,9 @@ async def up(root: Path, options: LocalOptions) -> None:
 
 def print_usage(directory: LocalDirectory, options: LocalOptions) -> None:
     typer.echo("")
-    if options.operator:
+    if not options.operator:
+        typer.echo(f"kubeconfig: {directory.kubeconfig.resolve()}\n\n{API_ONLY_NOTICE}\n")
+    else:
         if options.weights:
             typer.echo(
                 f"Real weights answer for {', '.join(sorted(options.weights))}; no other preset can start."

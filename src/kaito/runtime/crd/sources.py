@@ -59,4 +59,7 @@ def _definitions(documents: list[Any], where: str) -> list[Manifest]:
     if not found:
         kinds = ", ".join(sorted({str(document.get("kind")) for document in maps})) or "nothing"
         raise ValueError(f"{where}: no CustomResourceDefinition in it, but {kinds}")
+    for document in found:
+        if not isinstance(document.get("metadata"), dict) or not document["metadata"].get("name"):
+            raise ValueError(f"{where}: a CustomResourceDefinition without metadata.name")
     return found
