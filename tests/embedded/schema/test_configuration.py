@@ -91,7 +91,7 @@ def test_both_kinds_of_event_are_one(kinds: dict[str, KindStrategy]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["validatingwebhookconfigurations.admissionregistration.k8s.io", "resourcequotas", "limitranges"]
+    "name", ["validatingadmissionpolicies.admissionregistration.k8s.io", "resourcequotas", "limitranges"]
 )
 def test_what_would_have_no_effect_is_refused_by_name(kinds: dict[str, KindStrategy], name: str) -> None:
     kind = kinds[name]

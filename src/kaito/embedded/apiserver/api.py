@@ -1,15 +1,21 @@
 """One request in, one response out: the transport-neutral API server.
 
-Everything below runs without awaiting anything, so a request is atomic; only watch streams live on.
+Everything below runs without awaiting anything, so a request is atomic; only watch streams live on. Between two runs of
+a request the admission webhooks are asked that it cannot do without (see `admission`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
+from kaito.embedded.apiserver.admission.attributes import CONNECT, Attributes
+from kaito.embedded.apiserver.admission.connecting import options_kind, options_object
+from kaito.embedded.apiserver.admission.hooks import Hooks
+from kaito.embedded.apiserver.admission.review import Pending, Review
+from kaito.embedded.apiserver.admission.sender import HttpsSender, Send
 from kaito.embedded.apiserver.bodies import decode_object, decode_options
 from kaito.embedded.apiserver.collector import Collector
 from kaito.embedded.apiserver.core import NAMESPACES, Core
@@ -17,7 +23,13 @@ from kaito.embedded.apiserver.definitions import Definitions
 from kaito.embedded.apiserver.deletion import Deleter
 from kaito.embedded.apiserver.discovery import AGGREGATED_TYPE, Discovery, wants_aggregated
 from kaito.embedded.apiserver.forms import negotiate
-from kaito.embedded.apiserver.messages import add_warning, error_response, json_response, text_response
+from kaito.embedded.apiserver.messages import (
+    add_warning,
+    error_response,
+    json_response,
+    page_not_found,
+    text_response,
+)
 from kaito.embedded.apiserver.naming import check_type
 from kaito.embedded.apiserver.openapi import OpenApi
 from kaito.embedded.apiserver.orphans import OrphanedPods
@@ -46,6 +58,8 @@ from kaito.runtime.transport import Request, Response
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 VERSION: Final = {
     "major": "1",
     "minor": "36",
@@ -58,6 +72,9 @@ VERSION: Final = {
     "platform": "any",
 }
 """`/version`. The Kubernetes version whose behaviour this server follows."""
+
+MAX_RUNS: Final = 100
+"""Times that a request is begun anew because of webhooks; more means that the object changes all the time."""
 
 HEALTH_PATHS: Final = ("/healthz", "/livez", "/readyz")
 
@@ -72,8 +89,13 @@ class Api:
         instance: str,
         bookmark_interval: float,
         token_valid: Callable[[str], bool],
+        send_review: Send | None = None,
     ) -> None:
+        """`send_review` carries reviews to webhooks; HTTPS by default."""
         self.core = core
+        self._hooks = Hooks(core)
+        self._sender = HttpsSender()
+        self._send_review = send_review or self._sender.send
         self._token_valid = token_valid
         tables = Tables(core.clock)
         self.reader = Reader(core.store, tables)
@@ -91,17 +113,65 @@ class Api:
 
     async def handle(self, request: Request) -> Response:
         """The answer to a request; never raises for anything the request says."""
+        review = None
+        if request.method not in ("GET", "HEAD") and self._hooks.exist:
+            review = Review(self.core, self._hooks, self._send_review)
         try:
-            return self._answer(request)
+            response = await self._admitted(review, lambda: self._answer(request, review))
         except ApiError as error:
-            return error_response(error)
+            response = error_response(error)
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             return error_response(
                 InternalError(f"the server failed on {request.method} {request.path}; its log has the cause")
             )
+        for warning in review.warnings if review is not None else ():
+            add_warning(response, warning)
+        return response
 
-    def _answer(self, request: Request) -> Response:
+    async def admit_connect(self, target: Target, query: Sequence[tuple[str, str]]) -> None:
+        """Asks the webhooks about a connection (exec, attach, portforward, proxy) before it is made.
+
+        Raises:
+            ApiError: one refuses, or fails and its policy is to fail.
+        """
+        served = self.core.registry.find(target.group, target.version, target.plural)
+        kind = options_kind(target.plural, target.subresource)
+        if served is None or kind is None or not self._hooks.exist:
+            return
+        review = Review(self.core, self._hooks, self._send_review)
+        attributes = Attributes(
+            operation=CONNECT,
+            served=served,
+            namespace=target.namespace or "",
+            name=target.name or "",
+            object=options_object(kind, query, target.rest),
+            old_object=None,
+            kind=kind,
+            subresource=target.subresource,
+        )
+        await self._admitted(review, lambda: review.check(attributes))
+
+    async def close(self) -> None:
+        """Drops the connections to webhooks."""
+        await self._sender.close()
+
+    @staticmethod
+    async def _admitted(review: Review | None, run: Callable[[], Result]) -> Result:
+        """Runs something that cannot wait until it has all the webhooks' answers that it needs."""
+        if review is None:
+            return run()
+        for _ in range(MAX_RUNS):
+            review.begin()
+            try:
+                return run()
+            except Pending as pending:
+                await pending.settle()
+        raise InternalError(
+            f"the object changed {MAX_RUNS} times while admission webhooks were asked; try again"
+        )
+
+    def _answer(self, request: Request, review: Review | None) -> Response:
         path = unquote(request.path)
         target = parse_target(path)
         if target is None:
@@ -112,11 +182,11 @@ class Api:
         if target.namespace is not None and not served.resource.namespaced:
             raise unknown_resource(request, target)
         if target.subresource:
-            response = self._on_subresource(served, target, request)
+            response = self._on_subresource(served, target, request, review)
         elif target.name is not None:
-            response = self._on_object(served, target, request)
+            response = self._on_object(served, target, request, review)
         else:
-            response = self._on_collection(served, target, request)
+            response = self._on_collection(served, target, request, review)
         if served.strategy.warning:
             add_warning(response, served.strategy.warning)
         return response
@@ -124,9 +194,12 @@ class Api:
     # --- what is not an object ------------------------------------------------------------------------------------
 
     def _document(self, request: Request, path: str) -> Response:
-        if request.method not in ("GET", "HEAD"):
-            return text_response("404 page not found", 404)
-        path = path.rstrip("/") or "/"
+        response = self._read_document(request, path.rstrip("/") or "/")
+        if response.status == 200 and request.method not in ("GET", "HEAD"):
+            raise _not_allowed(request)
+        return response
+
+    def _read_document(self, request: Request, path: str) -> Response:
         if path in HEALTH_PATHS or path.startswith(tuple(f"{each}/" for each in HEALTH_PATHS)):
             return text_response("ok")
         if path == "/version":
@@ -138,9 +211,15 @@ class Api:
             if not name:
                 return json_response(self._openapi.root())
             document = self._openapi.document(name)
-            return text_response("404 page not found", 404) if document is None else json_response(document)
+            return page_not_found() if document is None else json_response(document)
         found = self._discover(request, path)
-        return text_response("404 page not found", 404) if found is None else found
+        if found is not None:
+            return found
+        group = path.split("/")[2:3] if path.startswith("/apis/") else [""]
+        known = self.core.registry.groups()
+        if path.count("/") == (3 if path.startswith("/apis/") else 2) and known.get(group[0]):
+            raise NotFound("the server could not find the requested resource")
+        return page_not_found()
 
     def _discover(self, request: Request, path: str) -> Response | None:
         parts = path.strip("/").split("/")
@@ -160,7 +239,9 @@ class Api:
 
     # --- objects and collections ----------------------------------------------------------------------------------
 
-    def _on_collection(self, served: Served, target: Target, request: Request) -> Response:
+    def _on_collection(
+        self, served: Served, target: Target, request: Request, review: Review | None
+    ) -> Response:
         params = parameters(request)
         match request.method:
             case "GET" | "HEAD":
@@ -171,34 +252,36 @@ class Api:
                 _require_verb(served, "list")
                 return self.reader.list(served, target.namespace, form, params)
             case "POST":
-                return self._create(served, target, request, params)
+                return self._create(served, target, request, params, review)
             case "DELETE":
                 _require_verb(served, "deletecollection")
                 options = ListOptions.parse(params)
                 selection = select(served, target.namespace, None, options)
-                delete_options = DeleteOptions.parse(params, decode_options(request))
+                delete_options = DeleteOptions.parse(params, decode_options(request), review)
                 return json_response(self.deleter.delete_all(selection, delete_options))
         raise _not_allowed(request)
 
-    def _create(self, served: Served, target: Target, request: Request, params: Params) -> Response:
+    def _create(
+        self, served: Served, target: Target, request: Request, params: Params, review: Review | None
+    ) -> Response:
         if served.resource.namespaced and target.namespace is None:
-            return text_response("404 page not found", 404)
+            raise _not_allowed(request)
         obj = decode_object(request)
         if is_review(served.resource.kind):
             check_type(served, obj)
             return json_response(answer(obj, self._token_valid), 201)
         _require_verb(served, "create")
         if served.resource.kind == "Binding":
-            options = WriteOptions.parse(params, "CreateOptions")
+            options = WriteOptions.parse(params, "CreateOptions", review)
             pods = self.core.registry.builtin("pods")
             name = str((obj.get("metadata") or {}).get("name") or "")
             body = self._subresources.bind(pods, target.namespace, name, obj, options, _agent(request))
             return json_response(body, 201)
-        options = WriteOptions.parse(params, "CreateOptions")
+        options = WriteOptions.parse(params, "CreateOptions", review)
         outcome = self.writer.create(served, target.namespace, obj, options, _agent(request))
         return self._written(served, outcome, request, params)
 
-    def _on_object(self, served: Served, target: Target, request: Request) -> Response:
+    def _on_object(self, served: Served, target: Target, request: Request, review: Review | None) -> Response:
         assert target.name is not None
         params = parameters(request)
         namespace, name = target.namespace, target.name
@@ -218,16 +301,16 @@ class Api:
                     namespace,
                     name,
                     decode_object(request),
-                    WriteOptions.parse(params, "UpdateOptions"),
+                    WriteOptions.parse(params, "UpdateOptions", review),
                     _agent(request),
                 )
             case "PATCH":
                 _require_verb(served, "patch")
-                options = WriteOptions.parse(params, "PatchOptions")
+                options = WriteOptions.parse(params, "PatchOptions", review)
                 outcome = self._patcher.patch(served, namespace, name, request, options, _agent(request))
             case "DELETE":
                 _require_verb(served, "delete")
-                delete_options = DeleteOptions.parse(params, decode_options(request))
+                delete_options = DeleteOptions.parse(params, decode_options(request), review)
                 status, body = self.deleter.delete(served, namespace, name, delete_options)
                 return json_response(body, status)
             case _:
@@ -241,7 +324,9 @@ class Api:
 
     # --- subresources ---------------------------------------------------------------------------------------------
 
-    def _on_subresource(self, served: Served, target: Target, request: Request) -> Response:
+    def _on_subresource(
+        self, served: Served, target: Target, request: Request, review: Review | None
+    ) -> Response:
         assert target.name is not None
         name, namespace, sub = target.name, target.namespace, target.subresource
         if sub not in served.strategy.subresources and not (
@@ -255,17 +340,18 @@ class Api:
         params = parameters(request)
         match sub:
             case "status":
-                return self._on_status(served, target, request, params)
+                return self._on_status(served, target, request, params, review)
             case "scale":
-                return self._on_scale(served, target, request, params)
+                return self._on_scale(served, target, request, params, review)
             case "binding" if request.method == "POST":
-                options = WriteOptions.parse(params, "CreateOptions")
+                options = WriteOptions.parse(params, "CreateOptions", review)
                 body = decode_object(request)
                 return json_response(
                     self._subresources.bind(served, namespace, name, body, options, _agent(request)), 201
                 )
             case "eviction" if request.method == "POST":
-                body = self._subresources.evict(served, namespace, name, decode_object(request))
+                options = WriteOptions.parse(params, "CreateOptions", review)
+                body = self._subresources.evict(served, namespace, name, decode_object(request), options)
                 return json_response(body, 201)
             case "finalize" if request.method == "PUT":
                 record = self._subresources.finalize_namespace(served, name, decode_object(request))
@@ -278,7 +364,9 @@ class Api:
             raise not_implemented(f"{served.resource.plural}/{sub}", UNIMPLEMENTED[sub])
         raise _not_allowed(request)
 
-    def _on_status(self, served: Served, target: Target, request: Request, params: Params) -> Response:
+    def _on_status(
+        self, served: Served, target: Target, request: Request, params: Params, review: Review | None
+    ) -> Response:
         assert target.name is not None
         name, namespace = target.name, target.namespace
         match request.method:
@@ -291,12 +379,12 @@ class Api:
                     namespace,
                     name,
                     decode_object(request),
-                    WriteOptions.parse(params, "UpdateOptions"),
+                    WriteOptions.parse(params, "UpdateOptions", review),
                     _agent(request),
                     "status",
                 )
             case "PATCH":
-                options = WriteOptions.parse(params, "PatchOptions")
+                options = WriteOptions.parse(params, "PatchOptions", review)
                 outcome = self._patcher.patch(
                     served, namespace, name, request, options, _agent(request), "status"
                 )
@@ -304,13 +392,17 @@ class Api:
                 raise _not_allowed(request)
         return self._written(served, outcome, request, params)
 
-    def _on_scale(self, served: Served, target: Target, request: Request, params: Params) -> Response:
+    def _on_scale(
+        self, served: Served, target: Target, request: Request, params: Params, review: Review | None
+    ) -> Response:
         assert target.name is not None
         if request.method in ("GET", "HEAD"):
             return json_response(self._subresources.get_scale(served, target.namespace, target.name))
         if request.method not in ("PUT", "PATCH"):
             raise _not_allowed(request)
-        options = WriteOptions.parse(params, "UpdateOptions" if request.method == "PUT" else "PatchOptions")
+        options = WriteOptions.parse(
+            params, "UpdateOptions" if request.method == "PUT" else "PatchOptions", review
+        )
         scale, outcome = self._subresources.set_scale(
             served, target.namespace, target.name, request, options, _agent(request)
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
+from kaito.embedded.apiserver.admission.attributes import DELETE, Attributes, kind_of
+from kaito.embedded.apiserver.admission.review import options_of
 from kaito.embedded.apiserver.core import CRDS, NAMESPACES, Core
 from kaito.embedded.apiserver.messages import success_status
 from kaito.embedded.apiserver.parameters import DeleteOptions
@@ -63,6 +65,7 @@ class Deleter:
                     name,
                     f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}",
                 )
+        _admit(served, record, options)
         left = record if options.dry_run else self.begin(served, record, options.propagation, options.grace)
         if left is not None and not options.dry_run:
             waits = options.propagation == "Foreground" and served.resource.name not in (NAMESPACES, "pods")
@@ -78,6 +81,8 @@ class Deleter:
         """Deletes everything selected; the list of it."""
         served = selection.served
         records = list(selection.filter(served.collection.select(selection.namespace)))
+        for record in records:
+            _admit(served, record, options)
         if not options.dry_run:
             for record in records:
                 self.begin(served, record, options.propagation, options.grace)
@@ -129,6 +134,35 @@ class Deleter:
         if not left:
             del changed["finalizers"]
         return self._core.store.put(served.collection, record.key, {**record.obj, "metadata": changed})
+
+
+def _admit(served: Served, record: Record, options: DeleteOptions) -> None:
+    """Asks the admission webhooks about the deletion of an object."""
+    if options.review is None:
+        return
+    preconditions = {"uid": options.uid, "resourceVersion": options.revision}
+    options.review.check(
+        Attributes(
+            operation=DELETE,
+            served=served,
+            namespace=record.key.namespace,
+            name=record.key.name,
+            object=None,
+            old_object=served.view(record),
+            kind=kind_of(served),
+            options=options_of(
+                "DeleteOptions",
+                {
+                    "dryRun": ["All"] if options.dry_run else [],
+                    "propagationPolicy": options.propagation,
+                    "gracePeriodSeconds": options.grace,
+                    "preconditions": {name: value for name, value in preconditions.items() if value} or None,
+                },
+            ),
+            dry_run=options.dry_run,
+            identity=f"{record.metadata['uid']}/{record.metadata['resourceVersion']}",
+        )
+    )
 
 
 def _finalizers(served: Served, present: list[str], propagation: str) -> list[str]:

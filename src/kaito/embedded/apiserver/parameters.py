@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kaito.embedded.apiserver.messages import invalid_parameter
 from kaito.runtime.errors import BadRequest
 from kaito.runtime.transport import Request
+
+if TYPE_CHECKING:
+    from kaito.embedded.apiserver.admission.review import Review
 
 Params = Mapping[str, str]
 
@@ -134,23 +137,28 @@ def _check_list(options: ListOptions) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """What accompanies a create, update or patch."""
+    """What accompanies a create, update or patch. `kind` is CreateOptions, UpdateOptions or PatchOptions.
+
+    With a `review` the admission webhooks are asked; the server's own writes have none.
+    """
 
     dry_run: bool = False
     field_validation: str = WARN
     field_manager: str = ""
     force: bool | None = None
+    kind: str = ""
+    review: Review | None = None
 
     @staticmethod
-    def parse(params: Params, kind: str) -> WriteOptions:
-        """`kind` is the options object in error messages: CreateOptions, UpdateOptions or PatchOptions."""
-        kind = f"{kind}.meta.k8s.io"
+    def parse(params: Params, options_kind: str, review: Review | None = None) -> WriteOptions:
+        """`options_kind` is the options object in error messages: CreateOptions, UpdateOptions or PatchOptions."""
+        kind = f"{options_kind}.meta.k8s.io"
         validation = params.get("fieldValidation", "") or WARN
         if validation not in (STRICT, WARN, IGNORE):
             raise invalid_parameter(
                 kind,
                 "fieldValidation",
-                f'Invalid value: "{validation}": fieldValidation parameter must be Ignore, Warn, Strict',
+                f'Unsupported value: "{validation}": supported values: "Ignore", "Strict", "Warn", ""',
             )
         manager = params.get("fieldManager", "")
         if len(manager) > MAX_FIELD_MANAGER or not manager.isprintable():
@@ -164,6 +172,8 @@ class WriteOptions:
             field_validation=validation,
             field_manager=manager,
             force=flag(params, "force") if "force" in params else None,
+            kind=options_kind,
+            review=review,
         )
 
 
@@ -175,7 +185,10 @@ def parse_dry_run(value: str, kind: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
-    """What accompanies a deletion. `propagation` "" means the kind's own default; `grace` in seconds."""
+    """What accompanies a deletion. `propagation` "" means the kind's own default; `grace` in seconds.
+
+    With a `review` the admission webhooks are asked.
+    """
 
     dry_run: bool = False
     propagation: str = ""
@@ -183,9 +196,10 @@ class DeleteOptions:
     uid: str = ""
     revision: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    review: Review | None = None
 
     @staticmethod
-    def parse(params: Params, body: Mapping[str, Any] | None) -> DeleteOptions:
+    def parse(params: Params, body: Mapping[str, Any] | None, review: Review | None = None) -> DeleteOptions:
         """From the query and, where there is one, the DeleteOptions body, which wins."""
         kind = "DeleteOptions.meta.k8s.io"
         body = body or {}
@@ -223,4 +237,5 @@ class DeleteOptions:
             grace=grace,
             uid=preconditions.get("uid") or "",
             revision=preconditions.get("resourceVersion") or "",
+            review=review,
         )

@@ -14,6 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from kaito.embedded.apiserver import streams
+from kaito.embedded.apiserver.admission.sender import Send
 from kaito.embedded.apiserver.api import Api
 from kaito.embedded.apiserver.bootstrap import DefaultServiceAccounts, create_namespaces, publish_server
 from kaito.embedded.apiserver.core import Core
@@ -55,6 +56,7 @@ class ApiServerOptions:
         history: events kept per kind for watches that resume; at least that many, at most twice as many.
         bookmark_interval: seconds between the bookmarks of a watch that asked for them.
         context: name of cluster, user and context in the kubeconfig.
+        send_review: carries reviews to admission webhooks; over HTTPS by default.
     """
 
     clock: Clock = field(default_factory=LoopClock)
@@ -66,6 +68,7 @@ class ApiServerOptions:
     history: int = DEFAULT_HISTORY
     bookmark_interval: float = 60.0
     context: str = "kaito"
+    send_review: Send | None = None
 
     def __post_init__(self) -> None:
         address = ipaddress.ip_address(self.host)
@@ -86,6 +89,7 @@ class ApiServer:
             instance=new_uid(),
             bookmark_interval=self.options.bookmark_interval,
             token_valid=self._is_token,
+            send_review=self.options.send_review,
         )
         self._front = Front(self.api, self._is_token, frozenset({self.options.host, "localhost"}))
         self._identity: ServingIdentity | None = None
@@ -166,6 +170,7 @@ class ApiServer:
     async def stop(self) -> None:
         """Ends all watches and stops listening; what was stored is gone with this object."""
         self.api.watcher.close()
+        await self.api.close()
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()

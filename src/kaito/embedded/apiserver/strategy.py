@@ -3,12 +3,15 @@
 The HTTP half (store, routing, watch, tables) knows verbs and bytes and asks a `KindStrategy` everything that
 depends on the kind. The order in which a write passes through it:
 
-    create   prune -> (HTTP half sets uid, name, creationTimestamp) -> prepare_create -> validate(new, None)
-             -> patching.track_update | server_side_apply -> to_storage
-    update   prune -> prepare_update | prepare_status_update -> validate(new, old, subresource)
-             -> managed fields -> to_storage
+    create   prune -> (HTTP half sets uid, name, creationTimestamp) -> prepare_create -> patching.track_update
+             -> complete_create -> validate(new, None) -> to_storage
+    update   prune -> prepare_update | prepare_status_update -> patching.track_update -> complete_update
+             -> validate(new, old, subresource) -> to_storage
 
-Objects are plain `dict`s of JSON values. Methods named `prepare_*` and `prune` change the object in place;
+What `complete_*` sets belongs to nobody in managedFields: admission and the registry set it in Kubernetes, after the
+client's fields have been counted.
+
+Objects are plain `dict`s of JSON values. Methods named `prepare_*`, `complete_*` and `prune` change the object in place;
 nothing here does I/O or knows the time.
 """
 
@@ -222,8 +225,17 @@ class KindStrategy:
         """
         return []
 
+    def preset(self, obj: Object) -> None:
+        """Constant defaults, which Kubernetes fills in while decoding: admission webhooks see them."""
+
     def prepare_create(self, obj: Object) -> None:
         """Defaults, generation 1, and removal of what a create may not set (status)."""
+
+    def complete_create(self, obj: Object) -> None:
+        """What the server itself adds to a new object: allocated addresses, first status, admission's defaults."""
+
+    def complete_update(self, new: Object, old: Object, subresource: str) -> None:
+        """What the server itself settles in an update, such as addresses that the change of a type needs."""
 
     def prepare_update(self, new: Object, old: Object) -> None:
         """Defaults, carry over what this verb may not touch, bump generation if the desired state changed."""
@@ -240,7 +252,7 @@ class KindStrategy:
         return ""
 
     def release(self, obj: Object) -> None:
-        """Give back what `prepare_create` reserved (cluster IP, node port).
+        """Give back what `complete_create` reserved (cluster IP, node port).
 
         Call it after the object is gone, and after a create that was a dry run or failed.
         """

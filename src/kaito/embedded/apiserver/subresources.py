@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
+from kaito.embedded.apiserver.admission.attributes import CREATE, UPDATE, Attributes, Gvk
 from kaito.embedded.apiserver.bodies import APPLY_PATCH, body_of, decode_object, media_type
 from kaito.embedded.apiserver.core import Core
 from kaito.embedded.apiserver.deletion import Deleter
@@ -15,7 +17,7 @@ from kaito.embedded.apiserver.reading import require
 from kaito.embedded.apiserver.served import Served
 from kaito.embedded.apiserver.store import Object, Record
 from kaito.embedded.apiserver.strategy import INVALID, REQUIRED, FieldError, MergeSchema, ScalePaths, invalid
-from kaito.embedded.apiserver.writing import Outcome, Writer, conflict
+from kaito.embedded.apiserver.writing import Outcome, Writer, conflict, write_options
 from kaito.runtime.errors import BadRequest, UnsupportedMediaType
 from kaito.runtime.selectors import SelectorError, label_selector
 from kaito.runtime.transport import Request
@@ -107,12 +109,24 @@ class Subresources:
                 raise UnsupportedMediaType("server-side apply of scale is not implemented; use a merge patch")
             check_not_forced(options)
             scale = patched(current, media, body_of(request), _SCHEMALESS, custom=False)
+        attributes = _attributes(
+            served, namespace, name, UPDATE, "scale", scale, options, Gvk("autoscaling", "v1", "Scale")
+        )
+        attributes = replace(
+            attributes,
+            old_object=current,
+            identity=f"{record.metadata['uid']}/{record.metadata['resourceVersion']}",
+        )
+        if options.review is not None:
+            options.review.mutate(attributes, _no_form)
         replicas = (scale.get("spec") or {}).get("replicas", 0)
         if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
             error = FieldError(
                 "spec.replicas", INVALID, "must be an integer greater than or equal to 0", replicas
             )
             raise invalid(served.resource, name, [error])
+        if options.review is not None:
+            options.review.validate(attributes)
         new = self._writer.working_copy(served, record)
         _put(new, paths.spec_replicas, replicas)
         new["metadata"]["resourceVersion"] = metadata_of(scale).get("resourceVersion") or ""
@@ -151,6 +165,11 @@ class Subresources:
         node = (record.obj.get("spec") or {}).get("nodeName")
         if node:
             raise conflict(served, name, f"pod {name} is already assigned to node {node!r}")
+        if options.review is not None:
+            attributes = _attributes(
+                served, namespace, name, CREATE, "binding", body, options, Gvk("", "v1", "Binding")
+            )
+            options.review.check(attributes)
         # A binding changes what no ordinary update of a pod may change, so it goes to the store directly.
         conditions = [
             each
@@ -179,10 +198,17 @@ class Subresources:
             self._core.store.put(served.collection, record.key, new)
         return {**success_status({}), "code": 201}
 
-    def evict(self, served: Served, namespace: str | None, name: str, body: Object) -> Object:
+    def evict(
+        self, served: Served, namespace: str | None, name: str, body: Object, options: WriteOptions
+    ) -> Object:
         """POST of a pod's eviction. No disruption budget is consulted: nothing here updates their status."""
-        options = DeleteOptions.parse({}, body.get("deleteOptions") or {})
-        self._deleter.delete(served, namespace, name, options)
+        if options.review is not None:
+            attributes = _attributes(
+                served, namespace, name, CREATE, "eviction", body, options, Gvk("policy", "v1", "Eviction")
+            )
+            options.review.check(attributes)
+        deletion = DeleteOptions.parse({}, body.get("deleteOptions") or {}, options.review)
+        self._deleter.delete(served, namespace, name, deletion)
         return {**success_status({}), "code": 201}
 
     def finalize_namespace(self, served: Served, name: str, body: Object) -> Record:
@@ -197,6 +223,35 @@ class Subresources:
             return self._core.remove(served, record.key)
         new = {**record.obj, "spec": {**(record.obj.get("spec") or {}), "finalizers": finalizers}}
         return self._core.store.put(served.collection, record.key, new)
+
+
+def _no_form(_obj: Object) -> None:
+    """What a webhook made of a Scale is read field by field."""
+
+
+def _attributes(
+    served: Served,
+    namespace: str | None,
+    name: str,
+    operation: str,
+    subresource: str,
+    obj: Object,
+    options: WriteOptions,
+    kind: Gvk,
+) -> Attributes:
+    """A write to a subresource that has a kind of its own."""
+    return Attributes(
+        operation=operation,
+        served=served,
+        namespace=namespace or "",
+        name=name,
+        object=obj,
+        old_object=None,
+        kind=kind,
+        subresource=subresource,
+        options=write_options(options),
+        dry_run=options.dry_run,
+    )
 
 
 def _paths(served: Served) -> ScalePaths:

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 import orjson
 
+from kaito.embedded.apiserver.admission.attributes import CREATE, UPDATE, Attributes, kind_of
+from kaito.embedded.apiserver.admission.review import options_of
 from kaito.embedded.apiserver.core import Core
 from kaito.embedded.apiserver.naming import check_type, metadata_of, settle_namespace, stamp_new
-from kaito.embedded.apiserver.parameters import IGNORE, STRICT, WriteOptions
+from kaito.embedded.apiserver.parameters import IGNORE, STRICT, WARN, WriteOptions
 from kaito.embedded.apiserver.patching.apply import track_update
 from kaito.embedded.apiserver.reading import not_found
 from kaito.embedded.apiserver.served import Served
@@ -107,20 +109,18 @@ class Writer:
         refusal = strategy.refuse(obj)
         if refusal:
             raise ApiError(refusal, status=501, reason="NotImplemented")
+        review = options.review
+        if review is not None:
+            warnings += self._mutate(served, obj, None, options, namespace, metadata.get("name") or "")
+            metadata = metadata_of(obj)
+            settle_namespace(served, metadata, namespace)
         now = self._core.now()
         stamp_new(served, obj, now)
+        if review is not None:
+            review.identify(metadata)
         if not track and managed:
             metadata["managedFields"] = managed
         strategy.prepare_create(obj)
-        try:
-            self._check(served, obj, None, "")
-            key = Key(namespace or "" if served.resource.namespaced else "", metadata["name"])
-            if served.collection.get(key) is not None:
-                raise already_exists(served, key.name)
-        except ApiError:
-            strategy.release(obj)
-            raise
-        warnings += strategy.warnings(obj)
         if track:
             track_update(
                 None,
@@ -130,6 +130,18 @@ class Writer:
                 now=now,
                 reset_fields=strategy.reset_fields(""),
             )
+        try:
+            strategy.complete_create(obj)
+            self._check(served, obj, None, "")
+            key = Key(namespace or "" if served.resource.namespaced else "", metadata["name"])
+            if review is not None:
+                review.validate(_attributes(served, obj, None, options, namespace, key.name))
+            if served.collection.get(key) is not None:
+                raise already_exists(served, key.name)
+        except Exception:
+            strategy.release(obj)
+            raise
+        warnings += strategy.warnings(obj)
         if options.dry_run:
             strategy.release(obj)
             return Outcome(Record(key, strategy.to_storage(obj), 0), True, warnings)
@@ -194,15 +206,18 @@ class Writer:
         strategy, old = served.strategy, served.view(record)
         self._carry_metadata(served, record, new)
         warnings = self._prune_change(served, new, old, options, subresource)
+        # A Scale is shown to the webhooks as a Scale, by whoever turned it into this change.
+        review = None if subresource == "scale" else options.review
+        about = (options, record.key.namespace or None, record.key.name, subresource)
+        if review is not None:
+            warnings += self._mutate(served, new, old, *about)
+            self._carry_metadata(served, record, new)
         if subresource == "status":
             strategy.prepare_status_update(new, old)
         else:
             strategy.prepare_update(new, old)
-        self._check(served, new, old, subresource)
-        warnings += strategy.warnings(new)
-        new["metadata"]["resourceVersion"] = record.metadata["resourceVersion"]
-        if _unchanged(new, old, managed=not track):
-            return Outcome(record, False, warnings)
+        metadata = new["metadata"]
+        sent = metadata.get("managedFields")
         if track:
             track_update(
                 old,
@@ -213,6 +228,18 @@ class Writer:
                 subresource=subresource,
                 reset_fields=strategy.reset_fields(subresource),
             )
+        managed = metadata.get("managedFields")
+        strategy.complete_update(new, old, subresource)
+        self._check(served, new, old, subresource)
+        warnings += strategy.warnings(new)
+        new["metadata"]["resourceVersion"] = record.metadata["resourceVersion"]
+        _set(new["metadata"], "managedFields", sent)
+        unchanged = _unchanged(new, old, managed=not track)
+        _set(new["metadata"], "managedFields", managed)
+        if review is not None:
+            review.validate(_attributes(served, new, old, *about))
+        if unchanged:
+            return Outcome(record, False, warnings)
         stored = strategy.to_storage(new)
         if options.dry_run:
             return Outcome(Record(record.key, stored, record.revision), False, warnings)
@@ -289,11 +316,71 @@ class Writer:
             else:
                 metadata.pop(each, None)
 
+    def _mutate(
+        self,
+        served: Served,
+        new: Object,
+        old: Object | None,
+        options: WriteOptions,
+        namespace: str | None,
+        name: str,
+        subresource: str = "",
+    ) -> list[str]:
+        """Lets the mutating webhooks change `new`; the warnings about fields that they added and nobody knows."""
+        assert options.review is not None
+        warnings: list[str] = []
+
+        def refresh(obj: Object) -> None:
+            warnings.extend(f'unknown field "{path}"' for path in served.strategy.prune(obj))
+            served.strategy.preset(obj)
+
+        served.strategy.preset(new)
+        options.review.mutate(_attributes(served, new, old, options, namespace, name, subresource), refresh)
+        return warnings
+
     @staticmethod
     def _check(served: Served, new: Object, old: Object | None, subresource: str) -> None:
         errors = served.strategy.validate(new, old, subresource)
         if errors:
             raise invalid(served.resource, new["metadata"].get("name") or "", errors)
+
+
+def _attributes(
+    served: Served,
+    new: Object,
+    old: Object | None,
+    options: WriteOptions,
+    namespace: str | None,
+    name: str,
+    subresource: str = "",
+) -> Attributes:
+    """The request as the rules of webhooks see it."""
+    return Attributes(
+        operation=CREATE if old is None else UPDATE,
+        served=served,
+        namespace=namespace or "",
+        name=name,
+        object=new,
+        old_object=old,
+        kind=kind_of(served),
+        subresource=subresource,
+        options=write_options(options),
+        dry_run=options.dry_run,
+        identity="" if old is None else f"{old['metadata']['uid']}/{old['metadata']['resourceVersion']}",
+    )
+
+
+def write_options(options: WriteOptions) -> Object:
+    """The options object of a create, update or patch, for webhooks."""
+    return options_of(
+        options.kind,
+        {
+            "dryRun": ["All"] if options.dry_run else [],
+            "fieldManager": options.field_manager,
+            "fieldValidation": "" if options.field_validation == WARN else options.field_validation,
+            "force": options.force,
+        },
+    )
 
 
 def already_exists(served: Served, name: str) -> AlreadyExists:
@@ -318,6 +405,14 @@ def _unchanged(new: Object, old: Object, *, managed: bool) -> bool:
         (not managed and not new["metadata"].get("managedFields"))
         or new["metadata"].get("managedFields") == old["metadata"].get("managedFields")
     )
+
+
+def _set(metadata: dict[str, Any], name: str, value: Any) -> None:
+    """Sets a field, or takes it away for None."""
+    if value is None:
+        metadata.pop(name, None)
+    else:
+        metadata[name] = value
 
 
 def _bare(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,9 @@ class BuiltinStrategy(KindStrategy):
     def prune(self, obj: Object) -> list[str]:
         return normalise(obj, self.type, self.resource.version)
 
+    def preset(self, obj: Object) -> None:
+        fill_defaults(obj, self.type)
+
     def prepare_create(self, obj: Object) -> None:
         if self.has_status:
             obj.pop("status", None)
@@ -77,6 +80,8 @@ class BuiltinStrategy(KindStrategy):
             meta.pop("generation", None)
         fill_defaults(obj, self.type)
         self.default(obj, None)
+
+    def complete_create(self, obj: Object) -> None:
         self.created(obj)
 
     def prepare_update(self, new: Object, old: Object) -> None:
@@ -87,6 +92,10 @@ class BuiltinStrategy(KindStrategy):
                 new["status"] = old["status"]
         fill_defaults(new, self.type)
         self.default(new, old)
+
+    def complete_update(self, new: Object, old: Object, subresource: str) -> None:
+        if subresource == "status":
+            return
         self.updated(new, old)
         if self.generation and self.desired(new) != self.desired(old):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1

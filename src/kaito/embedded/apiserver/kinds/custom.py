@@ -85,6 +85,9 @@ class CustomStrategy(KindStrategy):
         prune(self._node, obj, "", unknown, root=True)
         return unknown
 
+    def preset(self, obj: Object) -> None:
+        fill_defaults(self._node, obj)
+
     def prepare_create(self, obj: Object) -> None:
         if self.has_status:
             obj.pop("status", None)

@@ -22,13 +22,14 @@ from kaito.embedded.apiserver.kinds.crd import DefinitionStrategy
 from kaito.embedded.apiserver.kinds.jobs import CronJobStrategy, DisruptionBudgetStrategy, JobStrategy
 from kaito.embedded.apiserver.kinds.pods import PodStrategy
 from kaito.embedded.apiserver.kinds.services import AddressPool, ServiceStrategy
+from kaito.embedded.apiserver.kinds.webhooks import WebhookConfigurationStrategy
 from kaito.embedded.apiserver.kinds.workloads import (
     DaemonSetStrategy,
     DeploymentStrategy,
     StatefulSetStrategy,
     WorkloadStrategy,
 )
-from kaito.embedded.apiserver.strategy import KindStrategy
+from kaito.embedded.apiserver.strategy import ALL_VERBS, KindStrategy
 from kaito.runtime import resources as r
 from kaito.runtime.resources import Resource
 
@@ -52,7 +53,12 @@ def builtin_strategies(options: BuiltinOptions | None = None) -> list[KindStrate
 def _core(pool: AddressPool) -> list[KindStrategy]:
     return [
         NamespaceStrategy(
-            r.NAMESPACES, name_check=names.dns_label, short_names=("ns",), subresources=("status", "finalize")
+            r.NAMESPACES,
+            name_check=names.dns_label,
+            short_names=("ns",),
+            subresources=("status", "finalize"),
+            selectable_fields=("status.phase",),
+            verbs=[verb for verb in ALL_VERBS if verb != "deletecollection"],
         ),
         NodeStrategy(
             r.NODES,
@@ -174,18 +180,24 @@ def _plain() -> list[KindStrategy]:
             short_names=("netpol",),
         ),
         DefinitionStrategy(r.CRDS),
+        WebhookConfigurationStrategy(
+            Resource(_ADMISSION, "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", False),
+            generation=True,
+        ),
+        WebhookConfigurationStrategy(
+            Resource(_ADMISSION, "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", False),
+            generation=True,
+        ),
     ]  # fmt: skip
 
 
 def _refused() -> list[KindStrategy]:
-    admission = "is not implemented by this API server: no admission webhook or policy would ever be called"
+    admission = "is not implemented by this API server: no admission policy would ever be asked"
     quota = "is not implemented by this API server: nothing would enforce it"
     return [
         *(
             RefusedStrategy(Resource(_ADMISSION, "v1", plural, kind, False), f"{kind} {admission}")
             for plural, kind in (
-                ("validatingwebhookconfigurations", "ValidatingWebhookConfiguration"),
-                ("mutatingwebhookconfigurations", "MutatingWebhookConfiguration"),
                 ("validatingadmissionpolicies", "ValidatingAdmissionPolicy"),
                 ("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding"),
             )

@@ -8,7 +8,7 @@ whole definition invalid, by name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import cel
@@ -82,14 +82,24 @@ class Rule:
 
 
 def _compile(text: str, node: Node, *, root: bool) -> tuple[cel.Program, dict[str, Any]]:
+    compiled = compile_expression(text, ("self", "oldSelf"))
+    _check_fields(_STRING.sub('""', text), node, root=root)
+    return compiled
+
+
+def compile_expression(text: str, variables: Collection[str]) -> tuple[cel.Program, dict[str, Any]]:
+    """A CEL expression over some variables, with the functions that its evaluation context must be given.
+
+    Raises:
+        RuleError: it does not compile, or uses a variable or a function that does not exist here.
+    """
     try:
         program = cel.compile(text)
     except ValueError as error:
         raise RuleError(f"compilation failed: {error}") from error
-    bare = _STRING.sub('""', text)
-    bound = set(_BOUND.findall(bare))
+    bound = set(_BOUND.findall(_STRING.sub('""', text)))
     for name in program.variables():
-        if name not in bound and name not in ("self", "oldSelf") and name not in TYPE_NAMES:
+        if name not in bound and name not in variables and name not in TYPE_NAMES:
             raise RuleError(f"compilation failed: undeclared reference to '{name}' (in container '')")
     functions: dict[str, Any] = {}
     for name in program.functions():
@@ -100,7 +110,6 @@ def _compile(text: str, node: Node, *, root: bool) -> tuple[cel.Program, dict[st
                 f"compilation failed: undeclared reference to '{name}': this API server does not implement "
                 f"the CEL function {name}()"
             )
-    _check_fields(bare, node, root=root)
     return program, functions
 
 

@@ -3,7 +3,17 @@
 They are facts of the public API: names, wire numbers, merge keys, constant defaults.
 """
 
-from kaito.embedded.apiserver.kinds.tables import apps, core, crds, meta, pods, podstatus, services, volumes
+from kaito.embedded.apiserver.kinds.tables import (
+    admission,
+    apps,
+    core,
+    crds,
+    meta,
+    pods,
+    podstatus,
+    services,
+    volumes,
+)
 from kaito.embedded.apiserver.kinds.typetable import TypeTable
 
 TABLE = TypeTable(
@@ -15,5 +25,6 @@ TABLE = TypeTable(
     services.TYPES,
     apps.TYPES,
     crds.TYPES,
+    admission.TYPES,
 )
 """Every builtin type by name."""
