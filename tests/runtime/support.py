@@ -12,9 +12,9 @@ from kaito.runtime.clock import Clock
 from kaito.runtime.informer import Informer
 from kaito.runtime.memory_transport import MemoryTransport
 from kaito.runtime.objects import CachedObject
-from kaito.runtime.reflector import Selection
 from kaito.runtime.reflector_states import ReflectorOptions
 from kaito.runtime.resources import CONFIGMAPS
+from kaito.runtime.selection import Selection
 from kaito.runtime.testing import Exchange, ScriptedServer, watch_line
 
 LIST = ReflectorOptions(watch_list=False)

@@ -15,9 +15,9 @@ from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.errors import TransportError
 from kaito.runtime.informer import Informer
-from kaito.runtime.reflector import Selection
 from kaito.runtime.reflector_states import ReflectorOptions
 from kaito.runtime.resources import CONFIGMAPS
+from kaito.runtime.selection import Selection
 from kaito.runtime.testing import watch_line
 from kaito.runtime.transport import Request
 from runtime.sockets import make_certificates, serving

@@ -24,9 +24,9 @@ from kaito.runtime.errors import ApiError, Gone, Invalid, ServiceUnavailable, To
 from kaito.runtime.informer import Informer
 from kaito.runtime.memory_transport import MemoryTransport
 from kaito.runtime.objects import CachedObject
-from kaito.runtime.reflector import Selection
 from kaito.runtime.reflector_states import ReflectorOptions
 from kaito.runtime.resources import CONFIGMAPS
+from kaito.runtime.selection import Selection
 from kaito.runtime.testing import VirtualClock, json_response, run_virtual, watch_line
 from kaito.runtime.transport import BufferedResponse, Request, Response, StreamedResponse
 from runtime.support import config_map, status_event

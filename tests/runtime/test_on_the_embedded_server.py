@@ -58,6 +58,7 @@ async def test_a_cache_follows_through_faults(virtual_clock: VirtualClock, watch
         await cache.wait_synced()
         cached = informer.lister.get("a", "default")
         assert cached is not None
+        del first["metadata"]["managedFields"]  # not kept
         assert cached.decode() == first
         for name in ("b", "c"):
             written = await client.create(CONFIGMAPS, config_map(name))
@@ -68,7 +69,7 @@ async def test_a_cache_follows_through_faults(virtual_clock: VirtualClock, watch
         assert {obj.key.name: obj.decode()["data"] for obj in informer.lister.list()} == {"a": {"k": "2"}}
         await client.delete(CONFIGMAPS, "a", "default")
         await virtual_clock.sleep(120)
-        assert informer.lister.list() == []
+        assert not informer.lister.list()
         before = len(records)
         await virtual_clock.sleep(250)
         assert len(records) - before <= 1, "a healthy watch is left alone"

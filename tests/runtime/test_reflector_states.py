@@ -18,6 +18,7 @@ from kaito.runtime.errors import (
     TransportError,
     from_status,
 )
+from kaito.runtime.reflector_rules import first_state, next_request, on_event, silence_limit
 from kaito.runtime.reflector_states import (
     Action,
     Changed,
@@ -39,10 +40,6 @@ from kaito.runtime.reflector_states import (
     Waiting,
     Watching,
     WatchRequest,
-    first_state,
-    next_request,
-    on_event,
-    silence_limit,
 )
 from kaito.runtime.wire import MalformedStream
 

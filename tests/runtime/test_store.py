@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import ObjectKey
-from kaito.runtime.store import Added, Deleted, Store, Updated
+from kaito.runtime.store import Added, Deleted, Delta, Store, Updated
 
 
 def thing(version: int, name: str, namespace: str, color: str, uid: str = "") -> CachedObject:
@@ -21,6 +21,17 @@ def thing(version: int, name: str, namespace: str, color: str, uid: str = "") ->
         "labels": {"color": color},
     }
     return CachedObject.from_dict({"metadata": {**metadata, "uid": uid or name}})
+
+
+def swap(store: Store, objects: dict[ObjectKey, CachedObject], **arguments: Any) -> list[Delta]:
+    """All of it at once."""
+    swapping = store.swap(objects, **arguments)
+    for _ in swapping:
+        pass
+    deltas = list(swapping.deltas)
+    for _ in swapping.let_go():
+        pass
+    return deltas
 
 
 def by_color(obj: CachedObject) -> Iterable[str]:
@@ -53,7 +64,7 @@ def test_reads_and_indexes_agree_with_a_plain_dict(steps: list[tuple[str, Any]],
             store.add_index("color", by_color)
         if kind == "swap":
             objects = {each.key: each for each in (thing(version, *arguments) for arguments in argument)}
-            store.swap(dict(objects))
+            swap(store, dict(objects))
             model = objects
         else:
             obj = thing(version, *argument)
@@ -79,17 +90,17 @@ def test_reads_and_indexes_agree_with_a_plain_dict(steps: list[tuple[str, Any]],
 def test_deltas_are_the_differences() -> None:
     store = Store()
     a1, a2, b1 = thing(1, "a", "x", ""), thing(2, "a", "x", ""), thing(1, "b", "x", "")
-    assert store.put(a1) == [Added(a1)]
-    assert store.put(thing(1, "a", "x", "")) == []
+    assert [*store.put(a1)] == [Added(a1)]
+    assert [*store.put(thing(1, "a", "x", ""))] == []
     assert store.get(a1.key) is a1
-    assert store.put(a2) == [Updated(a1, a2)]
-    assert store.swap({b1.key: b1, a2.key: thing(2, "a", "x", "")}) == [Added(b1)]
+    assert [*store.put(a2)] == [Updated(a1, a2)]
+    assert swap(store, {b1.key: b1, a2.key: thing(2, "a", "x", "")}) == [Added(b1)]
     assert store.get(a2.key) is a2
-    assert store.swap({b1.key: b1}) == [Deleted(a2, stale=True)]
+    assert swap(store, {b1.key: b1}) == [Deleted(a2, stale=True)]
     other = thing(5, "b", "x", "", uid="other")
-    assert store.put(other) == [Deleted(b1, stale=True), Added(other)]
-    assert store.drop(other) == [Deleted(other, stale=False)]
-    assert store.drop(other) == [Deleted(other, stale=False)], (
+    assert [*store.put(other)] == [Deleted(b1, stale=True), Added(other)]
+    assert [*store.drop(other)] == [Deleted(other, stale=False)]
+    assert [*store.drop(other)] == [Deleted(other, stale=False)], (
         "a deletion is told even if the object was unknown"
     )
     assert len(store) == 0
@@ -100,4 +111,4 @@ def test_objects_without_a_version_always_count_as_changed() -> None:
     one = CachedObject.from_dict({"metadata": {"name": "a"}})
     two = CachedObject.from_dict({"metadata": {"name": "a"}})
     store.put(one)
-    assert store.put(two) == [Updated(one, two)]
+    assert [*store.put(two)] == [Updated(one, two)]

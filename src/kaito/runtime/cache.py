@@ -7,23 +7,45 @@ transforms are other informers.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from kaito.runtime.client import Client
+from kaito.runtime.garbage import CollectorCare
 from kaito.runtime.informer import Informer, Lister, Transform
-from kaito.runtime.reflector import Selection
 from kaito.runtime.reflector_states import ReflectorOptions
 from kaito.runtime.resources import Resource
+from kaito.runtime.selection import Selection
+
+ErrorHook = Callable[[Informer, Exception], None]
 
 
 class InformerCache:
-    """Informers by what they select, all read through one client (and so under one user agent).
+    """Informers by what they select, all read through one client (and so under one user agent)."""
 
-    `watch_list` (default on): ask for initial lists as streams, with LIST as the fallback.
-    """
+    def __init__(
+        self,
+        client: Client,
+        *,
+        watch_list: bool = True,
+        options: ReflectorOptions | None = None,
+        keep_managed_fields: bool = False,
+        tend_collector: bool = True,
+        on_error: ErrorHook | None = None,
+    ) -> None:
+        """`watch_list` (default on): ask for initial lists as streams, with LIST as the fallback.
 
-    def __init__(self, client: Client, *, watch_list: bool = True) -> None:
+        `options`: everything else about fetching and following; its own `watch_list` counts if it is given.
+        `keep_managed_fields` (default off): keep `metadata.managedFields` too, a fifth to a half of many objects.
+        `tend_collector` (default on): while much is being listed let Python's cyclic collector look less often, and
+        take what the caches hold out of its sight once they have synced; see `kaito.runtime.garbage`.
+        `on_error` is called with every failure of an informer to follow its collection.
+        """
         self._client = client
-        self._options = ReflectorOptions(watch_list=watch_list)
+        self._options = options or ReflectorOptions(watch_list=watch_list)
+        self._keep_managed_fields = keep_managed_fields
+        self._collector = CollectorCare() if tend_collector else None
+        self._on_error = on_error
+        self._bookmarked: set[Resource] = set()
         self._informers: list[Informer] = []
         self._tasks: dict[Informer, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -49,21 +71,10 @@ class InformerCache:
         for informer in self._informers:
             if informer.selection == selection and informer.transform is transform:
                 return informer
-        informer = Informer(self._client, selection, transform=transform, options=self._options)
+        informer = self._make(selection, transform)
         self._informers.append(informer)
         self._start(informer)
         return informer
-
-    def remove(self, informer: Informer) -> None:
-        """Stop an informer and forget it; whoever asks for the same objects later gets a new one.
-
-        Harmless when repeated. Its handlers are called no more, and its lister goes stale.
-        """
-        if informer in self._informers:
-            self._informers.remove(informer)
-        task = self._tasks.pop(informer, None)
-        if task is not None:
-            task.cancel()
 
     def lister(
         self,
@@ -85,6 +96,19 @@ class InformerCache:
             transform=transform,
         ).lister
 
+    def remove(self, informer: Informer) -> None:
+        """Stop an informer and forget it; whoever asks for the same objects later gets a new one.
+
+        Harmless when repeated. Its handlers are called no more, and its lister goes stale.
+        """
+        if informer not in self._informers:
+            return
+        self._informers.remove(informer)
+        informer.abandon()
+        task = self._tasks.pop(informer, None)
+        if task is not None:
+            task.cancel()
+
     @property
     def informers(self) -> tuple[Informer, ...]:
         """All informers made so far."""
@@ -97,9 +121,24 @@ class InformerCache:
 
     async def wait_synced(self) -> None:
         """Wait for `has_synced`, including informers that are made meanwhile."""
-        while not self.has_synced:
-            for informer in self.informers:
-                await informer.wait_synced()
+        while waiting := [each for each in self._informers if not (each.has_synced or each.is_stopped)]:
+            await waiting[0].wait_synced()
+
+    def problems(self, limit: float) -> list[str]:
+        """One sentence for each informer that is of no use at the moment, by resource.
+
+        That is one that never had a complete list, or that could not follow its collection for more than `limit`
+        seconds: what it holds is old. Empty: all is well.
+        """
+        found = []
+        for informer in self._informers:
+            name = str(informer.selection)
+            error = f": {informer.last_error}" if informer.last_error else ""
+            if not informer.has_synced:
+                found.append(f"{name} has never been listed completely{error}")
+            elif informer.failing_for > limit:
+                found.append(f"{name} could not be followed for {informer.failing_for:.0f} s{error}")
+        return found
 
     async def run(self) -> None:
         """Run all informers, also those made later, until cancelled. RuntimeError when already running."""
@@ -108,12 +147,34 @@ class InformerCache:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
+                if self._collector is not None:
+                    self._collector.begin()
+                    group.create_task(self._settle(self._collector), name="caches settle")
                 for informer in self.informers:
                     self._start(informer)
                 await asyncio.Event().wait()  # a cache without informers runs as well
         finally:
             self._group = None
             self._tasks.clear()
+            if self._collector is not None:
+                self._collector.end()
+
+    async def _settle(self, collector: CollectorCare) -> None:
+        await self.wait_synced()
+        collector.settle(sum(len(informer.store) for informer in self._informers))
+
+    def _make(self, selection: Selection, transform: Transform | None) -> Informer:
+        hook = self._on_error
+        informer = Informer(
+            self._client,
+            selection,
+            transform=transform,
+            options=self._options,
+            keep_managed_fields=self._keep_managed_fields,
+            bookmarked=self._bookmarked,
+            on_error=None if hook is None else lambda error: hook(informer, error),
+        )
+        return informer
 
     def _start(self, informer: Informer) -> None:
         if self._group is not None:

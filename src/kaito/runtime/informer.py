@@ -8,99 +8,30 @@ nor the informer from being synced.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kaito.runtime.client import Client
+from kaito.runtime.indexes import IndexFunction
+from kaito.runtime.lister import Lister, Objects
 from kaito.runtime.objects import CachedObject
-from kaito.runtime.reflector import YIELD_EVERY, Reflector, ReflectorStats, Selection
+from kaito.runtime.reflector import Reflector, ReflectorStats
 from kaito.runtime.reflector_states import ReflectorOptions
+from kaito.runtime.registrations import EventHandler, Registration
 from kaito.runtime.resources import ObjectKey, Resource
-from kaito.runtime.store import Added, Deleted, Delta, IndexFunction, Selector, Store, Updated
+from kaito.runtime.selection import Selection
+from kaito.runtime.store import Added, Store
 
 if TYPE_CHECKING:
     from kaito.runtime.own_writes import Write
 
-log = logging.getLogger(__name__)
+__all__ = ["EventHandler", "Informer", "Lister", "Objects", "Registration", "Transform"]
 
 Transform = Callable[[CachedObject], CachedObject]
-Objects = list[CachedObject]
-
-
-class EventHandler(Protocol):
-    """Told about every change. Must return quickly: put a key into a queue, set an event."""
-
-    def on_add(self, obj: CachedObject, initial: bool) -> None:
-        """An object is new; `initial` when it was there before this handler knew of the collection."""
-
-    def on_update(self, old: CachedObject, new: CachedObject) -> None:
-        """An object has another resourceVersion."""
-
-    def on_delete(self, obj: CachedObject, stale: bool) -> None:
-        """An object is gone; `stale` when the deletion was missed, so that `obj` is only the last state
-        known.
-        """
-
-
-class Lister:
-    """Reads of one informer's store. Answers are shared objects: decode them to get a copy of your own."""
-
-    def __init__(self, store: Store, resource: Resource) -> None:
-        self._store = store
-        self._resource = resource
-
-    def get(self, name: str, namespace: str | None = None) -> CachedObject | None:
-        """One object, None when it is not there. `namespace` is ignored for cluster-scoped resources."""
-        return self._store.get(ObjectKey((namespace or None) if self._resource.namespaced else None, name))
-
-    def list(self, namespace: str | None = None, selector: Selector = None) -> Objects:
-        """Objects of a namespace (None or "": all) that fit a label selector.
-
-        `selector` is selector text, a map of labels, or a LabelSelector object. Raises SelectorError.
-        """
-        return self._store.select((namespace or None) if self._resource.namespaced else None, selector)
-
-    def by_index(self, index: str, value: str) -> Objects:
-        """Objects under one value of an index made with `Informer.add_indexer`; KeyError if there is none."""
-        return self._store.by_index(index, value)
-
-
-class Registration:
-    """One handler of one informer."""
-
-    def __init__(self, informer: Informer, handler: EventHandler) -> None:
-        self.failures = 0
-        self._informer = informer
-        self._handler = handler
-
-    @property
-    def has_synced(self) -> bool:
-        """Whether the handler has been called for every object of the initial list."""
-        return self._informer.has_synced
-
-    def remove(self) -> None:
-        """Call the handler no more; harmless when repeated."""
-        self._informer._forget(self)
-
-    def notify(self, delta: Delta, initial: bool = False) -> None:
-        """Call the handler; whatever it raises ends here."""
-        try:
-            match delta:
-                case Added(obj):
-                    self._handler.on_add(obj, initial)
-                case Updated(old, new):
-                    self._handler.on_update(old, new)
-                case Deleted(obj, stale):
-                    self._handler.on_delete(obj, stale)
-        except Exception:
-            self.failures += 1
-            obj = delta.new if isinstance(delta, Updated) else delta.obj
-            log.exception(
-                "event handler failed", extra={"handler": repr(self._handler), "object": str(obj.key)}
-            )
+"""Makes an object smaller before it is stored, once per version. Must not touch name, namespace, uid and
+resourceVersion; an exception keeps the object as it came."""
 
 
 class Informer:
@@ -113,19 +44,40 @@ class Informer:
         *,
         transform: Transform | None = None,
         options: ReflectorOptions | None = None,
+        keep_managed_fields: bool = False,
+        bookmarked: set[Resource] | None = None,
+        on_error: Callable[[Exception], None] | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        """`keep_managed_fields`: do not cut `metadata.managedFields` out of what is kept.
+
+        `on_error` is called with every failure to follow the collection, beside the log. `bookmarked` is shared by
+        informers of one server (see `Reflector`). `draw` gives random numbers in [0, 1).
+        """
         self.store = Store()
         self.lister = Lister(self.store, selection.resource)
-        self._resource = selection.resource
         self.transform = transform
+        self._resource = selection.resource
         self._clock = client.clock
-        self._registrations: list[Registration] = []
-        self._scratch: dict[ObjectKey, CachedObject] = {}
-        self._synced = asyncio.Event()
+        self._registrations: tuple[Registration, ...] = ()
+        self._handler_failures = 0  # of handlers that were removed
         self._advance_callbacks: dict[object, Callable[[], None]] = {}
-        self._running = False
-        self._reflector = Reflector(client, selection, self, options=options, transform=transform, draw=draw)
+        self._scratch: dict[ObjectKey, CachedObject] = {}
+        self._listed = False
+        self._synced = False
+        self._ready = asyncio.Event()  # synced or stopped
+        self._running = self._stopped = False
+        self._reflector = Reflector(
+            client,
+            selection,
+            self,
+            options=options,
+            transform=transform,
+            keep_managed_fields=keep_managed_fields,
+            bookmarked=bookmarked,
+            on_error=on_error,
+            draw=draw,
+        )
 
     @property
     def resource(self) -> Resource:
@@ -142,6 +94,11 @@ class Informer:
         return self._reflector.stats
 
     @property
+    def handler_failures(self) -> int:
+        """Exceptions of handlers."""
+        return self._handler_failures + sum(each.failures for each in self._registrations)
+
+    @property
     def last_error(self) -> Exception | None:
         """Why the collection cannot be followed at the moment; None while it can."""
         return self._reflector.last_error
@@ -153,23 +110,49 @@ class Informer:
         return None if heard is None else self._clock.now() - heard
 
     @property
+    def failing_for(self) -> float:
+        """Seconds for which the collection could not be followed; 0.0 while it can."""
+        since = self._reflector.failing_since
+        return 0.0 if since is None or self.last_error is None else self._clock.now() - since
+
+    @property
     def has_synced(self) -> bool:
-        """Whether the first list is in the store and every handler has been told of it."""
-        return self._synced.is_set()
+        """Whether the first list is in the store and every handler of that time has been told of it.
+
+        A handler's own state is `Registration.has_synced`.
+        """
+        return self._synced
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it ran and runs no more."""
+        return self._stopped
 
     async def wait_synced(self) -> None:
-        """Wait until `has_synced`; put a limit around it with `clock.timeout`."""
-        await self._synced.wait()
+        """Wait until `has_synced`, or until it stops; put a limit around it with `clock.timeout`."""
+        await self._ready.wait()
 
     async def run(self) -> None:
         """Follow the collection until cancelled. RuntimeError when already running."""
         if self._running:
             raise RuntimeError(f"the informer for {self.resource} is already running")
-        self._running = True
+        self._running, self._stopped = True, False
+        if not self._synced:
+            self._ready.clear()
         try:
+            for registration in self._registrations:
+                registration.start_resync()
             await self._reflector.run()
         finally:
             self._running = False
+            self.abandon()
+            for registration in self._registrations:
+                registration.stop_resync()
+
+    def abandon(self) -> None:
+        """It runs no more, and nobody needs to wait for it; `run` may still be called again."""
+        self._stopped = True
+        self._ready.set()
 
     def reselect(self, *, label_selector: str | None = None, field_selector: str | None = None) -> None:
         """Follow other objects of the same resource from now on; None leaves a selector as it is.
@@ -189,12 +172,24 @@ class Informer:
         if wanted != selection:
             self._reflector.reselect(wanted)
 
-    def add_handler(self, handler: EventHandler) -> Registration:
-        """Register a handler; it is told at once of every object already in the store."""
-        registration = Registration(self, handler)
-        for obj in self.store:
-            registration.notify(Added(obj), initial=True)
-        self._registrations.append(registration)
+    def add_handler(self, handler: EventHandler, *, resync: float = 0.0) -> Registration:
+        """Register a handler; it is told of every object already in the store, then of all that changes.
+
+        Little to tell is told when this returns; much is told in slices soon after (`Registration.wait_synced`).
+        `resync`: tell it again of every object each so many seconds, at least 1, as an update whose old and new
+        object are the same one; never asks the server. 0: not at all. Raises RuntimeError for an informer that has
+        stopped.
+        """
+        if self._stopped:
+            raise RuntimeError(
+                f"the informer for {self.resource} has stopped: nothing would be told any more"
+            )
+        registration = Registration(handler, self.store, self._clock, resync=resync, forget=self._forget)
+        if self._listed:
+            registration.start(self.store.all())
+        self._registrations += (registration,)
+        if self._running:
+            registration.start_resync()
         return registration
 
     def add_indexer(self, name: str, function: IndexFunction) -> None:
@@ -203,6 +198,10 @@ class Informer:
         May be called at any time, and again with the same function. Raises ValueError when the name is taken.
         """
         self.store.add_index(name, function)
+
+    def add_label_index(self, label: str) -> None:
+        """Answer `Lister.list` from an index where its selector asks for values of this label."""
+        self.store.add_label_index(label)
 
     # Read your own writes
 
@@ -259,40 +258,46 @@ class Informer:
         else:
             self._scratch[obj.key] = obj
 
-    async def commit(self, resource_version: str) -> None:
+    async def commit(self, resource_version: str, *, restart: bool) -> None:
         scratch, self._scratch = self._scratch, {}
-        deltas = self.store.swap(scratch)
-        initial = not self._synced.is_set()
-        # Handlers that register while this yields are told of the whole store by add_handler.
-        registrations = list(self._registrations)
-        for count, delta in enumerate(deltas, 1):
-            self._notify(registrations, delta, initial)
-            if count % YIELD_EVERY == 0:
-                await self._clock.sleep(0)
-        self._synced.set()
-        self._advance(resource_version)
+        swap = self.store.swap(scratch, resource_version, restart=restart)
+        del scratch
+        for _ in swap:
+            await self._clock.sleep(0)
+        # From here to the last handler nothing waits: no handler may come in between, and no change be lost.
+        registrations = self._registrations
+        for registration in registrations:
+            if self._listed:
+                registration.tell_all(swap.deltas)
+            else:
+                registration.start(delta.obj for delta in swap.deltas if isinstance(delta, Added))
+        self._listed = True
+        self._advanced()
+        for _ in swap.let_go():
+            await self._clock.sleep(0)
+        for registration in registrations:
+            await registration.wait_told()
+        self._synced = True
+        self._ready.set()
 
     def apply(self, obj: CachedObject, deleted: bool) -> None:
-        deltas = self.store.drop(obj) if deleted else self.store.put(obj)
-        for delta in deltas:
-            self._notify(self._registrations, delta, initial=False)
-        self._advance(obj.meta.resource_version)
+        for delta in self.store.drop(obj) if deleted else self.store.put(obj):
+            for registration in self._registrations:
+                registration.tell(delta)
+        self.bookmark(obj.meta.resource_version)
 
     def bookmark(self, resource_version: str) -> None:
-        self._advance(resource_version)
-
-    def _notify(self, registrations: Iterable[Registration], delta: Delta, initial: bool) -> None:
-        for registration in tuple(registrations):
-            registration.notify(delta, initial)
-
-    def _advance(self, resource_version: str) -> None:
         self.store.advance(resource_version)
-        for callback in tuple(self._advance_callbacks.values()):
-            callback()
+        self._advanced()
+
+    def _advanced(self) -> None:
+        if self._advance_callbacks:
+            for callback in tuple(self._advance_callbacks.values()):
+                callback()
 
     def _forget(self, registration: Registration) -> None:
-        if registration in self._registrations:
-            self._registrations.remove(registration)
+        self._handler_failures += registration.failures
+        self._registrations = tuple(each for each in self._registrations if each is not registration)
 
     def __repr__(self) -> str:
         return (

@@ -57,20 +57,65 @@ class ObjectMeta(msgspec.Struct, rename="camel", gc=False):
         return next((ref for ref in self.owner_references if ref.controller), None)
 
 
+_NO_FIELDS = msgspec.Raw(b"")
+
+
+class ReceivedMeta(ObjectMeta, rename="camel", gc=False):
+    """As it came from the server: also where the managed fields lie."""
+
+    managed_fields: msgspec.Raw = _NO_FIELDS
+
+
 class Envelope(msgspec.Struct, gc=False):
     """What is read of an object before it is known to be one."""
 
-    metadata: ObjectMeta
+    metadata: ReceivedMeta
     kind: str = ""
 
+    def cut_managed_fields(self, raw: bytes) -> bytes:
+        """The object's JSON without `metadata.managedFields`, which is what is left to keep of the bytes it was
+        decoded from. They are a fifth to a half of many objects, and nobody but the server needs them: an update
+        without them leaves them as they are.
+        """
+        fields, self.metadata.managed_fields = self.metadata.managed_fields, _NO_FIELDS
+        value = memoryview(fields)
+        if not value:
+            return raw
+        start = raw.find(_MANAGED_FIELDS)
+        while start >= 0:
+            end = start + len(_MANAGED_FIELDS)
+            end += raw[end : end + 1] == b" "
+            if raw[end : end + len(value)] == value:
+                return _without(raw, start, end + len(value))
+            start = raw.find(_MANAGED_FIELDS, end)
+        return raw
 
-_decode_envelope = msgspec.json.Decoder(Envelope).decode
+    def forget_managed_fields(self) -> None:
+        """Let go of the buffer in which they lie."""
+        self.metadata.managed_fields = _NO_FIELDS
+
+
+_MANAGED_FIELDS = b'"managedFields":'
+quick_envelope = msgspec.json.Decoder(Envelope).decode
+"""`decode_envelope` for objects as servers write them. Raises msgspec's errors for all others."""
+
+
+def _without(raw: bytes, start: int, end: int) -> bytes:
+    """JSON without one member of an object, and without the comma before or else after it."""
+    before = start
+    while raw[before - 1 : before].isspace():
+        before -= 1
+    if raw[before - 1 : before] == b",":
+        return raw[: before - 1] + raw[end:]
+    while raw[end : end + 1].isspace():
+        end += 1
+    return raw[:start] + raw[end + (raw[end : end + 1] == b",") :]
 
 
 def decode_envelope(raw: bytes | msgspec.Raw) -> Envelope:
     """Kind and metadata of a JSON object; the name may be missing. Raises MalformedObject."""
     try:
-        return _decode_envelope(raw)
+        return quick_envelope(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return _lenient_envelope(bytes(raw))
 
@@ -80,7 +125,8 @@ def _lenient_envelope(raw: bytes) -> Envelope:
     try:
         tree = orjson.loads(raw)
         metadata = {key: value for key, value in tree["metadata"].items() if value is not None}
-        return Envelope(msgspec.convert(metadata, ObjectMeta), str(tree.get("kind") or ""))
+        metadata.pop("managedFields", None)
+        return Envelope(msgspec.convert(metadata, ReceivedMeta), str(tree.get("kind") or ""))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MalformedObject(f"not a Kubernetes object: {error}") from error
 
@@ -90,10 +136,19 @@ def decode_meta(raw: bytes) -> ObjectMeta:
 
     Raises MalformedObject when there is none or it has no name.
     """
-    meta = decode_envelope(raw).metadata
-    if not meta.name:
+    envelope = decode_envelope(raw)
+    envelope.forget_managed_fields()
+    if not envelope.metadata.name:
         raise MalformedObject("not a Kubernetes object: metadata.name is missing or empty")
-    return meta
+    return envelope.metadata
+
+
+def is_older(version: str, than: str) -> bool:
+    """Whether a resourceVersion is certainly older. Those that are no numbers cannot be compared."""
+    try:
+        return int(version) < int(than)
+    except ValueError:
+        return False
 
 
 class CachedObject:

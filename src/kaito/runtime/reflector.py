@@ -1,8 +1,8 @@
 """Keeps a sink equal to a collection on the server.
 
-The I/O around the state machine of `kaito.runtime.reflector_states`: carries out what `next_request` says,
-decodes as little as possible of what comes back, and reports it to `on_event`. Whatever the server sends, the
-loop goes on: what cannot be understood is logged, counted and skipped, or makes it list again.
+The I/O around the rules of `kaito.runtime.reflector_rules`: carries out what `next_request` says, decodes as
+little as possible of what comes back, and reports it to `on_event`. Whatever the server sends, the loop goes on:
+what cannot be understood is logged, counted and skipped, or makes it list again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,9 +19,9 @@ import orjson
 from kaito.runtime.client import Client
 from kaito.runtime.errors import ApiError, MalformedObject, NotFound, TransportError, from_status
 from kaito.runtime.objects import CachedObject, Envelope, decode_envelope
+from kaito.runtime.reflector_rules import first_state, next_request, relist, silence_limit, watch_timeout
+from kaito.runtime.reflector_rules import on_event as decide
 from kaito.runtime.reflector_states import (
-    BACKOFF_JITTER,
-    WATCH_TIMEOUT,
     Action,
     Changed,
     Closed,
@@ -33,82 +33,44 @@ from kaito.runtime.reflector_states import (
     Opened,
     ReflectorOptions,
     Silent,
+    StreamingList,
     Wait,
     Waited,
     Waiting,
+    Watching,
     WatchRequest,
-    first_state,
-    next_request,
-    relist,
-    silence_limit,
 )
-from kaito.runtime.reflector_states import on_event as decide
-from kaito.runtime.resources import ObjectKey, Resource
-from kaito.runtime.selectors import label_selector, parse_field_selector
+from kaito.runtime.resources import Resource
+from kaito.runtime.selection import Selection
 from kaito.runtime.transport import Response
 from kaito.runtime.wire import (
     INITIAL_EVENTS_END,
     LineSplitter,
+    ListPage,
     MalformedStream,
+    PageSplitter,
     WatchEvent,
     decode_event,
-    decode_page,
 )
+
+__all__ = ["Reflector", "ReflectorStats", "Selection", "Sink"]
 
 log = logging.getLogger(__name__)
 
-YIELD_EVERY = 200
-"""Objects handled between two turns of the event loop, which keeps its stalls below 5 ms."""
+SLICE_BYTES = 256 * 1024
+"""Bytes of JSON handled between two turns of the event loop: less than a millisecond."""
 
-LIST_TIMEOUT = 120.0
-"""Seconds for one LIST page: a server may ignore the limit and send everything."""
+SLICE_FLOOR = 4096
+"""Bytes that even the smallest object counts for: its handlers take time too."""
 
+LIST_SILENCE = 60.0
+"""Seconds without a byte after which a LIST is given up. A server may ignore the limit and send everything."""
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which objects of a resource. `metadata_only` asks for PartialObjectMetadata."""
+MARK_REMINDER = 10.0
+"""Seconds between two warnings while the end of a streaming list is late (client-go)."""
 
-    resource: Resource
-    namespace: str | None = None
-    label_selector: str = ""
-    field_selector: str = ""
-    metadata_only: bool = False
-
-    @property
-    def query(self) -> tuple[tuple[str, str], ...]:
-        return (
-            *((("labelSelector", self.label_selector),) if self.label_selector else ()),
-            *((("fieldSelector", self.field_selector),) if self.field_selector else ()),
-        )
-
-    def accept(self, *, watch: bool) -> str:
-        if not self.metadata_only:
-            return "application/json"
-        kind = "PartialObjectMetadata" if watch else "PartialObjectMetadataList"
-        return f"application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
-
-    def covers(self, resource: Resource, key: ObjectKey, labels: Mapping[str, str]) -> bool:
-        """Whether an object with this key and these labels certainly is among the selected."""
-        if (resource.group, resource.plural) != (self.resource.group, self.resource.plural):
-            return False
-        if self.namespace is not None and key.namespace != self.namespace:
-            return False
-        if self.label_selector and not label_selector(self.label_selector).matches(labels):
-            return False
-        known = {"metadata.name": key.name, "metadata.namespace": key.namespace or ""}
-        fields = parse_field_selector(self.field_selector).requirements
-        return all((known.get(each.path) == each.value) == each.equal for each in fields) and all(
-            each.path in known for each in fields
-        )
-
-    def check(self) -> None:
-        """Raises SelectorError for a selector that no server would understand."""
-        label_selector(self.label_selector)
-        parse_field_selector(self.field_selector)
-
-    def fits(self, envelope: Envelope) -> bool:
-        """Whether the object is of the kind that was asked for; items of lists do not say."""
-        return self.metadata_only or envelope.kind in ("", self.resource.kind)
+SETTLED = 10.0
+"""Seconds that a watch stays open before earlier failures are over, even if nothing has come."""
 
 
 class Sink(Protocol):
@@ -120,8 +82,8 @@ class Sink(Protocol):
     def collect(self, obj: CachedObject, deleted: bool = False) -> None:
         """The list being received has this object, or after all has not."""
 
-    async def commit(self, resource_version: str) -> None:
-        """The list is complete."""
+    async def commit(self, resource_version: str, *, restart: bool) -> None:
+        """The list is complete. `restart`: it counts although it is older than what is held."""
 
     def apply(self, obj: CachedObject, deleted: bool) -> None:
         """One object changed."""
@@ -139,12 +101,19 @@ class ReflectorStats:
     events: int = 0
     failures: int = 0
     skipped: int = 0
+    silences: int = 0
+
+
+class _Reopen(Exception):
+    """This stream is of no use."""
 
 
 class Reflector:
     """Runs the state machine against a server until cancelled.
 
-    `transform` may make an object smaller before it is stored. `draw` gives random numbers in [0, 1).
+    `transform` may make an object smaller before it is stored. `keep_managed_fields`: leave them in the bytes that
+    are kept. `bookmarked` is shared by the informers of one server: resources for which it has sent bookmarks.
+    `on_error` is called with every failure. `draw` gives random numbers in [0, 1).
     """
 
     def __init__(
@@ -155,29 +124,36 @@ class Reflector:
         *,
         options: ReflectorOptions | None = None,
         transform: Callable[[CachedObject], CachedObject] | None = None,
+        keep_managed_fields: bool = False,
+        bookmarked: set[Resource] | None = None,
+        on_error: Callable[[Exception], None] | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.state = first_state(options)
         self.stats = ReflectorStats()
         self.last_error: Exception | None = None
         self.last_byte: float | None = None
+        self.failing_since: float | None = None
+        self.selection = selection
+        self._options = self.state.memory.options
         self._client = client
         self._clock = client.clock
-        self._selection = selection
-        self._path = selection.resource.path(selection.namespace)
         self._sink = sink
         self._transform = transform
+        self._keep_managed_fields = keep_managed_fields
+        self._bookmarked: set[Resource] = set() if bookmarked is None else bookmarked
+        self._on_error = on_error
         self._draw = draw
-        self._since_yield = 0
+        self._slice = 0  # bytes handled since the last turn of the loop
+        self._unreported = 0  # objects handed on that the rules do not know of yet
+        self._last_version = ""
+        self._opened_at: float | None = None
         self._following: asyncio.Future[None] | None = None
-
-    @property
-    def selection(self) -> Selection:
-        return self._selection
 
     def reselect(self, selection: Selection) -> None:
         """Follow this selection instead: what is under way is given up, and everything is listed anew."""
-        self._selection = selection
+        self.selection = selection
+        self._unreported = 0
         self.state = relist(self.state.memory)
         if self._following is not None:
             self._following.cancel()
@@ -199,7 +175,7 @@ class Reflector:
         while True:
             match next_request(self.state):
                 case Wait(seconds, at_least):
-                    delay = seconds * (1 + BACKOFF_JITTER * self._draw())
+                    delay = seconds * (1 + self._options.backoff.jitter * self._draw())
                     await self._clock.sleep(max(delay, at_least))
                     await self._step(Waited(self._clock.now()))
                 case ListRequest() as request:
@@ -207,76 +183,106 @@ class Reflector:
                 case WatchRequest() as request:
                     await self._watch(request)
 
+    # LIST
+
     async def _list(self, request: ListRequest) -> None:
         self.stats.lists += 1
         if request.first:
             self._sink.begin()
         try:
-            page = decode_page(
-                await self._client.request(
-                    "GET",
-                    self._path,
-                    query=(*self._selection.query, *request.query),
-                    accept=self._selection.accept(watch=False),
-                    timeout=LIST_TIMEOUT,
-                )
-            )
+            page = await self._fetch_page(request)
         except (ApiError, TransportError, MalformedStream) as error:
             await self._failed(error)
             return
-        self.last_byte = self._clock.now()
-        for item in page.items or ():
-            obj = self._object(bytes(item))
-            if obj is not None:
-                self._sink.collect(obj)
-            await self._breathe()
         await self._step(
             Listed(self._clock.now(), page.metadata.resource_version, page.metadata.continue_token)
         )
+
+    async def _fetch_page(self, request: ListRequest) -> ListPage:
+        """Collects the items of one page as they arrive."""
+        response = await self._client.stream(
+            self.selection.path,
+            query=(*self.selection.query, *request.query),
+            accept=self.selection.accept(watch=False),
+            head_timeout=LIST_SILENCE,
+        )
+        splitter = PageSplitter(self._options.max_event_bytes)
+        try:
+            async with self._clock.timeout(LIST_SILENCE) as guard:
+                async for chunk in response.chunks():
+                    self.last_byte = self._clock.now()
+                    guard.reschedule(None)
+                    for item in splitter.feed(chunk):
+                        await self._collect(item.object, item.envelope)
+                    guard.reschedule(self.last_byte + LIST_SILENCE)
+        except TimeoutError:
+            raise TransportError(f"the answer to LIST fell silent for {LIST_SILENCE:g} s") from None
+        finally:
+            await response.close()
+        self.last_byte = self._clock.now()
+        page = splitter.finish()
+        for raw in page.items or ():
+            await self._collect(bytes(raw), None)
+        return page
+
+    async def _collect(self, raw: bytes, envelope: Envelope | None) -> None:
+        obj = self._object(raw, envelope)
+        if obj is not None:
+            self._sink.collect(obj)
+        await self._breathe(len(raw))
+
+    # WATCH
 
     async def _watch(self, request: WatchRequest) -> None:
         self.stats.watches += 1
         if request.initial:
             self._sink.begin()
-        low, high = WATCH_TIMEOUT
-        seconds = int(low + (high - low) * self._draw())
+        seconds = watch_timeout(self._options, self._draw())
         response: Response | None = None
         try:
             response = await self._client.stream(
-                self._path,
+                self.selection.path,
                 query=(
-                    *self._selection.query,
+                    *self.selection.query,
                     ("watch", "1"),
                     *request.query,
                     ("timeoutSeconds", str(seconds)),
                 ),
-                accept=self._selection.accept(watch=True),
+                accept=self.selection.accept(watch=True),
             )
-            await self._step(Opened(self._clock.now()))
+            await self._step(Opened(self._clock.now(), self.selection.resource in self._bookmarked))
             async with self._clock.timeout(None) as guard:
                 await self._consume(response, guard, seconds)
             await self._step(Closed(self._clock.now()))
         except TimeoutError:
+            self.stats.silences += 1
             log.info("watch fell silent, reconnecting", extra=self._where())
             await self._step(Silent(self._clock.now()))
         except (ApiError, TransportError, MalformedStream) as error:
             await self._failed(error)
+        except _Reopen:
+            pass
         finally:
             if response is not None:
                 await response.close()
 
     async def _consume(self, response: Response, guard: Any, seconds: int) -> None:
-        """Feed the stream to the state machine. `guard` raises TimeoutError when nothing comes any more."""
-        splitter = LineSplitter()
+        """Feed the stream to the rules. `guard` raises TimeoutError when nothing comes any more."""
+        splitter = LineSplitter(self._options.max_event_bytes)
         self.last_byte = self._clock.now()
         guard.reschedule(self.last_byte + silence_limit(self.state, seconds))
-        async for chunk in response.chunks():
-            self.last_byte = self._clock.now()
-            guard.reschedule(None)  # no silence while there is something to handle
-            for line in splitter.feed(chunk):
-                await self._line(decode_event(line))
-                await self._breathe()
-            guard.reschedule(self.last_byte + silence_limit(self.state, seconds))
+        reminder = _MarkReminder(self)
+        try:
+            async for chunk in response.chunks():
+                self.last_byte = self._clock.now()
+                guard.reschedule(None)  # no silence while there is something to handle
+                for line in splitter.feed(chunk):
+                    await self._line(decode_event(line))
+                    await self._breathe(len(line))
+                await self._report()
+                guard.reschedule(self.last_byte + silence_limit(self.state, seconds))
+        finally:
+            reminder.cancel()
         if splitter.rest().strip():
             raise TransportError("connection lost in the middle of a watch event")
 
@@ -285,16 +291,14 @@ class Reflector:
             case "ADDED" | "MODIFIED" | "DELETED":
                 obj = self._object(line.object, line.envelope)
                 if obj is not None:
-                    self.stats.events += 1
-                    await self._step(
-                        Changed(self._clock.now(), obj.meta.resource_version), obj, line.type == "DELETED"
-                    )
+                    self._hand_on(obj, line.type == "DELETED")
             case "BOOKMARK":
                 try:
                     meta = (line.envelope or decode_envelope(line.object)).metadata
                 except MalformedObject as error:
                     self._skip(f"bookmark: {error}")
                     return
+                self._bookmarked.add(self.selection.resource)
                 ends = meta.annotations.get(INITIAL_EVENTS_END) == "true"
                 await self._step(Marked(self._clock.now(), meta.resource_version, ends))
             case "ERROR":
@@ -302,51 +306,85 @@ class Reflector:
             case _:
                 self._skip(f"unknown event type {line.type!r}")
 
-    async def _step(self, event: Event, obj: CachedObject | None = None, deleted: bool = False) -> None:
-        self.state, action = decide(self.state, event)
-        if isinstance(event, Opened):
-            self.last_error = None
-        if obj is not None and action is Action.APPLY:
+    def _hand_on(self, obj: CachedObject, deleted: bool) -> None:
+        """Give an object to the sink; the rules learn of many at a time (see `_report`)."""
+        self.stats.events += 1
+        self._unreported += 1
+        self._last_version = obj.meta.resource_version
+        if isinstance(self.state, Watching):
             self._sink.apply(obj, deleted)
-        elif obj is not None and action is Action.COLLECT:
+        else:
             self._sink.collect(obj, deleted)
-        elif action is Action.COMMIT:
-            self.last_error = None
-            await self._sink.commit(self.state.memory.resource_version)
-        elif action is Action.BOOKMARK:
-            self._sink.bookmark(self.state.memory.resource_version)
+
+    async def _report(self) -> None:
+        """Tell the rules of the objects handed on since the last time."""
+        if self._unreported:
+            count, self._unreported = self._unreported, 0
+            await self._step(Changed(self._clock.now(), self._last_version, count))
+
+    # Decisions
+
+    async def _step(self, event: Event) -> None:
+        if not isinstance(event, Changed):
+            await self._report()
+        self.state, action = decide(self.state, event)
+        match event:
+            case Opened(at):
+                self.last_error = None
+                self._opened_at = at
+            case Changed() | Marked():
+                self.failing_since = None
+        match action:
+            case Action.COMMIT | Action.RESTART:
+                self.last_error = self.failing_since = None
+                restart = action is Action.RESTART
+                if restart:
+                    log.warning("the server's history began anew, taking its state", extra=self._where())
+                await self._sink.commit(self.state.memory.resource_version, restart=restart)
+            case Action.BOOKMARK:
+                self._sink.bookmark(self.state.memory.resource_version)
+            case Action.REOPEN:
+                raise _Reopen
 
     async def _failed(self, error: ApiError | TransportError | MalformedStream) -> None:
+        now = self._clock.now()
         self.stats.failures += 1
         self.last_error = error
-        await self._step(Failed(self._clock.now(), error))
+        if self._opened_at is not None and now - self._opened_at >= SETTLED:
+            self.failing_since = None
+        self._opened_at = None
+        if self.failing_since is None:
+            self.failing_since = now
+        await self._step(Failed(now, error))
+        self._log_failure(error)
+        if self._on_error is not None:
+            try:
+                self._on_error(error)
+            except Exception:
+                log.exception("error hook failed", extra=self._where())
+
+    def _log_failure(self, error: Exception) -> None:
         level = logging.INFO if isinstance(error, ApiError) and error.status == 410 else logging.WARNING
         pause = f", next try in {self.state.seconds:g} s or more" if isinstance(self.state, Waiting) else ""
         hint = " (is its CustomResourceDefinition installed?)" if isinstance(error, NotFound) else ""
-        log.log(
-            level,
-            "cannot follow %s: %s%s%s",
-            self._selection.resource,
-            error,
-            hint,
-            pause,
-            extra=self._where(),
-        )
+        log.log(level, "cannot follow %s: %s%s%s", self.selection, error, hint, pause, extra=self._where())
 
-    def _object(self, raw: bytes, envelope: Envelope | None = None) -> CachedObject | None:
+    def _object(self, raw: bytes, envelope: Envelope | None) -> CachedObject | None:
         """The object to store; None (and a line in the log) when these bytes are not one."""
         try:
             envelope = envelope or decode_envelope(raw)
         except MalformedObject as error:
             self._skip(str(error))
             return None
-        if not envelope.metadata.name:
-            self._skip("object without a name")
+        problem = self.selection.misfit(envelope)
+        if problem:
+            self._skip(problem)
             return None
-        if not self._selection.fits(envelope):
-            self._skip(f"expected {self._selection.resource.kind}, got {envelope.kind}")
-            return None
-        obj = CachedObject(raw, self._selection.resource, envelope.metadata)
+        if self._keep_managed_fields:
+            envelope.forget_managed_fields()
+        else:
+            raw = envelope.cut_managed_fields(raw)
+        obj = CachedObject(raw, self.selection.resource, envelope.metadata)
         if self._transform is None:
             return obj
         try:
@@ -357,16 +395,44 @@ class Reflector:
 
     def _skip(self, problem: str) -> None:
         self.stats.skipped += 1
-        log.warning("skipping what %s sent: %s", self._selection.resource, problem, extra=self._where())
+        log.warning("skipping what %s sent: %s", self.selection, problem, extra=self._where())
 
-    async def _breathe(self) -> None:
-        self._since_yield += 1
-        if self._since_yield >= YIELD_EVERY:
-            self._since_yield = 0
+    async def _breathe(self, size: int) -> None:
+        self._slice += max(size, SLICE_FLOOR)
+        if self._slice >= SLICE_BYTES:
+            self._slice = 0
             await self._clock.sleep(0)
 
     def _where(self) -> dict[str, str]:
-        return {"resource": str(self._selection.resource), "path": self._path}
+        return {"resource": str(self.selection.resource), "path": self.selection.path}
+
+
+class _MarkReminder:
+    """Warns again and again while a streaming list does not come to its end."""
+
+    def __init__(self, reflector: Reflector) -> None:
+        self._reflector = reflector
+        self._clock = reflector._clock
+        self._timer = None if not self._late() else self._clock.call_later(MARK_REMINDER, self._remind)
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _late(self) -> bool:
+        return isinstance(self._reflector.state, StreamingList)
+
+    def _remind(self) -> None:
+        self._timer = None
+        reflector = self._reflector
+        if self._late():
+            silent = self._clock.now() - (reflector.last_byte or 0.0)
+            log.warning(
+                "still waiting for the end of the streaming list of %s; the last event came %g s ago",
+                *(reflector.selection, silent),
+                extra=reflector._where(),
+            )
+            self._timer = self._clock.call_later(MARK_REMINDER, self._remind)
 
 
 def _stream_error(raw: bytes) -> ApiError:

@@ -1,65 +1,64 @@
-"""Keeps a sink equal to a collection on the server: LIST once, then WATCH for ever.
+"""What a reflector can be doing, what it may ask for, and what may happen to it: data only.
 
-All decisions are in two pure functions over frozen states, `next_request(state)` and `on_event(state,
-event)`; `Reflector` below only carries requests out and feeds back what happened. The rules (which
-resourceVersion to ask for, what to do about each failure) are client-go's, with these differences:
-
-- back-off is reset after a calm period without failures, not at fixed intervals during an outage;
-- any broken connection resumes the watch where it was, and a silent one counts as broken;
-- a streaming list that falls silent before its end mark is replaced by a plain LIST.
+`kaito.runtime.reflector_rules` says what follows from what; `kaito.runtime.reflector` carries it out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 from typing import TypeAlias
 
-from kaito.runtime.errors import (
-    ApiError,
-    Gone,
-    TooManyRequests,
-    TransportError,
-    is_too_large_resource_version,
-)
-from kaito.runtime.wire import MalformedStream
+from kaito.runtime.errors import ApiError, TransportError
+from kaito.runtime.wire import MAX_EVENT_BYTES, MalformedStream
 
 PAGE_SIZE = 500
 """Objects per LIST page (client-go)."""
 
-BACKOFF_BASE, BACKOFF_CAP, BACKOFF_JITTER = 0.8, 30.0, 1.0
-"""Seconds of the first and the longest delay; each is multiplied by 1 + jitter * [0, 1) (client-go)."""
+WATCH_TIMEOUT = 300.0
+"""Least number of seconds after which the server ends a watch; at most twice as many (client-go)."""
 
-CALM = 120.0
-"""Seconds without a failure after which the back-off starts anew (kube-rs)."""
 
-SHORT_WATCH = 1.0
-"""A watch that closes within so many seconds without an event is a failure (client-go)."""
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait after failures. The defaults are client-go's, the calm period is kube-rs's."""
 
-WATCH_TIMEOUT = (300.0, 600.0)
-"""Bounds in seconds of the uniformly drawn time after which the server ends a watch (client-go)."""
+    base: float = 0.8
+    """Seconds after the first failure. Default 0.8."""
+    cap: float = 30.0
+    """Most seconds, before jitter. Default 30."""
+    factor: float = 2.0
+    """How much longer each further wait is. Default 2."""
+    jitter: float = 1.0
+    """Each wait is multiplied by 1 + jitter * [0, 1), drawn anew. Default 1."""
+    calm: float = 120.0
+    """Seconds without a failure after which the next one counts as the first. Default 120."""
 
-SILENCE_WITH_BOOKMARKS = 75.0
-"""Seconds without a byte after which a watch is dead where bookmarks come (servers send them each minute)."""
-
-SILENCE_MARGIN = 5.0
-"""Seconds beyond the server-side timeout after which a watch without bookmarks is dead (kube-rs)."""
-
-SILENCE_INITIAL = 30.0
-"""Seconds without a byte after which a streaming list is given up for a plain LIST."""
+    def seconds(self, failures: int) -> float:
+        """The wait, without jitter, after so many earlier failures."""
+        return min(self.cap, self.base * self.factor ** min(failures, 64))
 
 
 @dataclass(frozen=True, slots=True)
 class ReflectorOptions:
-    """`page_size` None means the default, and no paging where the server can answer from its watch cache.
-
-    `watch_list` asks for the initial list as a stream and falls back to LIST where the server refuses.
-    """
+    """How a collection is fetched and followed."""
 
     page_size: int | None = None
+    """Objects per LIST page. None: 500, and no pages where the server can answer from its watch cache."""
     watch_list: bool = True
+    """Ask for the initial list as a stream, and fall back to LIST where the server refuses. Default on."""
+    backoff: Backoff = field(default_factory=Backoff)
+    """Waits after failures."""
+    min_watch_timeout: float = WATCH_TIMEOUT
+    """Seconds after which the server is asked to end a watch: drawn between this and twice as much. Less than
+    the default of 300 counts as 300."""
+    internal_error_window: float = 0.0
+    """Seconds during which an error 500 in a watch is answered by watching again at once; the window opens anew
+    after a minute without. Default 0: never, a 500 makes it list again after a wait."""
+    max_event_bytes: int = MAX_EVENT_BYTES
+    """Largest object accepted, in bytes of JSON; a larger one is an error that is reported and retried with a
+    growing wait. Default 64 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +72,8 @@ class Memory:
     bookmarks: bool = False  # bookmarks have been seen for this resource
     failures: int = 0
     last_failure: float = -inf
+    first_internal: float = -inf  # when the present window of internal errors opened
+    last_internal: float = -inf
 
 
 # States
@@ -144,7 +145,7 @@ class WatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Sleep for `seconds * (1 + BACKOFF_JITTER * random)`, at least `at_least`."""
+    """Sleep for `seconds * (1 + jitter * random)`, at least `at_least`."""
 
     seconds: float
     at_least: float
@@ -167,17 +168,19 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A watch was accepted."""
+    """A watch was accepted. `bookmarks`: this server is known to send them for this resource."""
 
     at: float
+    bookmarks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """An object was added, modified or deleted."""
+    """`count` objects were added, modified or deleted; the last of them has this version."""
 
     at: float
     resource_version: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,195 +228,9 @@ class Action(Enum):
     """What the event means for the sink."""
 
     NONE = 0
-    COLLECT = 1  # the object belongs to the list being received
+    COLLECT = 1  # the objects belong to the list being received
     COMMIT = 2  # the list is complete: swap it in at memory.resource_version
-    APPLY = 3  # the object changes the store
-    BOOKMARK = 4  # only memory.resource_version has moved
-
-
-def first_state(options: ReflectorOptions | None = None) -> State:
-    """Where every reflector starts."""
-    return relist(Memory(options or ReflectorOptions()))
-
-
-def relist(memory: Memory) -> StreamingList | Listing:
-    """The state that fetches everything anew, as a stream where that is wanted."""
-    return StreamingList(memory) if memory.options.watch_list else plain_list(memory)
-
-
-def plain_list(memory: Memory) -> Listing:
-    """A LIST: version "0" (any) at first, then not older than what was seen, "" (newest) after trouble."""
-    version = "" if memory.unavailable else memory.resource_version or "0"
-    limit = memory.options.page_size
-    if limit is None:
-        limit = PAGE_SIZE if version in ("", "0") or memory.paginated else 0
-    return Listing(memory, version, limit)
-
-
-def next_request(state: State) -> NextRequest:
-    """What to do now."""
-    match state:
-        case Waiting(seconds, _, at_least):
-            return Wait(seconds, at_least)
-        case Listing(token=token, limit=limit, resource_version=version):
-            paging = (("limit", str(limit)),) if limit else ()
-            if token:
-                return ListRequest((*paging, ("continue", token)), first=False)
-            return ListRequest((*_version(version), *paging), first=True)
-        case StreamingList(memory):
-            version = "" if memory.unavailable else memory.resource_version
-            query = (
-                *_version(version),
-                ("resourceVersionMatch", "NotOlderThan"),
-                ("sendInitialEvents", "true"),
-                ("allowWatchBookmarks", "true"),
-            )
-            return WatchRequest(query, initial=True)
-        case Watching(memory):
-            return WatchRequest(
-                (*_version(memory.resource_version), ("allowWatchBookmarks", "true")), initial=False
-            )
-
-
-def silence_limit(state: State, timeout_seconds: float) -> float:
-    """Seconds without a byte after which the stream of this state counts as dead."""
-    if isinstance(state, StreamingList):
-        return SILENCE_INITIAL
-    return SILENCE_WITH_BOOKMARKS if state.memory.bookmarks else timeout_seconds + SILENCE_MARGIN
-
-
-def on_event(state: State, event: Event) -> tuple[State, Action]:
-    """The state after the event, and what it means for the sink."""
-    match state:
-        case Watching():
-            return _watching(state, event)
-        case StreamingList():
-            return _streaming(state, event)
-        case Listing():
-            return _listing(state, event), Action.COMMIT if _is_last_page(event) else Action.NONE
-        case Waiting():
-            return state.then, Action.NONE
-
-
-def _version(version: str) -> tuple[tuple[str, str], ...]:
-    return (("resourceVersion", version),) if version else ()
-
-
-def _is_last_page(event: Event) -> bool:
-    return isinstance(event, Listed) and not event.continue_token
-
-
-def _listing(state: Listing, event: Event) -> State:
-    memory = state.memory
-    match event:
-        case Listed(_, version, token):
-            list_version = state.list_version or version
-            if token:
-                if state.resource_version == "0":
-                    memory = replace(memory, paginated=True)
-                return replace(state, memory=memory, token=token, list_version=list_version)
-            return Watching(replace(memory, resource_version=list_version, unavailable=False))
-        case Failed(at, error):
-            if state.token and isinstance(error, Gone):
-                return Listing(memory, state.resource_version, limit=0)
-            if _version_unavailable(error) and not memory.unavailable:
-                return plain_list(replace(memory, unavailable=True))
-            return _back_off(memory, at, relist, error)
-    return state
-
-
-def _streaming(state: StreamingList, event: Event) -> tuple[State, Action]:
-    memory = state.memory
-    match event:
-        case Changed():
-            return StreamingList(memory, state.opened_at, state.events + 1), Action.COLLECT
-        case Marked(_, version, initial_end):
-            memory = replace(memory, bookmarks=True)
-            if initial_end:
-                memory = replace(memory, resource_version=version, unavailable=False)
-                return Watching(memory, state.opened_at, state.events + 1), Action.COMMIT
-            return replace(state, memory=memory), Action.NONE
-        case Opened(at):
-            return replace(state, opened_at=at), Action.NONE
-        case Silent():
-            return plain_list(memory), Action.NONE
-        case Closed(at):
-            return (
-                _back_off(memory, at, StreamingList) if _was_short(state, at) else StreamingList(memory)
-            ), Action.NONE
-        case Failed(at, error):
-            return _streaming_failed(memory, at, error), Action.NONE
-    return state, Action.NONE
-
-
-def _streaming_failed(memory: Memory, at: float, error: Exception) -> State:
-    if isinstance(error, TransportError | TooManyRequests):
-        return _back_off(memory, at, StreamingList, error)
-    if _version_unavailable(error):
-        if memory.unavailable:
-            return _back_off(memory, at, StreamingList, error)
-        return StreamingList(replace(memory, unavailable=True))
-    if isinstance(error, MalformedStream):
-        return _back_off(memory, at, plain_list, error)
-    return plain_list(memory)
-
-
-def _watching(state: Watching, event: Event) -> tuple[State, Action]:
-    memory = state.memory
-    match event:
-        case Changed(_, version):
-            return Watching(_at_version(memory, version), state.opened_at, state.events + 1), Action.APPLY
-        case Marked(_, version):
-            memory = replace(memory, resource_version=version or memory.resource_version, bookmarks=True)
-            return Watching(memory, state.opened_at, state.events + 1), Action.BOOKMARK
-        case Opened(at):
-            return Watching(memory, at), Action.NONE
-        case Silent():
-            return Watching(memory), Action.NONE
-        case Closed(at):
-            return (_back_off(memory, at, relist) if _was_short(state, at) else Watching(memory)), Action.NONE
-        case Failed(at, error):
-            return _watching_failed(state, at, error), Action.NONE
-    return state, Action.NONE
-
-
-def _watching_failed(state: Watching, at: float, error: Exception) -> State:
-    if isinstance(error, TransportError) and state.opened_at is not None and not _was_short(state, at):
-        return Watching(state.memory)
-    if isinstance(error, TransportError | TooManyRequests):
-        return _back_off(state.memory, at, Watching, error)
-    return _back_off(state.memory, at, relist, error)
-
-
-def _was_short(state: StreamingList | Watching, at: float) -> bool:
-    return state.events == 0 and (state.opened_at is None or at - state.opened_at < SHORT_WATCH)
-
-
-def _at_version(memory: Memory, version: str) -> Memory:
-    """A copy made by hand: this runs for every event, and dataclasses.replace costs three times as much."""
-    return Memory(
-        memory.options,
-        version or memory.resource_version,
-        memory.unavailable,
-        memory.paginated,
-        memory.bookmarks,
-        memory.failures,
-        memory.last_failure,
-    )
-
-
-def _version_unavailable(error: Exception) -> bool:
-    return isinstance(error, Gone) or (isinstance(error, ApiError) and is_too_large_resource_version(error))
-
-
-def _back_off(
-    memory: Memory,
-    at: float,
-    then: Callable[[Memory], Listing | StreamingList | Watching],
-    error: Exception | None = None,
-) -> Waiting:
-    failures = 0 if at - memory.last_failure > CALM else memory.failures
-    seconds = min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(failures, 16))
-    memory = replace(memory, failures=failures + 1, last_failure=at)
-    asked = error.retry_after if isinstance(error, ApiError) else None
-    return Waiting(seconds, then(memory), asked or 0.0)
+    RESTART = 3  # the same, although it is older than what is held: the server's history began anew
+    APPLY = 4  # the objects change the store
+    BOOKMARK = 5  # only memory.resource_version has moved
+    REOPEN = 6  # this stream is of no use: close it and ask again

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 
@@ -189,6 +190,7 @@ class _LabelParser:
         return LabelSelector(tuple(requirements))
 
 
+@lru_cache(maxsize=256)
 def parse_label_selector(text: str) -> LabelSelector:
     """Read `a=b,c!=d,e in (x,y),f notin (z),g,!h,i>1`. Empty text selects everything.
 
@@ -283,6 +285,7 @@ def field_text(tree: Mapping[str, Any], path: str) -> str:
 _FIELD_TERM = re.compile(r"(?P<path>[^=!,\\]+)(?P<op>==|=|!=)(?P<value>(?:\\.|[^\\,=])*)")
 
 
+@lru_cache(maxsize=256)
 def parse_field_selector(text: str) -> FieldSelector:
     r"""Read `metadata.name=x,spec.nodeName!=y`; `\,`, `\=` and `\\` stand for themselves in values.
 

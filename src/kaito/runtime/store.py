@@ -1,24 +1,32 @@
 """The objects that an informer holds, and indexes over them.
 
 Everything runs in one event loop, so there are no locks and no copies: an object is replaced, never changed.
-The store is always complete for its version: a new list is swapped in at once.
+The store is always complete for its version: a new list is compared and filed in slices, beside what readers
+see, and swapped in at once. What is read is a tuple, made once per version of the store, so that readers cost
+next to nothing while nothing changes and little while something does.
+
+Invariants: no object ever gives way to an older version of itself, no list to an older list.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kaito.runtime.objects import CachedObject
+from kaito.runtime.indexes import Index, IndexFunction
+from kaito.runtime.objects import CachedObject, is_older
 from kaito.runtime.resources import ObjectKey
-from kaito.runtime.selectors import LabelSelector, label_selector
+from kaito.runtime.selectors import LabelSelector, Operator, label_selector
 
-log = logging.getLogger(__name__)
-
-IndexFunction = Callable[[CachedObject], Iterable[str]]
 Selector = Mapping[str, Any] | str | LabelSelector | None
+
+SLICE = 500
+"""Objects that are compared or filed between two turns of the event loop: about a millisecond."""
+
+FEW = 500
+"""Differences that are filed one by one; with more of them namespaces and indexes are built anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,53 +49,7 @@ class Deleted:
 
 
 Delta = Added | Updated | Deleted
-
-
-class _Index:
-    """value -> objects, kept in step with the store. Remembers under which values it filed each object."""
-
-    def __init__(self, name: str, function: IndexFunction) -> None:
-        self.function = function
-        self._name = name
-        self._entries: dict[str, dict[ObjectKey, CachedObject]] = {}
-        self._filed: dict[ObjectKey, frozenset[str]] = {}
-
-    def _values(self, obj: CachedObject) -> frozenset[str]:
-        """A function that fails on an object leaves it out of the index, and nothing else."""
-        try:
-            return frozenset(self.function(obj))
-        except Exception:
-            log.exception("index function failed", extra={"index": self._name, "object": str(obj.key)})
-            return frozenset()
-
-    def put(self, obj: CachedObject) -> None:
-        key, values = obj.key, self._values(obj)
-        filed = self._filed.get(key)
-        if filed is not None and filed != values:
-            self._remove(key, filed - values)
-        if values:
-            self._filed[key] = values
-            for value in values:
-                self._entries.setdefault(value, {})[key] = obj
-        elif filed is not None:
-            del self._filed[key]
-
-    def drop(self, key: ObjectKey) -> None:
-        self._remove(key, self._filed.pop(key, frozenset()))
-
-    def _remove(self, key: ObjectKey, values: Iterable[str]) -> None:
-        for value in values:
-            entry = self._entries[value]
-            del entry[key]
-            if not entry:
-                del self._entries[value]
-
-    def clear(self) -> None:
-        self._entries.clear()
-        self._filed.clear()
-
-    def get(self, value: str) -> Iterable[CachedObject]:
-        return self._entries.get(value, {}).values()
+_Table = dict[ObjectKey, CachedObject]
 
 
 class Store:
@@ -95,14 +57,16 @@ class Store:
     list.
 
     Changes give back what they changed as `Delta`s, which is nothing where the version is the one already
-    held.
+    held, or an older one.
     """
 
     def __init__(self) -> None:
         self.resource_version = ""
-        self._objects: dict[ObjectKey, CachedObject] = {}
-        self._namespaces: dict[str, dict[ObjectKey, CachedObject]] = {}
-        self._indexes: dict[str, _Index] = {}
+        self._objects: _Table = {}
+        self._namespaces: dict[str, _Table] = {}
+        self._indexes: dict[str, Index] = {}
+        self._label_indexes: dict[str, Index] = {}
+        self._all: tuple[CachedObject, ...] | None = ()
 
     # Reading
 
@@ -110,26 +74,53 @@ class Store:
         return len(self._objects)
 
     def __iter__(self) -> Iterator[CachedObject]:
-        return iter(list(self._objects.values()))
+        return iter(self.all())
 
     def get(self, key: ObjectKey) -> CachedObject | None:
         return self._objects.get(key)
 
-    def select(self, namespace: str | None, selector: Selector) -> list[CachedObject]:
-        """Objects of one namespace (None: all) whose labels fit. Raises SelectorError."""
-        candidates = (
-            self._objects.values() if namespace is None else self._namespaces.get(namespace, {}).values()
-        )
-        if not selector:
-            return list(candidates)
-        parsed = label_selector(selector)
-        return [obj for obj in candidates if parsed.matches(obj.meta.labels)]
+    def all(self) -> Sequence[CachedObject]:
+        """Every object, as a snapshot that later changes do not touch."""
+        if self._all is None:
+            self._all = tuple(self._objects.values())
+        return self._all
 
-    def by_index(self, index: str, value: str) -> list[CachedObject]:
+    def select(self, namespace: str | None, selector: Selector) -> Sequence[CachedObject]:
+        """Objects of one namespace (None: all) whose labels fit. Raises SelectorError."""
+        if not selector:
+            if namespace is None:
+                return self.all()
+            return tuple(self._namespaces.get(namespace, {}).values())
+        parsed = label_selector(selector)
+        candidates = self._by_label(parsed)
+        if candidates is None:
+            table = self._objects if namespace is None else self._namespaces.get(namespace, {})
+            return tuple(obj for obj in table.values() if parsed.matches(obj.meta.labels))
+        return tuple(
+            obj
+            for obj in candidates
+            if namespace in (None, obj.key.namespace) and parsed.matches(obj.meta.labels)
+        )
+
+    def by_index(self, index: str, value: str) -> Sequence[CachedObject]:
         """Objects for which the index function gave `value`. Raises KeyError for an unknown index."""
         if index not in self._indexes:
             raise KeyError(f"no index {index!r}; known: {', '.join(self._indexes) or '(none)'}")
-        return list(self._indexes[index].get(value))
+        return tuple(self._indexes[index].get(value))
+
+    def index_values(self, index: str) -> Sequence[str]:
+        """The values under which there are objects. Raises KeyError for an unknown index."""
+        if index not in self._indexes:
+            raise KeyError(f"no index {index!r}; known: {', '.join(self._indexes) or '(none)'}")
+        return self._indexes[index].values()
+
+    def _by_label(self, selector: LabelSelector) -> Iterable[CachedObject] | None:
+        """Candidates from the index of a label that the selector asks for; None where no index helps."""
+        for requirement in selector.requirements:
+            index = self._label_indexes.get(requirement.key)
+            if index is not None and requirement.operator is Operator.IN:
+                return [obj for value in requirement.values for obj in index.get(value)]
+        return None
 
     # Writing
 
@@ -140,73 +131,178 @@ class Store:
             if existing.function is not function:
                 raise ValueError(f"index {name!r} exists with another function")
             return
-        index = self._indexes[name] = _Index(name, function)
-        for obj in self._objects.values():
-            index.put(obj)
+        self._indexes[name] = _filled(Index(name, function), self._objects.values())
+
+    def add_label_index(self, label: str) -> None:
+        """Answer selectors that ask for values of this label from an index. Harmless when repeated."""
+        if label not in self._label_indexes:
+            index = Index(label, _label_values(label))
+            self._label_indexes[label] = _filled(index, self._objects.values())
 
     def advance(self, resource_version: str) -> None:
         """Everything up to this version is here; an older one than is known changes nothing."""
         if resource_version and not is_older(resource_version, self.resource_version):
             self.resource_version = resource_version
 
-    def put(self, obj: CachedObject) -> list[Delta]:
+    def put(self, obj: CachedObject) -> Sequence[Delta]:
         """Add or replace one object. An older version than the one held is ignored."""
         old = self._objects.get(obj.key)
         if old is not None and (_same_version(old, obj) or _is_late(old, obj)):
-            return []
+            return ()
         self._objects[obj.key] = obj
+        self._all = None
         self._file(obj)
         return _replacement(old, obj)
 
-    def drop(self, obj: CachedObject) -> list[Delta]:
+    def drop(self, obj: CachedObject) -> Sequence[Delta]:
         """Remove the object of this key; `obj` is its last state. Ignored where a newer one is held."""
-        key = obj.key
-        held = self._objects.get(key)
-        if held is not None and _is_late(held, obj):
-            return []
-        if self._objects.pop(key, None) is not None:
-            if key.namespace:
-                del self._namespaces[key.namespace][key]
-            for index in self._indexes.values():
-                index.drop(key)
-        return [Deleted(obj, stale=False)]
+        held = self._objects.get(obj.key)
+        if held is not None:
+            if _is_late(held, obj):
+                return ()
+            self._remove(obj.key)
+        return (Deleted(obj, stale=False),)
 
-    def swap(self, objects: dict[ObjectKey, CachedObject]) -> list[Delta]:
-        """Hold exactly these objects; the deltas are the differences, deletions first.
+    def swap(self, objects: _Table, resource_version: str = "", *, restart: bool = False) -> Swap:
+        """A whole list on its way in; readers see it when the answer has been iterated to its end.
 
-        An object whose version has not changed stays the one held, with the views derived from it.
+        `restart`: the server's history began anew, so older versions are not late ones. Raises ValueError for a
+        list that is older than the store otherwise.
         """
-        deltas: list[Delta] = [
-            Deleted(old, stale=True) for key, old in self._objects.items() if key not in objects
-        ]
-        for key, new in objects.items():
-            old = self._objects.get(key)
-            if old is not None and _same_version(old, new):
-                objects[key] = old
-            else:
-                deltas += _replacement(old, new)
-        self._objects = objects
-        self._namespaces.clear()
-        for index in self._indexes.values():
-            index.clear()
-        for obj in objects.values():
-            self._file(obj)
-        return deltas
+        if not restart and is_older(resource_version, self.resource_version):
+            raise ValueError(
+                f"a list of version {resource_version} is older than what is held, {self.resource_version}"
+            )
+        return Swap(self, objects, resource_version, restart=restart)
 
     def _file(self, obj: CachedObject) -> None:
-        key = obj.key
+        namespace = obj.key.namespace
+        if namespace:
+            self._namespaces.setdefault(namespace, {})[obj.key] = obj
+        for indexes in (self._indexes, self._label_indexes):
+            for index in indexes.values():
+                index.put(obj)
+
+    def _remove(self, key: ObjectKey) -> None:
+        del self._objects[key]
+        self._all = None
         if key.namespace:
-            self._namespaces.setdefault(key.namespace, {})[key] = obj
-        for index in self._indexes.values():
-            index.put(obj)
+            table = self._namespaces[key.namespace]
+            del table[key]
+            if not table:
+                del self._namespaces[key.namespace]
+        for indexes in (self._indexes, self._label_indexes):
+            for index in indexes.values():
+                index.drop(key)
 
 
-def is_older(version: str, than: str) -> bool:
-    """Whether a resourceVersion is certainly older. Those that are no numbers cannot be compared."""
-    try:
-        return int(version) < int(than)
-    except ValueError:
-        return False
+class Swap:
+    """A new list being compared and filed. Iterating does the work, a slice at a time; the last step swaps it in.
+
+    `deltas` are then the differences, deletions first. An object whose version has not changed stays the one held,
+    with the views derived from it. The store must not be written to meanwhile; indexes may be added. Afterwards
+    iterate `let_go()`.
+    """
+
+    def __init__(self, store: Store, objects: _Table, resource_version: str, *, restart: bool) -> None:
+        self.deltas: deque[Delta] = deque()
+        self._store = store
+        self._objects = objects
+        self._version = resource_version
+        self._restart = restart
+        self._replaced: list[dict[Any, Any]] = []
+
+    def __iter__(self) -> Iterator[None]:
+        yield from self._compare()
+        if len(self.deltas) <= FEW:
+            self._file_differences()
+            self._finish()
+        else:
+            yield from self._file_everything()
+
+    def let_go(self) -> Iterator[None]:
+        """Free what has been replaced, in slices: it takes as long as making it."""
+        for table in self._replaced:
+            while table:
+                for _ in range(min(4 * SLICE, len(table))):
+                    table.popitem()
+                yield
+        while self.deltas:
+            for _ in range(min(SLICE, len(self.deltas))):
+                self.deltas.popleft()
+            yield
+
+    def _finish(self) -> None:
+        store = self._store
+        store._all = None
+        if self._restart:
+            store.resource_version = self._version
+        store.advance(self._version)
+
+    def _compare(self) -> Iterator[None]:
+        objects, held, deltas = self._objects, self._store._objects, self.deltas
+        for count, (key, old) in enumerate(held.items(), 1):
+            if key not in objects:
+                deltas.append(Deleted(old, stale=True))
+            if count % SLICE == 0:
+                yield
+        for count, (key, new) in enumerate(objects.items(), 1):
+            present = held.get(key)
+            if present is not None and (
+                _same_version(present, new) or (not self._restart and _is_late(present, new))
+            ):
+                objects[key] = present
+            else:
+                deltas.extend(_replacement(present, new))
+            if count % SLICE == 0:
+                yield
+
+    def _file_differences(self) -> None:
+        store = self._store
+        for delta in self.deltas:
+            if isinstance(delta, Deleted):
+                store._remove(delta.obj.key)
+            else:
+                obj = delta.obj if isinstance(delta, Added) else delta.new
+                store._objects[obj.key] = obj
+                store._file(obj)
+
+    def _file_everything(self) -> Iterator[None]:
+        store = self._store
+        namespaces: dict[str, _Table] = {}
+        indexes = {name: index.empty_copy() for name, index in store._indexes.items()}
+        label_indexes = {label: index.empty_copy() for label, index in store._label_indexes.items()}
+        built = (*indexes.values(), *label_indexes.values())
+        for count, (key, obj) in enumerate(self._objects.items(), 1):
+            if key.namespace:
+                namespaces.setdefault(key.namespace, {})[key] = obj
+            for index in built:
+                index.put(obj)
+            if count % (SLICE // (1 + len(built)) + 1) == 0:
+                yield
+        for kept, fresh in ((store._indexes, indexes), (store._label_indexes, label_indexes)):
+            for name in kept.keys() - fresh.keys():  # added meanwhile
+                fresh[name] = _filled(kept[name].empty_copy(), self._objects.values())
+        self._replaced = [store._objects, store._namespaces]
+        for index in (*store._indexes.values(), *store._label_indexes.values()):
+            self._replaced += index.tables
+        store._objects, store._namespaces = self._objects, namespaces
+        store._indexes, store._label_indexes = indexes, label_indexes
+        self._finish()
+
+
+def _filled(index: Index, objects: Iterable[CachedObject]) -> Index:
+    for obj in objects:
+        index.put(obj)
+    return index
+
+
+def _label_values(label: str) -> IndexFunction:
+    def values(obj: CachedObject) -> Iterable[str]:
+        value = obj.meta.labels.get(label)
+        return () if value is None else (value,)
+
+    return values
 
 
 def _is_late(held: CachedObject, obj: CachedObject) -> bool:
@@ -222,10 +318,10 @@ def _same_version(old: CachedObject, new: CachedObject) -> bool:
     )
 
 
-def _replacement(old: CachedObject | None, new: CachedObject) -> list[Delta]:
+def _replacement(old: CachedObject | None, new: CachedObject) -> tuple[Delta, ...]:
     """Another uid under the same name is another object: its predecessor was deleted unseen."""
     if old is None:
-        return [Added(new)]
+        return (Added(new),)
     if old.meta.uid != new.meta.uid:
-        return [Deleted(old, stale=True), Added(new)]
-    return [Updated(old, new)]
+        return (Deleted(old, stale=True), Added(new))
+    return (Updated(old, new),)

@@ -131,7 +131,7 @@ def owned_informer(cache: InformerCache, resource: Resource) -> Informer:
     return informer
 
 
-def owned_by(informer: Informer, uid: str) -> list[CachedObject]:
+def owned_by(informer: Informer, uid: str) -> Sequence[CachedObject]:
     """The objects that this uid controls."""
     return informer.lister.by_index(BY_CONTROLLER, uid)
 
