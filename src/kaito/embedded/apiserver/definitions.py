@@ -57,6 +57,9 @@ class Definitions:
         crd = record.obj
         spec = crd["spec"]
         group, plural = spec["group"], spec["names"]["plural"]
+        if record.key.name in self._served:
+            # Who watches sees objects as the old definition has them; the new watch will see the new form.
+            self._core.store.collection(record.key.name).end_watches()
         self._served[record.key.name] = record.metadata.get("generation") or 0
         registry = self._core.registry
         for version in spec["versions"]:
@@ -95,3 +98,4 @@ class Definitions:
         self._ending.discard(record.key.name)
         if self._served.pop(record.key.name, None) is not None:
             self._core.registry.remove_kind(spec["group"], spec["names"]["plural"])
+            self._core.store.collection(record.key.name).end_watches()

@@ -128,12 +128,14 @@ class Event:
 class Cursor:
     """A watcher's place in a collection's history."""
 
-    __slots__ = ("_collection", "_next", "_waiter")
+    __slots__ = ("_collection", "_next", "_waiter", "ended")
 
     def __init__(self, collection: Collection, position: int) -> None:
         self._collection = collection
         self._next = position
         self._waiter: asyncio.Future[None] | None = None
+        self.ended = False
+        """Whether nothing will follow what can be taken now."""
 
     def take(self) -> list[Event]:
         """Events since the last call.
@@ -234,6 +236,12 @@ class Collection:
         cursor = Cursor(self, self.first_position + index)
         self.cursors.add(cursor)
         return cursor
+
+    def end_watches(self) -> None:
+        """Lets every watcher take what it has not seen yet, and no more."""
+        for cursor in self.cursors:
+            cursor.ended = True
+            cursor.wake()
 
     def commit(self, event: Event) -> None:
         """Applies one event to the state, appends it to the history and wakes the watchers."""

@@ -135,6 +135,8 @@ class Watcher:
             if chunk:
                 yield chunk
                 continue
+            if cursor.ended:
+                return
             now = clock.now()
             if now >= deadline:
                 return

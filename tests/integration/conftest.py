@@ -1,0 +1,77 @@
+"""The same tests on two backends: `make test` has them on the embedded one, `make test-cluster` on a real control plane.
+
+A test says with `@pytest.mark.needs(…)` what must run: "api", "workloads", "ready-pods". Those three run on both
+backends without exception.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from kaito.runtime.client import Client
+from kaito.runtime.clock import LoopClock
+from kaito.testing.backends import EVERYWHERE, PROCESSES, Backend, Pool, chosen_name, make_namespace
+from support.cluster import Wire, World
+
+_numbers = itertools.count(1)
+
+
+def _needs(item: pytest.Item) -> frozenset[str]:
+    return frozenset(need for mark in item.iter_markers("needs") for need in mark.args)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with the same needs run one after the other, so that the shared backend changes rarely."""
+    real = chosen_name() == "real"
+    ours = []
+    for index, item in enumerate(items):
+        if "backend" not in getattr(item, "fixturenames", ()):
+            continue
+        needs = _needs(item)
+        unknown = needs - EVERYWHERE - {PROCESSES}
+        if unknown or not needs:
+            raise pytest.UsageError(
+                f"{item.nodeid}: mark it needs(…) with some of {sorted(EVERYWHERE | {PROCESSES})}, "
+                f"not {sorted(unknown)}"
+            )
+        if real and PROCESSES in needs:
+            item.add_marker(pytest.mark.skip(reason="pods as processes exist on the embedded backend alone"))
+        ours.append(index)
+    order = sorted(ours, key=lambda index: (sorted(_needs(items[index])), index))
+    for place, item in zip(ours, [items[index] for index in order], strict=True):
+        items[place] = item
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """The session's backends."""
+    pool = Pool(tmp_path_factory.mktemp("backend"))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+async def backend(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Backend]:
+    """What the test needs, running."""
+    async with pool.lend(_needs(request.node)) as backend:
+        failures = request.session.testsfailed
+        yield backend
+        if request.session.testsfailed > failures and (words := backend.last_words()):
+            request.node.add_report_section("teardown", "control plane", words)
+
+
+@pytest.fixture
+async def world(backend: Backend) -> AsyncIterator[World]:
+    """The backend with a namespace for this test alone, which goes with it."""
+    clock = LoopClock()
+    async with AsyncExitStack() as stack:
+        wire = Wire(backend)
+        stack.push_async_callback(wire.close)
+        client = Client(wire, clock=clock, user_agent="integration-test", field_manager="integration-test")
+        namespace = f"test-{next(_numbers)}"
+        await make_namespace(client, namespace, clock)
+        yield World(backend, clock, namespace, client, stack)
