@@ -1,12 +1,13 @@
 """The transport over sockets.
 
 One aiohttp session of our own per API server: `trust_env` is off because it costs a netrc and proxy look-up
-in a thread per request, time limits are always set, and sockets have keep-alive on so that the kernel notices
-dead peers.
+in a thread per request, time limits are always set, and sockets are set up so that the kernel notices dead
+peers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -30,6 +31,22 @@ READ_BUFFER = 1 << 20
 """Bytes that aiohttp buffers before it slows the sender down; large enough for chunks of a big LIST."""
 
 
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 30, 5, 3
+"""Seconds of silence before the peer's kernel is asked whether it is there, seconds between such questions, and
+questions without an answer after which the connection is dead: 45 s in all, as Go's HTTP/2 pings take."""
+
+UNACKNOWLEDGED = 45
+"""Seconds for which sent data may stay unacknowledged; it takes the place of keep-alive while there is any."""
+
+_TCP_OPTIONS = (
+    ("TCP_KEEPIDLE", KEEPALIVE_IDLE),  # Linux
+    ("TCP_KEEPALIVE", KEEPALIVE_IDLE),  # the same on macOS
+    ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
+    ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+    ("TCP_USER_TIMEOUT", UNACKNOWLEDGED * 1000),  # Linux; milliseconds
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Authentication:
     """What one request shows: an Authorization header, a TLS context with a client certificate, both or none."""
@@ -48,19 +65,20 @@ class Credentials(Protocol):
         """The server answered 401: the next `current()` should not come from memory."""
 
 
-def _keep_alive_socket(info: tuple[Any, ...]) -> socket.socket:
+def watchful_socket(info: tuple[Any, ...]) -> socket.socket:
+    """A socket whose kernel notices a peer that is gone, idle or not: the half of it that platforms have.
+
+    Idle connections are probed (`KEEPALIVE_IDLE` and so on), and data that stays unacknowledged for
+    `UNACKNOWLEDGED` seconds ends the connection.
+    """
     family, kind, protocol = info[0], info[1], info[2]
     sock = socket.socket(family, kind, protocol)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # Names differ by platform (Linux TCP_KEEPIDLE, macOS TCP_KEEPALIVE); 30 s idle, then every 15 s.
-    for option, seconds in (
-        ("TCP_KEEPIDLE", 30),
-        ("TCP_KEEPALIVE", 30),
-        ("TCP_KEEPINTVL", 15),
-        ("TCP_KEEPCNT", 3),
-    ):
-        if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+    for name, value in _TCP_OPTIONS:
+        option = getattr(socket, name, None)
+        if option is not None:
+            with contextlib.suppress(OSError):  # known to Python, but not to this kernel
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
     return sock
 
 
@@ -141,7 +159,7 @@ class AioHttpTransport:
             raise TransportError(f"{self.url}: this transport has been closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTION_LIMIT, socket_factory=_keep_alive_socket),
+                connector=aiohttp.TCPConnector(limit=CONNECTION_LIMIT, socket_factory=watchful_socket),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout),
                 trust_env=False,
                 read_bufsize=READ_BUFFER,

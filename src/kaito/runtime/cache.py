@@ -7,11 +7,12 @@ transforms are other informers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kaito.runtime.client import Client
 from kaito.runtime.garbage import CollectorCare
 from kaito.runtime.informer import Informer, Lister, Transform
+from kaito.runtime.namespaces import NamespacesView
 from kaito.runtime.reflector_states import ReflectorOptions
 from kaito.runtime.resources import Resource
 from kaito.runtime.selection import Selection
@@ -95,6 +96,38 @@ class InformerCache:
             metadata_only=metadata_only,
             transform=transform,
         ).lister
+
+    def namespaces(
+        self,
+        res: Resource,
+        namespaces: Iterable[str],
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
+        transform: Transform | None = None,
+    ) -> NamespacesView:
+        """One informer for each of these namespaces, and the view over them.
+
+        For clients that may not list in all namespaces. Raises ValueError without a namespace, and for resources
+        that have none.
+        """
+        wanted = tuple(dict.fromkeys(namespaces))
+        if not wanted or not all(wanted) or not res.namespaced:
+            raise ValueError(f"{res}: name at least one namespace, of a resource that is in namespaces")
+        return NamespacesView(
+            {
+                namespace: self.informer(
+                    res,
+                    namespace=namespace,
+                    label_selector=label_selector,
+                    field_selector=field_selector,
+                    metadata_only=metadata_only,
+                    transform=transform,
+                )
+                for namespace in wanted
+            }
+        )
 
     def remove(self, informer: Informer) -> None:
         """Stop an informer and forget it; whoever asks for the same objects later gets a new one.
