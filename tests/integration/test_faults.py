@@ -10,21 +10,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
-from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
-from kaito.runtime.controller import Controller
+from kaito.runtime.controller import Controller, ControllerOptions
 from kaito.runtime.errors import AlreadyExists, TransportError
-from kaito.runtime.handlers import Watch
 from kaito.runtime.informer import Informer
 from kaito.runtime.leader import LeaderElectionLost, LeaderElectionOptions, LeaderElector
 from kaito.runtime.manager import Manager, ManagerOptions
 from kaito.runtime.objects import CachedObject
+from kaito.runtime.owners import is_controlled_by, set_controller
 from kaito.runtime.reflector import Selection
-from kaito.runtime.reflector_states import ReflectorOptions
+from kaito.runtime.reflector_states import Backoff, ReflectorOptions
 from kaito.runtime.resources import CONFIGMAPS, ObjectKey
 from kaito.runtime.result import Result
 from kaito.testing.faults import (
@@ -45,10 +43,11 @@ from kaito.testing.faults import (
     WatchError,
 )
 from kaito.testing.kube_api import KubeApi
-from support.sample import GREETINGS, check_greetings, greeting, sample_operator
+from support.sample import CRD, GREETINGS, greeting, sample_operator, wrong_greetings
 
 pytestmark = [pytest.mark.needs("api"), pytest.mark.processes]
 CLOCK = LoopClock()
+SOON = Backoff(base=0.05)
 LIMIT = 60.0
 """Seconds for something to come true: far more than it takes, so that a busy machine fails nothing."""
 
@@ -143,7 +142,7 @@ LISTS = Match(verb="list", resource="configmaps", user_agent="operator/*")
 WATCHES = Match(verb="watch", resource="configmaps", user_agent="operator/*")
 
 CASES = {
-    "list 429 with Retry-After": Case(LISTS, [Answer(429, retry_after=1), Answer(429, retry_after=1)]),
+    "list 429 with Retry-After": Case(LISTS, [Answer(429, retry_after=1)]),
     "list 500": Case(LISTS, [Answer(500), Answer(500)]),
     "list 503": Case(LISTS, [Answer(503)]),
     "list 410": Case(LISTS, [Answer(410)]),
@@ -180,7 +179,7 @@ async def test_an_informer_loses_nothing(kube_api: KubeApi, case: Case) -> None:
     informer = Informer(
         kube_api.client("operator/1"),
         Selection(CONFIGMAPS, namespace=kube_api.namespace, label_selector="role=parent"),
-        options=ReflectorOptions(watch_list=case.watch_list),
+        options=ReflectorOptions(watch_list=case.watch_list, backoff=SOON),
     )
     informer.add_handler(follower)
     async with running(informer.run()):
@@ -192,7 +191,9 @@ async def test_an_informer_loses_nothing(kube_api: KubeApi, case: Case) -> None:
             await until(lambda: rule.spent, "every step was met")
             await parents.create("last")
             await parents.same(informer, "role=parent")
-            await until(lambda: set(follower.known) == {each.meta.name for each in informer.lister.list()}, "told")
+            await until(
+                lambda: set(follower.known) == {each.meta.name for each in informer.lister.list()}, "told"
+            )
             assert "last" in follower.known
         else:
             await until(lambda: rule.spent, "the stream is asked for")
@@ -205,39 +206,191 @@ async def test_as_many_tries_as_failures(kube_api: KubeApi) -> None:
     kube_api.faults.script(LISTS, Answer(500), Refuse(), Answer(503))
     codes: list[str] = []
     client = kube_api.client("operator/1")
-    client.observer = lambda record: codes.append(f"{'watch' if record.watch else 'list'} {record.code}")
+    client.observer = lambda record: codes.append(record.code)
     informer = Informer(
         client,
         Selection(CONFIGMAPS, namespace=kube_api.namespace),
-        options=ReflectorOptions(watch_list=False),
+        options=ReflectorOptions(watch_list=False, backoff=SOON),
     )
     async with running(informer.run()):
         await until(lambda: informer.has_synced, "synced")
         await until(lambda: informer.stats.watches > 0, "it watches")
-    assert codes[:4] == ["list 500", "list <error>", "list 503", "list 200"]
+    assert codes[:5] == ["500", "<error>", "503", "200", "200"], "three failures, the list, and its watch"
     assert (informer.stats.lists, informer.stats.failures) == (4, 3)
 
 
 class Family:
-    """A controller that makes one child, whose name the server chooses, for each parent that has none."""
+    """A controller that makes one child, whose name the server chooses, for each Greeting that has none."""
 
-    def __init__(self, api: KubeApi, manager: Manager) -> None:
-        self.api = api
+    def __init__(self, api: KubeApi, manager: Manager, own_writes_timeout: float) -> None:
         self.client = manager.client
         self.configmaps = manager.cache.lister(CONFIGMAPS, namespace=api.namespace)
-        self.attempts = 0
-        self.controller = Controller(
-            "family",
-            self.reconcile,
-            primary=CONFIGMAPS,
-            watches=[Watch(CONFIGMAPS, _parent_of, namespace=api.namespace)],
-            predicate=lambda event: True,
+        self.reconciles = 0
+        options = ControllerOptions(namespace=api.namespace, own_writes_timeout=own_writes_timeout)
+        manager.add(
+            Controller("family", self.reconcile, primary=GREETINGS, owns=[CONFIGMAPS], options=options)
         )
+        self.greetings = manager.cache.lister(GREETINGS, namespace=api.namespace)
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
-        self.attempts += 1
+        parent = self.greetings.get(key.name, key.namespace)
+        if parent is None:
+            return None
+        self.reconciles += 1
+        if any(is_controlled_by(each.meta, parent.meta.uid) for each in self.configmaps.list()):
+            return None
+        child = {
+            "metadata": {
+                "generateName": f"{key.name}-",
+                "namespace": key.namespace,
+                "labels": {"is": "child"},
+            }
+        }
+        set_controller(child, parent.decode(), GREETINGS)
+        await self.client.create(CONFIGMAPS, child)
         return None
 
 
-def _parent_of(obj: CachedObject) -> list[ObjectKey]:
-    return []
+@pytest.mark.kube_crds(CRD)
+@pytest.mark.parametrize("guarded", [True, False], ids=["guarded", "without the guard"])
+async def test_a_watch_that_lags_makes_no_second_child(kube_api: KubeApi, guarded: bool) -> None:
+    hold = HoldEvents()
+    hold.release()
+    kube_api.faults.add(Match(verb="watch", resource="configmaps", user_agent="family/1"), hold, times=None)
+    manager = Manager(kube_api.client("family/1"), clock=CLOCK)
+    family = Family(kube_api, manager, own_writes_timeout=30.0 if guarded else 0.0)
+    user = kube_api.client("user/1")
+    namespace = kube_api.namespace
+
+    async def children() -> int:
+        return len(await user.list(CONFIGMAPS, namespace, label_selector="is=child"))
+
+    async with running(manager.run()):
+        await until(lambda: manager.cache.has_synced, "synced")
+        hold.hold()
+        await user.create(GREETINGS, greeting("g", namespace, "a"))
+
+        async def born() -> bool:
+            return await children() == 1
+
+        await until(born, "the child is there, and the cache does not know")
+        for number in range(5):
+            await user.patch(GREETINGS, "g", namespace, patch={"spec": {"who": f"b{number}"}})
+            await CLOCK.sleep(0.1)
+        if guarded:
+            assert family.reconciles == 1, "the key waits for its own write"
+        else:
+            await until(lambda: family.reconciles > 1, "it runs on the old cache")
+        before = family.reconciles
+        hold.release()
+        await user.patch(GREETINGS, "g", namespace, patch={"spec": {"who": "last"}})
+        await until(lambda: family.reconciles > before, "it goes on")
+        await CLOCK.sleep(0.2)
+    assert (await children() == 1) is guarded
+
+
+CHAOS = Match(user_agent="sample-operator/*|manager/*")
+
+
+@pytest.mark.kube_crds(CRD)
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_the_sample_operator_comes_through_chaos(kube_api: KubeApi, seed: int) -> None:
+    chaos = kube_api.faults.stand(Chaos(seed, budget=25, rate=0.3, match=CHAOS))
+    manager = Manager(kube_api.client("manager/1"), clock=CLOCK, options=ManagerOptions(workers=4))
+    sample_operator().setup(manager)
+    user, namespace = kube_api.client("user/1"), kube_api.namespace
+    wanted: dict[str, str] = {}
+
+    async def done() -> bool:
+        return await wrong_greetings(user, namespace, wanted) == []
+
+    async with running(manager.run()):
+        for number in range(6):
+            wanted[f"g{number}"] = f"friend {number}"
+            await user.create(GREETINGS, greeting(f"g{number}", namespace, f"friend {number}"))
+        await until(done, "all are greeted")
+        rounds = 0
+        while not chaos.spent:  # until it heals
+            rounds += 1
+            wanted.update({name: f"{name} in round {rounds}" for name in wanted})
+            for name, who in wanted.items():
+                await user.patch(GREETINGS, name, namespace, patch={"spec": {"who": who}})
+            await until(done, f"all are greeted anew, round {rounds}")
+    assert len(kube_api.faults.injected) == 25
+
+
+@pytest.mark.kube_crds(CRD)
+async def test_the_sample_operator_comes_through_a_restart(kube_api: KubeApi) -> None:
+    manager = Manager(kube_api.client("manager/1"), clock=CLOCK)
+    sample_operator().setup(manager)
+    user, namespace = kube_api.client("user/1"), kube_api.namespace
+    wanted = {"a": "before"}
+
+    async def done() -> bool:
+        return await wrong_greetings(user, namespace, wanted) == []
+
+    async with running(manager.run()):
+        await user.create(GREETINGS, greeting("a", namespace, "before"))
+        await until(done, "greeted")
+        await kube_api.restart(outage=0.5)
+        wanted = {"a": "before", "b": "after"}
+        await user.create(GREETINGS, greeting("b", namespace, "after"))
+        await until(done, "greeted after the restart")
+        maps = await user.list(CONFIGMAPS, namespace)
+    assert sorted(each["metadata"]["name"] for each in maps if each["metadata"].get("ownerReferences")) == [
+        "greeting-a",
+        "greeting-b",
+    ]
+
+
+async def test_a_write_whose_answer_was_lost_is_found_and_not_repeated_blindly(kube_api: KubeApi) -> None:
+    kube_api.faults.add(Match(verb="create", resource="configmaps"), LoseAnswer())
+    client = kube_api.client()
+    body = {"metadata": {"name": "once", "namespace": kube_api.namespace}}
+    with pytest.raises(TransportError):
+        await client.create(CONFIGMAPS, body)
+    with pytest.raises(AlreadyExists):
+        await client.create(CONFIGMAPS, body)
+
+
+class Contender:
+    """One replica that wants to lead, written down turn by turn."""
+
+    def __init__(self, api: KubeApi, name: str, turns: list[tuple[str, str]]) -> None:
+        options = LeaderElectionOptions(
+            "leader",
+            api.namespace,
+            identity=name,
+            lease_duration=3.0,
+            renew_deadline=2.0,
+            retry_period=0.4,
+        )
+        self.name = name
+        self._turns = turns
+        self.elector = LeaderElector(api.client(f"contender-{name}/1"), options, CLOCK)
+
+    async def run(self) -> None:
+        while True:
+            await self.elector.acquire()
+            self._turns.append((self.name, "leads"))
+            try:
+                await self.elector.renew()
+            except LeaderElectionLost:
+                self._turns.append((self.name, "steps down"))
+
+
+async def test_a_leader_that_is_cut_off_steps_down_before_the_other_leads(kube_api: KubeApi) -> None:
+    turns: list[tuple[str, str]] = []
+    a, b = (Contender(kube_api, name, turns) for name in "ab")
+    async with running(a.run()):
+        await until(lambda: turns == [("a", "leads")], "a leads")
+        async with running(b.run()):
+            partition = kube_api.faults.partition(Match(user_agent="contender-a/*"))
+            await until(lambda: ("b", "leads") in turns, "b leads")
+            assert turns == [("a", "leads"), ("a", "steps down"), ("b", "leads")]
+            assert not a.elector.is_leader
+            partition.remove()
+            await until(lambda: a.elector.holder == "b", "a sees who leads")
+            await CLOCK.sleep(4)
+            assert turns[3:] == [], "nobody takes the lease from b"
+    assert partition.uses > 0

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,19 +13,12 @@ from kaito.runtime.manager import Manager
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import CONFIGMAPS, EVENTS
 from kaito.runtime.testing.virtual import VirtualClock
-
-SOURCE = Path(__file__).parents[2] / "examples" / "sample_operator" / "greeter.py"
+from support.sample import SOURCE, sample_operator
 
 
 @pytest.fixture(scope="module")
 def sample() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sample_operator", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return sample_operator()
 
 
 def greeting(who: str, **status: Any) -> dict[str, Any]:

@@ -185,18 +185,23 @@ class DelayEvents(WatchAction):
 class HoldEvents(WatchAction):
     """Every line waits until `release()`: a cache that stays behind for exactly as long as a test wants.
 
-    `release` may be called from any thread, once; what was held comes then, and the rest as it is sent.
+    `release` and `hold` may be called from any thread and again; what was held comes at the release, in order.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-        self._released = False
+        self._holding = True
+
+    def hold(self) -> None:
+        """Keep back what comes from now on, as from the start."""
+        with self._lock:
+            self._holding = True
 
     def release(self) -> None:
         """Let go."""
         with self._lock:
-            self._released = True
+            self._holding = False
             waiting, self._waiting = self._waiting, []
         for loop, event in waiting:
             loop.call_soon_threadsafe(event.set)
@@ -210,7 +215,7 @@ class HoldEvents(WatchAction):
         event = asyncio.Event()
         entry = (asyncio.get_running_loop(), event)
         with self._lock:
-            if self._released:
+            if not self._holding:
                 return
             self._waiting.append(entry)
         try:
