@@ -1,4 +1,4 @@
-"""The same tests on two backends: `make test` has them on the embedded one, `make test-cluster` on a real control plane.
+"""The same tests on two backends: `make test` has them on the embedded one, `make test-cluster` on a real one.
 
 A test says with `@pytest.mark.needs(…)` what must run: "api", "workloads", "ready-pods". Those three run on both
 backends without exception.

@@ -37,13 +37,6 @@ async def same_as_server(world: World, informer: Informer, selector: str = "mine
     await world.until(same, "the store is what the server has")
 
 
-def lists(world: World, agent: str) -> int:
-    """How many LIST requests an agent has sent."""
-    return sum(
-        each.user_agent == agent and each.method == "GET" and not each.watch for each in world.requests
-    )
-
-
 def follower(world: World, agent: str, wire: Wire | None = None, **more: Any) -> InformerCache:
     return InformerCache(world.connect(agent, wire=wire), **more)
 
@@ -71,7 +64,7 @@ async def test_it_fills_and_follows(world: World, watch_list: bool) -> None:
         assert cached is not None
         tree = cached.decode()
         assert (tree["data"], tree["metadata"]["uid"]) == ({"k": "v"}, live["metadata"]["uid"])
-    assert lists(world, "follower") == (0 if watch_list else 1)
+    assert informer.stats.lists == (0 if watch_list else 1)
 
 
 async def test_what_leaves_the_selection_is_deleted(world: World) -> None:
@@ -223,4 +216,5 @@ async def test_a_definition_comes_changes_goes_and_comes_back(world: World) -> N
         await world.until(served, "the kind is back")
         await world.until(lambda: names(informer) == ["c"], "the object of the new definition")
         await world.until(lambda: informer.last_error is None, "the error has gone")
-    assert lists(world, "definitions") < 100, "it waits between its tries"
+    tries = sum(each.user_agent == "definitions" for each in world.requests)
+    assert tries < 100, "it waits between its tries"

@@ -18,6 +18,7 @@ from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict
 
 from kaito.embedded.apiserver.api import HEALTH_PATHS, Api, not_implemented
+from kaito.embedded.apiserver.authorization import Authorizer, Subject
 from kaito.embedded.apiserver.bodies import MAX_BODY
 from kaito.embedded.apiserver.messages import WARNING_SEPARATOR, error_response
 from kaito.embedded.apiserver.routing import STREAMED_SUBRESOURCES, Target, parse_target
@@ -62,6 +63,7 @@ class Front:
         self._api = api
         self._authenticate = authenticate
         self._hosts = hosts
+        self._authorizer = Authorizer(api.core)
         self.streams: StreamHandler | None = None
 
     def server(self, *, keepalive_timeout: float) -> web.Server:
@@ -92,10 +94,10 @@ class Front:
         return await self._send(request, await self._api.handle(neutral))
 
     def _admit(self, request: web.Request) -> None:
-        """Refuses foreign Host headers and requests without the token.
+        """Refuses foreign Host headers, requests without the token, and what an impersonated user may not do.
 
         Raises:
-            Forbidden: the Host is not this server's.
+            Forbidden: the Host is not this server's, or the user has not the right.
             Unauthorized: no token, or another.
         """
         host = request.host
@@ -109,6 +111,9 @@ class Front:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not self._authenticate(token.strip()):
             raise Unauthorized("Unauthorized")
+        if user := request.headers.get("Impersonate-User"):
+            subject = Subject.impersonated(user, request.headers.getall("Impersonate-Group", []))
+            self._authorizer.check(subject, request.method, request.path, request.query)
 
     async def _stream_subresource(self, request: web.Request, target: Target) -> web.StreamResponse:
         if self.streams is None:
