@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -53,7 +54,7 @@ class HttpsSender:
         except aiohttp.ClientConnectorCertificateError as error:
             why = f"tls: failed to verify certificate: {error.certificate_error}"
         except aiohttp.ClientConnectorError as error:
-            why = f"dial tcp {error.host}:{error.port}: connect: {error.os_error.strerror or error.os_error}"
+            why = f"dial tcp {error.host}:{error.port}: connect: {_os_text(error.os_error)}"
         except (aiohttp.ClientError, OSError) as error:
             why = str(error) or type(error).__name__
         else:
@@ -79,6 +80,11 @@ class HttpsSender:
             context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
             self._contexts[ca] = context
         return context
+
+
+def _os_text(error: OSError) -> str:
+    """The system's words for an error (`connection refused`), which asyncio replaces by its own."""
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 def _status_text(status: int, body: bytes) -> str:
