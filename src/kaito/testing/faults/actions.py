@@ -96,7 +96,11 @@ class Answer(_AnyRequest):
 
 @dataclass(frozen=True)
 class Refuse(_AnyRequest):
-    """The connection ends before any answer, and the request never reaches the server."""
+    """The connection ends before any answer, and the request never reaches the server.
+
+    HTTP libraries repeat a GET by themselves when that happens (aiohttp once; Go's net/http on connections that it had
+    used before). The repeated request is one more that may meet the rule.
+    """
 
     async def respond(self, call: ApiCall, forward: Forward, clock: Clock) -> Response:
         raise TransportError(f"{call.method} {call.path}: connection reset by an injected fault")
