@@ -331,7 +331,5 @@ async def test_namespaces_are_judged_by_their_own_labels(world: World, tmp_path:
         assert (hooks.asked[0].name, hooks.asked[0].namespace) == (name, name)
         hooks.asked.clear()
         plain = {"metadata": {"name": name}}
-        await world.client.request(
-            "POST", NAMESPACES.path(None), query=[("dryRun", "All")], body=_json(plain)
-        )
+        await world.client.create(NAMESPACES, plain, dry_run=True)
         assert hooks.asked == []

@@ -209,7 +209,7 @@ async def test_what_a_webhook_is_told(world: World) -> None:
     await world.create(MAPS, config(data={"k": "v"}))
     await world.merge(f"{MAPS}/one", {"data": {"k": "w"}})
     _, request = world.asked[-1]
-    assert (request["operation"], request["options"]["kind"]) == ("UPDATE", "PatchOptions")
+    assert (request["operation"], request["options"]["kind"]) == ("UPDATE", "UpdateOptions")
     assert (request["object"]["data"], request["oldObject"]["data"]) == ({"k": "w"}, {"k": "v"})
     await world.ok("DELETE", f"{MAPS}/one", {"propagationPolicy": "Background"})
     _, request = world.asked[-1]
