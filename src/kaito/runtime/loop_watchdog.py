@@ -80,6 +80,7 @@ class LoopWatchdog:
         self._answered_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id = 0
+        self._checked = self._cpu = 0.0  # readings of the last check
 
     def wake(self) -> None:
         """Looks again; called from the event loop."""
@@ -90,6 +91,7 @@ class LoopWatchdog:
         """Until cancelled; the thread has ended when this returns."""
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
+        self._checked, self._cpu = _now(), _cpu()
         thread = threading.Thread(target=self._watch, name=self.name, daemon=True)
         thread.start()
         try:
@@ -111,6 +113,9 @@ class LoopWatchdog:
                 self._sleep(done)
                 idle = 0
                 continue
+            late = self._kept_out()
+            if late >= self._limit:
+                self._report(self._look(), late)
             asked += 1
             if not self._ask(asked):
                 return
@@ -132,6 +137,7 @@ class LoopWatchdog:
         ):  # else a reconcile began before it could see that we sleep
             self._woken.wait()
         self.asleep = False
+        self._checked, self._cpu = _now(), _cpu()
 
     def _ask(self, number: int) -> bool:
         """Has the loop note `number` at its next turn. False when there is no loop any more."""
@@ -148,16 +154,14 @@ class LoopWatchdog:
 
     def _wait_for(self, number: int) -> None:
         """Returns when the loop has answered; reports what kept it from answering in time."""
-        checked = since = _now()
+        since = self._checked
         sighting: Sighting | None = None
         told = False
         while not self._stopping.is_set():
-            cpu, before = _cpu(), checked
-            self._stopping.wait(self._interval)
-            checked = _now()
-            overslept = checked - before - self._interval
-            if overslept >= self._limit and _cpu() - cpu >= self._limit:
-                self._report(self._look(), overslept)  # C code held the interpreter lock
+            before = self._checked
+            late = self._pause()
+            if late >= self._limit:
+                self._report(self._look(), late)
                 return
             if self._answered == number:
                 if self._answered_at - since >= self._limit:
@@ -166,11 +170,29 @@ class LoopWatchdog:
             found = self._look()
             if found is None or sighting is None or found.context is not sighting.context:
                 sighting, since = found, before  # it was not there at the last check
-            elif checked - since < self._limit:
+            elif self._checked - since < self._limit:
                 sighting = found
-            elif checked - since >= self._limit * STILL_BLOCKED and not told:
+            elif self._checked - since >= self._limit * STILL_BLOCKED and not told:
                 told = True
-                _warn("a reconcile is blocking the event loop", sighting, checked - since)
+                _warn("a reconcile is blocking the event loop", sighting, self._checked - since)
+
+    def _pause(self) -> float:
+        """Waits until the next check; returns the seconds for which C code kept this thread out."""
+        late = self._kept_out()
+        if late < self._limit:
+            self._stopping.wait(self._interval)
+            late = self._kept_out(self._interval)
+        return late
+
+    def _kept_out(self, waited: float = 0.0) -> float:
+        """Seconds since the last check, less those waited, if the process worked in them; else 0.
+
+        To be asked wherever this thread may just have got the interpreter lock: a moment later the loop's thread
+        is somewhere else.
+        """
+        checked, cpu = self._checked, self._cpu
+        self._checked, self._cpu = _now(), _cpu()
+        return self._checked - checked - waited if self._cpu - cpu >= self._limit else 0.0
 
     def _look(self) -> Sighting | None:
         """Where the loop is, if that is inside a reconcile of one of our controllers."""
