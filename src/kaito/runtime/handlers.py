@@ -8,8 +8,11 @@ priority, so that a restart over ten thousand objects does not delay the one tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
+from kaito.runtime.indexes import IndexFunction
+from kaito.runtime.lister import Lister
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.predicates import Event, EventType, Predicate
 from kaito.runtime.resources import ObjectKey, Resource
@@ -38,6 +41,49 @@ def by_owner(owner: Resource, *, every_owner: bool = False) -> Mapper:
             and reference.api_version.rpartition("/")[0] == owner.group
             and (every_owner or reference.controller)
         ]
+
+    return mapper
+
+
+def field_index(*path: str, namespaced: bool = True) -> IndexFunction:
+    """An index function: files an object under the names that its field at `path` refers to.
+
+    `field_index("spec", "configMapRef", "name")`; lists on the way are walked. Names are filed as `namespace/name`
+    with the object's own namespace, or with `namespaced=False`, for references to cluster-scoped objects, as they
+    are. A field that is absent refers to nothing.
+    """
+
+    def function(obj: CachedObject) -> list[str]:
+        namespace = obj.meta.namespace if namespaced else None
+        return [str(ObjectKey(namespace, name)) for name in _values(obj.decode(), path)]
+
+    return function
+
+
+def _values(tree: Any, path: Sequence[str]) -> Iterator[str]:
+    if isinstance(tree, list):
+        for item in tree:
+            yield from _values(item, path)
+    elif path:
+        if isinstance(tree, dict):
+            yield from _values(tree.get(path[0]), path[1:])
+    elif isinstance(tree, str) and tree:
+        yield tree
+
+
+def by_field_index(lister: Lister, index: str) -> Mapper:
+    """The keys of the objects in `lister` that refer to an object by a field.
+
+    `index` is the name of an index made with `Informer.add_indexer(index, field_index(...))`. So when a ConfigMap
+    changes, everything is reconciled that names it:
+
+        workloads = manager.cache.informer(WORKLOADS)
+        workloads.add_indexer("config", field_index("spec", "configMapRef", "name"))
+        Watch(CONFIGMAPS, by_field_index(workloads.lister, "config"))
+    """
+
+    def mapper(obj: CachedObject) -> list[ObjectKey]:
+        return [each.key for each in lister.by_index(index, str(obj.key))]
 
     return mapper
 

@@ -71,6 +71,19 @@ def has_labels(selector: str) -> Predicate:
     return predicate
 
 
+def by_type(
+    *, create: Predicate | None = None, update: Predicate | None = None, delete: Predicate | None = None
+) -> Predicate:
+    """One predicate for each type of event; a type without one passes."""
+    predicates = {EventType.CREATE: create, EventType.UPDATE: update, EventType.DELETE: delete}
+
+    def predicate(event: Event) -> bool:
+        wanted = predicates[event.type]
+        return wanted is None or wanted(event)
+
+    return predicate
+
+
 def only(*types: EventType) -> Predicate:
     """Passes only these types of event."""
     return lambda event: event.type in types
