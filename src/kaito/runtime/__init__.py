@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     )
     from kaito.runtime.events import EventRecorder
     from kaito.runtime.finalizers import FinalizerError, add_finalizer, remove_finalizer, with_finalizer
-    from kaito.runtime.handlers import by_object, by_owner
+    from kaito.runtime.groups import Group
+    from kaito.runtime.handlers import by_field_index, by_object, by_owner, field_index
     from kaito.runtime.informer import Informer, Lister
     from kaito.runtime.leader import LeaderElectionLost, LeaderElectionOptions
     from kaito.runtime.logs import configure_logging, get_logger
@@ -43,7 +44,17 @@ if TYPE_CHECKING:
     from kaito.runtime.objects import CachedObject, ObjectMeta, OwnerReference
     from kaito.runtime.owners import AlreadyOwned, controller_reference, is_controlled_by, set_controller
     from kaito.runtime.patches import merge_patch
-    from kaito.runtime.predicates import Predicate, generation_changed, has_labels
+    from kaito.runtime.predicates import (
+        Predicate,
+        all_of,
+        annotations_changed,
+        any_of,
+        generation_changed,
+        has_labels,
+        labels_changed,
+        negate,
+        resource_version_changed,
+    )
     from kaito.runtime.ratelimit import Bucket, ItemExponential, MaxOf
     from kaito.runtime.resources import ObjectKey, Resource
     from kaito.runtime.result import Result, TerminalError
@@ -63,7 +74,8 @@ _MODULES = {
     ),
     "events": ("EventRecorder",),
     "finalizers": ("FinalizerError", "add_finalizer", "remove_finalizer", "with_finalizer"),
-    "handlers": ("by_object", "by_owner"),
+    "groups": ("Group",),
+    "handlers": ("by_field_index", "by_object", "by_owner", "field_index"),
     "informer": ("Informer", "Lister"),
     "leader": ("LeaderElectionLost", "LeaderElectionOptions"),
     "logs": ("configure_logging", "get_logger"),
@@ -71,7 +83,10 @@ _MODULES = {
     "objects": ("CachedObject", "ObjectMeta", "OwnerReference"),
     "owners": ("AlreadyOwned", "controller_reference", "is_controlled_by", "set_controller"),
     "patches": ("merge_patch",),
-    "predicates": ("Predicate", "generation_changed", "has_labels"),
+    "predicates": (
+        *("Predicate", "all_of", "annotations_changed", "any_of", "generation_changed", "has_labels"),
+        *("labels_changed", "negate", "resource_version_changed"),
+    ),
     "ratelimit": ("Bucket", "ItemExponential", "MaxOf"),
     "resources": ("ObjectKey", "Resource"),
     "result": ("Result", "TerminalError"),
@@ -96,6 +111,7 @@ __all__ = [
     "FinalizerError",
     "Forbidden",
     "Gone",
+    "Group",
     "Informer",
     "InformerCache",
     "Invalid",
@@ -122,18 +138,26 @@ __all__ = [
     "Watch",
     "WorkQueue",
     "add_finalizer",
+    "all_of",
+    "annotations_changed",
+    "any_of",
+    "by_field_index",
     "by_object",
     "by_owner",
     "configure_logging",
     "controller_reference",
     "create_or_patch",
     "create_or_update",
+    "field_index",
     "generation_changed",
     "get_logger",
     "has_labels",
     "is_controlled_by",
+    "labels_changed",
     "merge_patch",
+    "negate",
     "remove_finalizer",
+    "resource_version_changed",
     "retry_on_conflict",
     "set_controller",
     "with_finalizer",

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from kaito.runtime.cache import InformerCache
+from kaito.runtime.cache_metrics import CacheMetrics
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.controller import OWN_WRITES_TIMEOUT, Controller
@@ -86,6 +87,7 @@ class Manager:
         if client.observer is None:
             client.observer = self.metrics.rest.observer(_host(client))
         self.cache = InformerCache(client)
+        self.metrics.add(CacheMetrics(self.cache))
         self._own_writes = OwnWrites()
         client.on_write = _both(client.on_write, self._own_writes.note)
         self._watchdog = LoopWatchdog(options.loop_block_limit, lambda: self.metrics.controllers)
