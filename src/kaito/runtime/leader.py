@@ -40,7 +40,9 @@ class LeaderElectionOptions:
     """Which lease, and how it is held. Raises ValueError where the times do not leave room for one another."""
 
     name: str
+    """Name of the Lease; the same for all replicas, another one for every operator."""
     namespace: str
+    """Namespace of the Lease: the operator's own."""
     identity: str = field(default_factory=default_identity)
     """Who we are; must differ between replicas. Default: host name and a UUID."""
     lease_duration: float = 15.0

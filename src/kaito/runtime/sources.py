@@ -24,6 +24,7 @@ class Watch:
     """Another resource whose changes concern the controller's objects."""
 
     resource: Resource
+    """What is watched."""
     mapper: Mapper
     """Names the keys that an object concerns; an update concerns those of the old and the new object."""
     predicates: Sequence[Predicate] = ()
@@ -31,8 +32,10 @@ class Watch:
     namespace: str | None = None
     """Watch one namespace only. None: all."""
     label_selector: str = ""
+    """Let the server send only objects with these labels, such as `app=web,tier in (a, b)`. "": all. See
+    `Controller.reselect`."""
     field_selector: str = ""
-    """Let the server send only these objects. "": all. See `Controller.reselect`."""
+    """Let the server send only objects with these fields, such as `spec.nodeName=n1`. "": all."""
     metadata_only: bool = False
     """Fetch and keep only the metadata."""
 
