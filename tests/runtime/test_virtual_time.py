@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from kaito.runtime.clock import LoopClock
-from kaito.runtime.testing import VirtualClock, VirtualDeadlock, VirtualEventLoop, run_virtual
+from kaito.runtime.testing import JumpingClock, VirtualClock, VirtualDeadlock, VirtualEventLoop, run_virtual
 from kaito.runtime.testing.virtual import EPOCH
 
 
@@ -161,6 +161,15 @@ async def test_the_time_of_day_can_jump_alone(virtual_clock: VirtualClock) -> No
     await virtual_clock.sleep(20)
     assert (virtual_clock.wall() - EPOCH).total_seconds() == 20 - 3600
     assert woken == [10]
+
+
+async def test_the_time_of_day_can_jump_in_real_time_too() -> None:
+    clock = JumpingClock()
+    clock.jump_wall(3600)
+    ahead = clock.wall() - LoopClock().wall()
+    assert 3599 < ahead.total_seconds() <= 3600
+    clock.jump_wall(-3600)
+    assert abs((clock.wall() - LoopClock().wall()).total_seconds()) < 1
 
 
 async def test_other_tests_keep_the_real_loop() -> None:

@@ -131,11 +131,11 @@ class KubeApi:
 
 
 class KubeApiSession:
-    """The backends of one test session, and the thread they run in."""
+    """The APIs of one test session, one after the other, and the thread they run in."""
 
-    def __init__(self, folder: Path, backend: str | None) -> None:
+    def __init__(self, folder: Path, pool: Pool) -> None:
         self._folder = folder
-        self._pool = Pool(folder, backend)
+        self._pool = pool
         self._thread = ServerThread()
         self._opened = 0
 
@@ -165,10 +165,7 @@ class KubeApiSession:
 
     def close(self) -> None:
         """The session is over."""
-        try:
-            self._pool.close()
-        finally:
-            self._thread.close()
+        self._thread.close()
 
 
 def _namespace(test: str) -> str:

@@ -50,6 +50,11 @@ class MemoryApi:
         found = [definition for source in sources for definition in manifests(source, Path.cwd())]
         await serve(self.direct_client("kaito-testing"), found, self.clock)
 
+    async def restart(self, outage: float = 0.0) -> None:
+        """The server goes away as in a crash and comes back with its data: all watches break, and requests through
+        the faults are refused for `outage` seconds. Returns when it serves."""
+        await self.transport.outage(outage)
+
     async def close(self) -> None:
         """End watches and the server."""
         await self.transport.close()

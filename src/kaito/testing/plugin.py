@@ -27,6 +27,7 @@ import pytest
 if TYPE_CHECKING:
     from kaito.runtime.connection import Connection
     from kaito.runtime.testing import VirtualClock
+    from kaito.testing.backends import Pool
     from kaito.testing.faults import Faults
     from kaito.testing.kube_api import KubeApi, KubeApiSession
     from kaito.testing.memory_api import MemoryApi
@@ -169,10 +170,20 @@ async def memory_api(request: pytest.FixtureRequest, virtual_clock: VirtualClock
 
 
 @pytest.fixture(scope="session")
-def _kube_session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def kube_backends(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """The session's backends: what `kube_api` borrows from, for fixtures that want a bare `Backend`."""
+    from kaito.testing.backends import Pool
+
+    pool = Pool(tmp_path_factory.mktemp("kube-backends"), request.config.getoption("--kube-backend"))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="session")
+def _kube_session(kube_backends: Pool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeApiSession]:
     from kaito.testing.kube_api import KubeApiSession
 
-    session = KubeApiSession(tmp_path_factory.mktemp("kube-api"), request.config.getoption("--kube-backend"))
+    session = KubeApiSession(tmp_path_factory.mktemp("kube-api"), kube_backends)
     yield session
     session.close()
 

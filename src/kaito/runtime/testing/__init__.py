@@ -5,11 +5,18 @@ test framework.
 """
 
 from kaito.runtime.testing.server import Call, Exchange, ScriptedServer, json_response, watch_line
-from kaito.runtime.testing.virtual import VirtualClock, VirtualDeadlock, VirtualEventLoop, run_virtual
+from kaito.runtime.testing.virtual import (
+    JumpingClock,
+    VirtualClock,
+    VirtualDeadlock,
+    VirtualEventLoop,
+    run_virtual,
+)
 
 __all__ = [
     "Call",
     "Exchange",
+    "JumpingClock",
     "ScriptedServer",
     "VirtualClock",
     "VirtualDeadlock",

@@ -139,23 +139,28 @@ def _steps_a_task(handle: asyncio.Handle) -> bool:
     return isinstance(getattr(handle._callback, "__self__", None), asyncio.Task)  # type: ignore[attr-defined]
 
 
-class VirtualClock(LoopClock):
-    """The clock of a `VirtualEventLoop`: `now()` starts at 0.0, `wall()` at `EPOCH`."""
-
-    real_time = False
+class JumpingClock(LoopClock):
+    """A clock whose time of day can jump, as that of a machine whose clock is corrected."""
 
     def __init__(self) -> None:
-        self._wall_offset = 0.0
+        self._offset = timedelta()
 
     def wall(self) -> datetime:
-        return EPOCH + timedelta(seconds=self.now() + self._wall_offset)
+        return super().wall() + self._offset
 
     def jump_wall(self, seconds: float) -> None:
-        """Set the time of day forward by so many seconds, back if negative, as a corrected clock does.
+        """Set the time of day forward by so many seconds, back if negative.
 
         `now()` and everything that waits go on as if nothing had happened.
         """
-        self._wall_offset += seconds
+        self._offset += timedelta(seconds=seconds)
+
+
+class VirtualClock(JumpingClock):
+    """The clock of a `VirtualEventLoop`: `now()` starts at 0.0, `wall()` at `EPOCH`."""
+
+    def wall(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.now()) + self._offset
 
 
 def run_virtual(main: Callable[[], Coroutine[Any, Any, T]], *, seed: int | None = None) -> T:

@@ -25,8 +25,20 @@ class FaultyTransport:
         self._inner = inner
         self._faults = faults
         self._clock = clock
+        self._down = False
+
+    async def outage(self, seconds: float) -> None:
+        """The server goes away and comes back: open answers break now, and requests are refused for so long."""
+        self._down = True
+        self._faults.cut()
+        try:
+            await self._clock.sleep(seconds)
+        finally:
+            self._down = False
 
     async def send(self, request: Request, *, timeout: float | None = None, stream: bool = False) -> Response:
+        if self._down:
+            raise TransportError(f"{request.method} {request.path}: connection refused")
         call = ApiCall.of(request)
         actions = self._faults.take(call)
         try:
