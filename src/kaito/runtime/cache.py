@@ -37,8 +37,8 @@ class InformerCache:
 
         `options`: everything else about fetching and following; its own `watch_list` counts if it is given.
         `keep_managed_fields` (default off): keep `metadata.managedFields` too, a fifth to a half of many objects.
-        `tend_collector` (default on): while much is being listed let Python's cyclic collector look less often, and
-        take what the caches hold out of its sight once they have synced; see `kaito.runtime.garbage`.
+        `tend_collector` (default on): while large lists are received let Python's cyclic collector look less often,
+        and take what they brought out of its sight (`gc.freeze`); see `kaito.runtime.garbage`.
         `on_error` is called with every failure of an informer to follow its collection.
         """
         self._client = client
@@ -180,21 +180,12 @@ class InformerCache:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                if self._collector is not None:
-                    self._collector.begin()
-                    group.create_task(self._settle(self._collector), name="caches settle")
                 for informer in self.informers:
                     self._start(informer)
                 await asyncio.Event().wait()  # a cache without informers runs as well
         finally:
             self._group = None
             self._tasks.clear()
-            if self._collector is not None:
-                self._collector.end()
-
-    async def _settle(self, collector: CollectorCare) -> None:
-        await self.wait_synced()
-        collector.settle(sum(len(informer.store) for informer in self._informers))
 
     def _make(self, selection: Selection, transform: Transform | None) -> Informer:
         hook = self._on_error
@@ -205,6 +196,7 @@ class InformerCache:
             options=self._options,
             keep_managed_fields=self._keep_managed_fields,
             bookmarked=self._bookmarked,
+            collector=self._collector,
             on_error=None if hook is None else lambda error: hook(informer, error),
         )
         return informer

@@ -15,12 +15,12 @@ THRESHOLDS: Final = (50_000, 20, 50)
 ones are. Cycles do occur (exceptions with their frames), a few hundred bytes each: they wait a little longer."""
 
 
-CACHE_THRESHOLDS: Final = (10_000, 10, 100)
-"""The same for a process that only has caches in it: each look takes a millisecond at most, and the few cycles that
-the rest of the program makes wait no longer than that many containers."""
+LIST_THRESHOLDS: Final = (10_000, 1_000, 1_000)
+"""The same while a large list is being received: a look at the youngest takes a millisecond or two, the next would
+take twenty."""
 
-FREEZE_FROM: Final = 1000
-"""Objects in the caches from which on they are worth being taken out of the collector's sight."""
+LARGE_LIST: Final = 1000
+"""Objects from which on a list is large."""
 
 
 def relax_collector() -> None:
@@ -30,33 +30,39 @@ def relax_collector() -> None:
 
 
 class CollectorCare:
-    """What one set of caches asks of the collector: to look seldom, and not at what they hold.
+    """Spares the objects of large lists the collector's attention.
 
-    The collector belongs to the process, so everything is put back as far as it can be: thresholds are only ever
-    raised, and restored by `end` unless somebody has changed them since. Objects taken out of sight are freed as ever
-    when the last reference goes, so changes in the caches are not affected; only garbage in cycles that existed at
-    that one moment stays.
+    While any large list is being received the collector only looks at what is youngest; once it is in the cache,
+    everything there is taken out of its sight, since most of it will stay. Objects out of sight are freed as ever when
+    the last reference goes, so later changes are not affected; only garbage in cycles that existed at that one moment
+    stays. The collector belongs to the whole process: thresholds are only ever raised, and put back when the list is
+    there unless somebody has changed them since.
     """
 
     def __init__(self) -> None:
+        self._lists: set[object] = set()
         self._before: tuple[int, int, int] | None = None
         self._ours: tuple[int, int, int] | None = None
 
-    def begin(self) -> None:
-        """Lists are about to come."""
-        before = gc.get_threshold()
-        if before[0]:  # else somebody has switched it off
-            first, second, third = (max(pair) for pair in zip(before, CACHE_THRESHOLDS, strict=True))
-            gc.set_threshold(first, second, third)
-            self._before, self._ours = before, gc.get_threshold()
+    def begin(self, reader: object) -> None:
+        """A list that `reader` receives has turned out to be large. Harmless when repeated."""
+        if not self._lists:
+            before = gc.get_threshold()
+            if before[0]:  # else somebody has switched the collector off
+                first, second, third = (max(pair) for pair in zip(before, LIST_THRESHOLDS, strict=True))
+                gc.set_threshold(first, second, third)
+                self._before, self._ours = before, gc.get_threshold()
+        self._lists.add(reader)
 
-    def settle(self, objects: int) -> None:
-        """The caches are full, with so many objects: these will mostly stay."""
-        if objects >= FREEZE_FROM:
+    def end(self, reader: object, changes: int) -> None:
+        """The list is in the cache and has changed so many objects, or has been given up."""
+        if reader not in self._lists:
+            return
+        if changes >= LARGE_LIST:
+            gc.collect(0)
             gc.freeze()
-
-    def end(self) -> None:
-        """The caches have stopped."""
-        if self._before is not None and gc.get_threshold() == self._ours:
-            gc.set_threshold(*self._before)
-        self._before = self._ours = None
+        self._lists.discard(reader)
+        if not self._lists and self._before is not None:
+            if gc.get_threshold() == self._ours:
+                gc.set_threshold(*self._before)
+            self._before = self._ours = None

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kaito.runtime.client import Client
+from kaito.runtime.garbage import LARGE_LIST, CollectorCare
 from kaito.runtime.indexes import IndexFunction
 from kaito.runtime.lister import Lister, Objects
 from kaito.runtime.objects import CachedObject
@@ -46,13 +47,15 @@ class Informer:
         options: ReflectorOptions | None = None,
         keep_managed_fields: bool = False,
         bookmarked: set[Resource] | None = None,
+        collector: CollectorCare | None = None,
         on_error: Callable[[Exception], None] | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         """`keep_managed_fields`: do not cut `metadata.managedFields` out of what is kept.
 
         `on_error` is called with every failure to follow the collection, beside the log. `bookmarked` is shared by
-        informers of one server (see `Reflector`). `draw` gives random numbers in [0, 1).
+        informers of one server (see `Reflector`), `collector` by those of one process. `draw` gives random numbers in
+        [0, 1).
         """
         self.store = Store()
         self.lister = Lister(self.store, selection.resource)
@@ -67,6 +70,7 @@ class Informer:
         self._synced = False
         self._ready = asyncio.Event()  # synced or stopped
         self._running = self._stopped = False
+        self._collector = collector
         self._reflector = Reflector(
             client,
             selection,
@@ -145,6 +149,8 @@ class Informer:
             await self._reflector.run()
         finally:
             self._running = False
+            self._scratch = {}
+            self._end_list(0)
             self.abandon()
             for registration in self._registrations:
                 registration.stop_resync()
@@ -257,6 +263,8 @@ class Informer:
             self._scratch.pop(obj.key, None)
         else:
             self._scratch[obj.key] = obj
+            if len(self._scratch) == LARGE_LIST and self._collector is not None:
+                self._collector.begin(self)
 
     async def commit(self, resource_version: str, *, restart: bool) -> None:
         scratch, self._scratch = self._scratch, {}
@@ -272,11 +280,13 @@ class Informer:
             else:
                 registration.start(delta.obj for delta in swap.deltas if isinstance(delta, Added))
         self._listed = True
+        changes = len(swap.deltas)
         self._advanced()
         for _ in swap.let_go():
             await self._clock.sleep(0)
         for registration in registrations:
             await registration.wait_told()
+        self._end_list(changes)
         self._synced = True
         self._ready.set()
 
@@ -289,6 +299,10 @@ class Informer:
     def bookmark(self, resource_version: str) -> None:
         self.store.advance(resource_version)
         self._advanced()
+
+    def _end_list(self, changes: int) -> None:
+        if self._collector is not None:
+            self._collector.end(self, changes)
 
     def _advanced(self) -> None:
         if self._advance_callbacks:

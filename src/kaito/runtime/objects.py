@@ -43,9 +43,19 @@ class ObjectMeta(msgspec.Struct, rename="camel", gc=False):
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
     labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    owner_references: list[OwnerReference] = []
-    finalizers: list[str] = []
+    owner_references: tuple[OwnerReference, ...] = ()
+    finalizers: tuple[str, ...] = ()
+    source: bytes = msgspec.field(default=b"", name="~source")
+    """JSON of the object that this is the metadata of."""
+    read_annotations: dict[str, str] | None = msgspec.field(default=None, name="~annotations")
+    """The annotations, once somebody has asked for them."""
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """Read from the JSON when first asked for: most objects' never are, and they are large."""
+        if self.read_annotations is None:
+            self.read_annotations = _annotations(self.source)
+        return self.read_annotations
 
     @property
     def key(self) -> ObjectKey:
@@ -55,6 +65,24 @@ class ObjectMeta(msgspec.Struct, rename="camel", gc=False):
     def controller(self) -> OwnerReference | None:
         """The one owner that manages this object, if any."""
         return next((ref for ref in self.owner_references if ref.controller), None)
+
+
+class _Annotated(msgspec.Struct, gc=False):
+    annotations: dict[str, str] | None = None
+
+
+class _AnnotatedObject(msgspec.Struct, gc=False):
+    metadata: _Annotated
+
+
+_decode_annotations = msgspec.json.Decoder(_AnnotatedObject).decode
+
+
+def _annotations(raw: bytes) -> dict[str, str]:
+    try:
+        return _decode_annotations(raw).metadata.annotations or {}
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return {}  # not a map of strings: no server lets that in
 
 
 _NO_FIELDS = msgspec.Raw(b"")
@@ -138,6 +166,7 @@ def decode_meta(raw: bytes) -> ObjectMeta:
     """
     envelope = decode_envelope(raw)
     envelope.forget_managed_fields()
+    envelope.metadata.source = raw
     if not envelope.metadata.name:
         raise MalformedObject("not a Kubernetes object: metadata.name is missing or empty")
     return envelope.metadata
@@ -149,6 +178,35 @@ def is_older(version: str, than: str) -> bool:
         return int(version) < int(than)
     except ValueError:
         return False
+
+
+class Pool:
+    """Lets objects share equal parts of their metadata: label values, owners and the like are few, objects many.
+
+    Holds at most `SIZE` values; then it starts anew, so that values that never come again do not pile up.
+    """
+
+    SIZE = 4096
+
+    def __init__(self) -> None:
+        self._values: dict[Any, Any] = {}
+
+    def share(self, meta: ObjectMeta) -> None:
+        """Replace parts by equal ones seen earlier."""
+        values = self._values
+        if len(values) > self.SIZE:
+            values.clear()
+        share = values.setdefault
+        labels = meta.labels
+        for label, value in labels.items():
+            labels[label] = share(value, value)
+        if meta.owner_references:
+            meta.owner_references = share(meta.owner_references, meta.owner_references)
+        if meta.finalizers:
+            meta.finalizers = share(meta.finalizers, meta.finalizers)
+        if meta.namespace:
+            meta.namespace = intern(meta.namespace)
+        meta.creation_timestamp = share(meta.creation_timestamp, meta.creation_timestamp)
 
 
 class CachedObject:
@@ -163,6 +221,7 @@ class CachedObject:
         """`meta` saves a second parse where the caller has it. Raises MalformedObject (see `decode_meta`)."""
         self.raw = raw
         self.meta = decode_meta(raw) if meta is None else meta
+        self.meta.source = raw
         self.key = self.meta.key
         self.resource = resource
         self._views: dict[Callable[[CachedObject], Any], Any] | None = None

@@ -18,7 +18,7 @@ import orjson
 
 from kaito.runtime.client import Client
 from kaito.runtime.errors import ApiError, MalformedObject, NotFound, TransportError, from_status
-from kaito.runtime.objects import CachedObject, Envelope, decode_envelope
+from kaito.runtime.objects import CachedObject, Envelope, Pool, decode_envelope
 from kaito.runtime.reflector_rules import first_state, next_request, relist, silence_limit, watch_timeout
 from kaito.runtime.reflector_rules import on_event as decide
 from kaito.runtime.reflector_states import (
@@ -144,6 +144,7 @@ class Reflector:
         self._bookmarked: set[Resource] = set() if bookmarked is None else bookmarked
         self._on_error = on_error
         self._draw = draw
+        self._pool = Pool()
         self._slice = 0  # bytes handled since the last turn of the loop
         self._unreported = 0  # objects handed on that the rules do not know of yet
         self._last_version = ""
@@ -299,6 +300,7 @@ class Reflector:
                     self._skip(f"bookmark: {error}")
                     return
                 self._bookmarked.add(self.selection.resource)
+                meta.source = line.object
                 ends = meta.annotations.get(INITIAL_EVENTS_END) == "true"
                 await self._step(Marked(self._clock.now(), meta.resource_version, ends))
             case "ERROR":
@@ -384,6 +386,7 @@ class Reflector:
             envelope.forget_managed_fields()
         else:
             raw = envelope.cut_managed_fields(raw)
+        self._pool.share(envelope.metadata)
         obj = CachedObject(raw, self.selection.resource, envelope.metadata)
         if self._transform is None:
             return obj

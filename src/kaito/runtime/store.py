@@ -216,6 +216,7 @@ class Swap:
         yield from self._compare()
         if len(self.deltas) <= FEW:
             self._file_differences()
+            self._replaced = [self._objects]
             self._finish()
         else:
             yield from self._file_everything()
@@ -224,7 +225,7 @@ class Swap:
         """Free what has been replaced, in slices: it takes as long as making it."""
         for table in self._replaced:
             while table:
-                for _ in range(min(4 * SLICE, len(table))):
+                for _ in range(min(2 * SLICE, len(table))):
                     table.popitem()
                 yield
         while self.deltas:
