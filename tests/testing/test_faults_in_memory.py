@@ -49,6 +49,7 @@ from kaito.testing.faults import (
     [
         ("GET", "/api/v1/namespaces/n/pods", {}, "list", ("", "pods", "", "n", "")),
         ("GET", "/api/v1/pods", {"watch": "1"}, "watch", ("", "pods", "", "", "")),
+        ("GET", "/api/v1/namespaces/n/pods", {"watch": "True"}, "watch", ("", "pods", "", "n", "")),
         ("GET", "/api/v1/namespaces/n/pods/p/log", {}, "get", ("", "pods", "log", "n", "p")),
         ("PUT", "/apis/g.io/v1/namespaces/n/ws/w/status", {}, "update", ("g.io", "ws", "status", "n", "w")),
         ("DELETE", "/apis/g.io/v1/ws", {}, "deletecollection", ("g.io", "ws", "", "", "")),

@@ -8,6 +8,9 @@ from fnmatch import fnmatchcase
 
 from kaito.runtime.transport import Request
 
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+"""How Go's strconv.ParseBool, and so every API server, reads a parameter; kubernetes_asyncio sends `watch=True`."""
+
 _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -82,7 +85,7 @@ class ApiCall:
 
 def _verb(method: str, query: Mapping[str, str], name: str) -> str:
     if method in ("GET", "HEAD"):
-        if query.get("watch") in ("1", "true"):
+        if query.get("watch") in _TRUE:
             return "watch"
         return "get" if name else "list"
     if method == "DELETE" and not name:
