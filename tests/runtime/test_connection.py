@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import stat
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -217,7 +216,7 @@ async def test_a_failing_exec_plugin_is_told_apart(tmp_path: Path) -> None:
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(tmp_path / "absent")}}
     connection = Connection.from_kubeconfig(kubeconfig(tmp_path / "config", "http://127.0.0.1:1", user=user))
     with pytest.raises(
-        CredentialsError, match=r"cannot obtain credentials named in the kubeconfig: .*absent"
+        CredentialsError, match=r"plugin '.*absent' of the kubeconfig cannot be run: No such file"
     ):
         await ask(connection)
     await connection.close()
@@ -333,41 +332,3 @@ async def test_a_token_file_of_a_kubeconfig_user(tmp_path: Path) -> None:
         )
         assert (await ask(connection))["authorization"] == "Bearer from-file"
         await connection.close()
-
-
-def python(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-COUNT = """
-import sys
-class Count:
-    names = set()
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "kubernetes_asyncio": self.names.add(name)
-sys.meta_path.insert(0, Count())
-"""
-
-
-def test_a_connection_loads_next_to_nothing_of_the_generated_client(tmp_path: Path) -> None:
-    path = kubeconfig(tmp_path / "config", "http://127.0.0.1:1")
-    loaded = python(
-        COUNT + f"import kaito.runtime; from kaito.runtime.connection import Connection\n"
-        f"Connection.from_kubeconfig({str(path)!r})\nprint(len(Count.names))"
-    )
-    assert int(loaded) < 20
-
-
-@pytest.mark.parametrize("first", ["kaito", "kubernetes_asyncio"])
-def test_the_whole_client_is_there_for_whoever_imports_it_before_or_after(tmp_path: Path, first: str) -> None:
-    path = kubeconfig(tmp_path / "config", "http://127.0.0.1:1")
-    ours = f"from kaito.runtime.connection import Connection; Connection.from_kubeconfig({str(path)!r})\n"
-    theirs = "import kubernetes_asyncio as k; k.client.V1Pod; k.config.load_kube_config; k.client.ApiClient.call_api\n"
-    check = (
-        "import kubernetes_asyncio.config.kube_config as m; print(m.Configuration is k.client.Configuration)"
-    )
-    assert python((ours + theirs if first == "kaito" else theirs + ours) + check) == "True"
