@@ -64,8 +64,8 @@ class MemoryApi:
         self.objects: dict[tuple[str, str], bytes] = {}
         self.versions: dict[tuple[str, str], int] = {}
         self.version = 1
-        self.token = ""
-        """What requests must show; "": nothing."""
+        self.tokens: set[str] = set()
+        """One of these must be shown; empty: nothing."""
         self.down = False
         """Refuses every request."""
         self.requests = 0
@@ -84,6 +84,7 @@ class MemoryApi:
         word = b"MODIFIED" if key in self.objects else b"ADDED"
         self.version += 1
         tree["metadata"]["resourceVersion"] = str(self.version)
+        tree["metadata"].setdefault("uid", f"00000000-0000-0000-0000-{self.version:012d}")
         self._keep(tree)
         self._tell(word, self.objects[key])
         return tree
@@ -149,11 +150,14 @@ class MemoryApi:
         if self.down:
             self.refused += 1
             raise TransportError("connection refused")
-        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
+        shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self.tokens and shown not in self.tokens:
             self.refused += 1
             return _status(401, "Unauthorized", "the token is not valid")
         query = dict(request.query)
-        if request.path == self.resource.path():
+        if request.path.endswith(f"/{self.resource.plural}"):
+            if request.method == "POST":
+                return _answer(self.put(orjson.loads(request.body or b"{}")), 201)
             return self._watch(query) if query.get("watch") else self._list(query)
         return self._one(request)
 
@@ -208,7 +212,11 @@ class MemoryApi:
             tree = self.put(tree)
         elif request.method == "PUT":
             tree = self.put(orjson.loads(request.body or b"{}"))
-        return BufferedResponse(200, orjson.dumps(tree), JSON)
+        return _answer(tree)
+
+
+def _answer(tree: Object, status: int = 200) -> Response:
+    return BufferedResponse(status, orjson.dumps(tree), JSON)
 
 
 def _key(tree: Object) -> tuple[str, str]:

@@ -91,8 +91,29 @@ def served_pod(number: int, version: int, event: str = "") -> Object:
         "managedFields": [_managed_fields(pod)],
     }
     pod["metadata"]["annotations"]["example.com/event"] = event or "000000"
-    pod["status"] = {"phase": "Pending", "qosClass": "Burstable"}
+    pod["status"] = _status(pod)
     return pod
+
+
+def _status(pod: Object) -> Object:
+    condition = {"lastProbeTime": None, "lastTransitionTime": "2026-11-21T13:00:00Z", "status": "True"}
+    container = {
+        "name": "main",
+        "image": pod["spec"]["containers"][0]["image"],
+        "imageID": "registry.example.com/team/worker@sha256:" + "0" * 64,
+        "ready": True,
+        "restartCount": 0,
+        "started": True,
+        "state": {"running": {"startedAt": "2026-11-21T13:00:00Z"}},
+    }
+    return {
+        "phase": "Running",
+        "podIP": "10.244.0.1",
+        "hostIP": "10.0.0.1",
+        "conditions": [{"type": each, **condition} for each in ("Initialized", "Ready", "PodScheduled")],
+        "containerStatuses": [container],
+        "qosClass": "Burstable",
+    }
 
 
 def _managed_fields(pod: Object) -> Object:

@@ -1,6 +1,6 @@
 """The work queue alone: add, get and done, with its metrics.
 
-    python -m bench.runtime.queue [--quick]
+    python -m bench.runtime.work_queue [--quick]
 
 One key again and again, and a million distinct keys (all added, then all taken). In Go: the priority queue, and the
 classic one.
@@ -78,7 +78,7 @@ def main() -> None:
     chosen = arguments(__doc__).parse_args()
     single, many = (SINGLE // QUICK, MANY // QUICK) if chosen.quick else (SINGLE, MANY)
     contenders = {
-        "kaito": partial(ours, "queue", "--run", str(single), str(many)),
+        "kaito": partial(ours, "work_queue", "--run", str(single), str(many)),
         "go": partial(go, "queue", f"--single={single}", f"--many={many}"),
     }
     results = alternate(chosen.runs or (3 if chosen.quick else 5), contenders)
@@ -89,7 +89,7 @@ def main() -> None:
         )
         for name, words in (("single", "one key"), ("many", f"{many:,} keys"))
     ]
-    finish("queue", results, limits, {"single": single, "many": many})
+    finish("work_queue", results, limits, {"single": single, "many": many})
 
 
 if __name__ == "__main__":
