@@ -101,22 +101,24 @@ class Enqueue:
         self._predicates = tuple(predicates)
 
     def on_add(self, obj: CachedObject, initial: bool) -> None:
-        if self._passes(Event(EventType.CREATE, obj, initial=initial)):
+        # Most controllers have no predicates, and an initial list is long: no event is made for nobody.
+        if not self._predicates or self._passes(Event(EventType.CREATE, obj, initial=initial)):
             self._add(self._mapper(obj), LOW_PRIORITY if initial else DEFAULT_PRIORITY)
 
     def on_update(self, old: CachedObject, new: CachedObject) -> None:
-        if self._passes(Event(EventType.UPDATE, new, old)):
+        if not self._predicates or self._passes(Event(EventType.UPDATE, new, old)):
             same = old.meta.resource_version == new.meta.resource_version
             keys = dict.fromkeys((*self._mapper(old), *self._mapper(new)))
             self._add(keys, LOW_PRIORITY if same else DEFAULT_PRIORITY)
 
     def on_delete(self, obj: CachedObject, stale: bool) -> None:
-        if self._passes(Event(EventType.DELETE, obj, stale=stale)):
+        if not self._predicates or self._passes(Event(EventType.DELETE, obj, stale=stale)):
             self._add(self._mapper(obj), DEFAULT_PRIORITY)
 
     def _passes(self, event: Event) -> bool:
         return all(predicate(event) for predicate in self._predicates)
 
     def _add(self, keys: Iterable[ObjectKey], priority: int) -> None:
+        add = self._queue.add
         for key in keys:
-            self._queue.add(key, priority=priority)
+            add(key, priority=priority)
