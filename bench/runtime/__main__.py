@@ -28,7 +28,7 @@ def measured(bench: str, *, quick: bool) -> Row:
     """One bench's answer; where it broke, an answer with its last words in place of numbers."""
     command = [sys.executable, "-m", f"bench.runtime.{bench}", *(["--quick"] if quick else [])]
     started = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     try:
         row: Row = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):

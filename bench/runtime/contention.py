@@ -2,9 +2,9 @@
 
     python -m bench.runtime.contention [--quick]
 
-10,000 objects in an informer; each of ten tasks lists them all again and again; a writer changes one object, at most ten
-changes ahead of the handler (as in client-go's BenchmarkSharedIndexInformer, which the peer follows). In Go readers hold a
-read lock, and writers wait for all of them; in one event loop nobody waits for a lock.
+10,000 objects in an informer; each of ten tasks lists them all again and again; a writer changes one object, at most
+ten changes ahead of the handler (as in client-go's BenchmarkSharedIndexInformer, which the peer follows). In Go
+readers hold a read lock, and writers wait for all of them; in one event loop nobody waits for a lock.
 """
 
 from __future__ import annotations

@@ -256,7 +256,7 @@ class Day:
 def run(hours: int) -> Row:
     """Lives through it; wall seconds included."""
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="kaito-bench-") as folder, open(os.devnull, "w") as nowhere:
+    with tempfile.TemporaryDirectory(prefix="kaito-bench-") as folder, Path(os.devnull).open("w") as nowhere:
         configure_logging("json", "info", nowhere)
         day = run_virtual(lambda: Day(VirtualClock(), Path(folder), hours).live())
         logging.getLogger().handlers.clear()
@@ -275,7 +275,9 @@ def main() -> None:
     growth = row["memory_mib"][last] - row["memory_mib"][first]
     limits: list[Limit] = [
         at_most(f"resident memory at {last} beyond that at {first}", growth, MORE_MIB, "MiB"),
-        at_most("objects in the cache unlike the server's, or not reconciled", row["differences"], 0, "objects"),
+        at_most(
+            "objects in the cache unlike the server's, or not reconciled", row["differences"], 0, "objects"
+        ),
     ]
     finish("day", {"kaito": [row]}, limits, {"hours": hours})
 

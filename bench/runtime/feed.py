@@ -2,8 +2,8 @@
 
     python -m bench.runtime.feed PODS EVENTS RATE
 
-Prints its port and the size in bytes of one event on the wire; ends when its standard input closes. Every answer is made
-before it listens, so that serving costs little. LIST in pages or whole; watches with the initial list or without;
+Prints its port and the size in bytes of one event on the wire; ends when its standard input closes. Every answer is
+made before it listens, so that serving costs little. LIST in pages or whole; watches with the initial list or without;
 each watch then gets EVENTS changes, RATE per second, each in one chunk of always the same size, and stays open.
 `GET /expire` changes one pod in a hundred and ends every watch with 410 Expired. Plain HTTP/1.1, one thread per
 connection.
@@ -155,9 +155,7 @@ class _Connection(socketserver.StreamRequestHandler):
 def feed(pods: int, events: int = 0, rate: float = 1.0) -> Iterator[tuple[str, int]]:
     """A running feed in a process of its own: its URL and the bytes of one event."""
     command = [sys.executable, "-m", "bench.runtime.feed", str(pods), str(events), str(rate)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdin is not None
     assert process.stdout is not None
     try:

@@ -3,22 +3,22 @@
     python -m bench.runtime.footprint [--quick]
 
 Seconds and MiB of the import beyond those of a bare interpreter. Then the smallest operator of each kind (one
-controller or handler of ConfigMaps, metrics where they are usual) against a real kube-apiserver, some seconds after it is
-in sync. No limits: what users see first.
+controller or handler of ConfigMaps, metrics where they are usual) against a real kube-apiserver, some seconds after it
+is in sync. No limits: what users see first.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import sys
 from functools import partial
 from pathlib import Path
 
-from bench.runtime.common import ROOT, Row, alternate, arguments, finish, go, memory, ours, peers, run_json
+from bench.runtime.common import ROOT, Row, alternate, arguments, finish, go, ours, peers, run_json
 from bench.runtime.control_plane import control_plane
 
 IDLE_SECONDS = 2
+OUR_NAMES = "from kaito.runtime import Client, Connection, Controller, LoopClock, Manager, Result"
+"""What the smallest operator imports: the package loads its parts as their names are asked for."""
 IMPORT = """
 import json, sys, time
 def rss():
@@ -31,49 +31,20 @@ print(json.dumps({{"seconds": seconds, "mib": rss() - before, "modules": len(sys
 """
 
 
-async def idle(kubeconfig: str) -> Row:
-    """Our smallest operator."""
-    from kaito.runtime import Client, Connection, Controller, LoopClock, Manager, ManagerOptions, ObjectKey
-    from kaito.runtime.resources import CONFIGMAPS
-
-    async def reconcile(key: ObjectKey) -> None:
-        del key
-
-    clock = LoopClock()
-    connection = Connection.from_kubeconfig(kubeconfig)
-    manager = Manager(
-        Client(connection.transport, clock=clock),
-        clock=clock,
-        options=ManagerOptions(metrics_address="127.0.0.1:0"),
-    )
-    manager.add(Controller("idle", reconcile, primary=CONFIGMAPS))
-    running = asyncio.create_task(manager.run())
-    await manager.cache.wait_synced()
-    await asyncio.sleep(IDLE_SECONDS)
-    row = {"idle_mib": memory(), "peak_mib": memory("VmHWM")}
-    running.cancel()
-    await asyncio.wait([running])
-    await connection.close()
-    return row
-
-
 def imported(python: str | Path, statement: str) -> Row:
     return run_json([python, "-c", IMPORT.format(statement=statement)])
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--idle"]:
-        print(json.dumps(asyncio.run(idle(sys.argv[2]))))
-        return
     chosen = arguments(__doc__).parse_args()
     others = peers() / "venv/bin/python"
     with control_plane() as plane:
         script = ROOT / "bench/runtime/python_peers.py"
         contenders = {
-            "import kaito.runtime": partial(imported, sys.executable, "import kaito.runtime"),
+            "import kaito.runtime": partial(imported, sys.executable, OUR_NAMES),
             "import kopf": partial(imported, others, "import kopf"),
             "import kubernetes_asyncio": partial(imported, others, "import kubernetes_asyncio.client"),
-            "kaito operator": partial(ours, "footprint", "--idle", plane.kubeconfig),
+            "kaito operator": partial(ours, "minimal", plane.kubeconfig, str(IDLE_SECONDS)),
             "kopf operator": partial(
                 run_json, [others, script, "kopf-idle", plane.kubeconfig, str(IDLE_SECONDS)]
             ),

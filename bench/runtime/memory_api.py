@@ -38,7 +38,6 @@ def metadata_of(number: int, version: int = 1) -> Object:
     }
 
 
-
 class _Watch:
     """One open watch: lines that wait to be sent."""
 
@@ -244,5 +243,3 @@ def _status(code: int, reason: str, message: str) -> Response:
         "code": code,
     }
     return BufferedResponse(code, orjson.dumps(body), JSON)
-
-

@@ -2,8 +2,8 @@
 
     python -m bench.runtime.noop [--quick]
 
-An informer has synced with 100,000 objects; then a controller starts over it: handler, queue, workers, results, metrics.
-Seconds are from its start until the last object was reconciled. In Go the same with client-go's informer and
+An informer has synced with 100,000 objects; then a controller starts over it: handler, queue, workers, results,
+metrics. Seconds are from its start until the last object was reconciled. In Go the same with client-go's informer and
 controller-runtime's controller, with its priority queue and with its classic one.
 """
 
@@ -44,9 +44,7 @@ async def run(keys: int, workers: int) -> Row:
         if done == keys:
             finished.set()
 
-    controller = Controller(
-        "noop", reconcile, primary=CONFIGMAPS, options=ControllerOptions(workers=workers)
-    )
+    controller = Controller("noop", reconcile, primary=CONFIGMAPS, options=ControllerOptions(workers=workers))
     metrics = RuntimeMetrics(clock.now)
     controller.bind(cache, clock, metrics, workers=1, cache_sync_timeout=60.0)
     caches = asyncio.create_task(cache.run())

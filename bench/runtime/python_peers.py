@@ -10,11 +10,12 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 
 
 def memory(field="VmRSS"):
-    with open("/proc/self/status") as status:
-        line = next(line for line in status if line.startswith(field + ":"))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith(field + ":"))
     return int(line.split()[1]) / 1024
 
 

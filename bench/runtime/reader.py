@@ -1,6 +1,6 @@
 """One informer that fills its cache, in a process that imports nothing but the runtime.
 
-    python -m bench.runtime.reader pods|pods-metadata|workspaces watchlist|list KUBECONFIG
+python -m bench.runtime.reader pods|pods-metadata|workspaces watchlist|list KUBECONFIG
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A hundred of 100,000 objects: by an index over a label, and by looking at every object's labels.
 
-    python -m bench.runtime.selection [--quick]
+python -m bench.runtime.selection [--quick]
 """
 
 from __future__ import annotations

@@ -84,9 +84,7 @@ def main() -> None:
     results = alternate(chosen.runs or (3 if chosen.quick else 5), contenders)
     own, peer = (medians(results[name]) for name in ("kaito", "go"))
     limits = [
-        ratio_at_most(
-            f"add+get+done, {words} (us)", own[f"{name}_us"], peer[f"priority_{name}_us"], SLOWER
-        )
+        ratio_at_most(f"add+get+done, {words} (us)", own[f"{name}_us"], peer[f"priority_{name}_us"], SLOWER)
         for name, words in (("single", "one key"), ("many", f"{many:,} keys"))
     ]
     finish("work_queue", results, limits, {"single": single, "many": many})
