@@ -240,3 +240,23 @@ async def test_an_informer_survives_restarts_and_large_events() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await running
         await client.transport.close()
+
+
+async def test_closing_the_transport_ends_streams_that_are_being_read(tmp_path: Path) -> None:
+    hold = asyncio.Event()
+
+    async def silent(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await hold.wait()
+        return response
+
+    certificates = make_certificates(tmp_path)
+    async with serving(silent, certificates.server_context()) as url:
+        transport = AioHttpTransport(url, ssl_context=certificates.client_context())
+        response = await transport.send(Request("GET", "/"), stream=True)
+        reading = asyncio.ensure_future(anext(response.chunks()))
+        await LoopClock().sleep(0)
+        await transport.close()
+        with pytest.raises(TransportError, match="mid-stream"):
+            await reading

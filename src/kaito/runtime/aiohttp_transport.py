@@ -13,6 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
@@ -109,6 +110,7 @@ class AioHttpTransport:
         self._clock = clock or LoopClock()
         self._connect_timeout = connect_timeout
         self._session: aiohttp.ClientSession | None = None
+        self._streams: WeakSet[_AioHttpStream] = WeakSet()
         self._closed = False
 
     async def send(self, request: Request, *, timeout: float | None = None, stream: bool = False) -> Response:
@@ -118,7 +120,9 @@ class AioHttpTransport:
                 if response.status == 401 and self._credentials is not None:
                     self._credentials.rejected()
                 if stream:
-                    return _AioHttpStream(response)
+                    opened = _AioHttpStream(response)
+                    self._streams.add(opened)
+                    return opened
                 async with response:
                     return BufferedResponse(response.status, await response.read(), response.headers)
         except aiohttp.ServerTimeoutError as error:
@@ -169,6 +173,8 @@ class AioHttpTransport:
 
     async def close(self) -> None:
         self._closed = True
+        for stream in list(self._streams):  # or their readers would wait for ever
+            await stream.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -204,5 +210,9 @@ class _AioHttpStream:
             raise TransportError(f"connection lost in mid-stream: {_reason(error)}") from error
 
     async def close(self) -> None:
-        # An unfinished body makes the connection useless, so it is dropped rather than drained.
+        # An unfinished body makes the connection useless, so it is dropped rather than drained; at once, since a TLS
+        # farewell would outlast this event loop.
+        connection = self._response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
         self._response.close()

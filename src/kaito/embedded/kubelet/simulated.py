@@ -1,7 +1,7 @@
 """Pods without processes, for benches and tests of everything above the kubelet.
 
 Pods bound to a node labelled `kaito.sh/simulated-pods=true` turn Running and Ready at once, with one write each, and
-say so in an annotation; deletions complete at once. Nothing answers on their addresses.
+say so in an annotation; those of Jobs succeed at once; deletions complete at once. Nothing answers on their addresses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 from kaito.embedded.kubelet.allocation import AddressPool
 from kaito.embedded.kubelet.nodes import SIMULATED_LABEL, NodeKeeper, is_simulated, this_machine
-from kaito.embedded.kubelet.records import records_of
+from kaito.embedded.kubelet.records import Role, Termination, records_of
 from kaito.embedded.kubelet.status import PodFacts, pod_status
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
@@ -104,8 +104,15 @@ class SimulatedPods:
         records = records_of(spec)
         for record in records.values():
             record.simulate(now)
+            if record.role is Role.MAIN and _is_job(pod):
+                record.end(Termination(0, "Completed", now, now))
         gates = [gate["conditionType"] for gate in spec.get("readinessGates") or ()]
         return pod_status(records, PodFacts(self._addresses.take(), now), live, now, gates)
+
+
+def _is_job(pod: Object) -> bool:
+    """Whether the pod is there to end."""
+    return any(each["kind"] == "Job" for each in pod["metadata"].get("ownerReferences") or ())
 
 
 def setup(manager: Manager) -> None:
