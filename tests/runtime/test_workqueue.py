@@ -1,5 +1,5 @@
-"""The work queue: its invariants by name, client-go's and controller-runtime's cases, and a model to compare
-with.
+"""The work queue: its invariants by name. client-go's and controller-runtime's own cases, and a model to compare
+with, are in `conformance/`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from kaito.runtime.metrics import QueueMetrics
 from kaito.runtime.ratelimit import ItemExponential
@@ -445,74 +442,56 @@ async def test_many_producers_and_workers_each_key_once(rig: Rig) -> None:
     assert seen == Counter(range(500))
 
 
-# -- a model -------------------------------------------------------------------------------------------------
-
-KEYS = st.sampled_from("abcd")
-
-
-class QueueAgainstModel(RuleBasedStateMachine):
-    """The queue does what thirty lines of sorted lists would do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rig = Rig()
-        self.entries: dict[str, list[Any]] = {}  # key -> [priority, stamp, ready_at | None]
-        self.held: set[str] = set()
-        self.stamp = 0
-
-    def next_stamp(self) -> int:
-        self.stamp += 1
-        return self.stamp
-
-    @rule(key=KEYS, priority=st.integers(-2, 2), delay=st.sampled_from([None, 0.0, 1.0, 2.0, 5.0]))
-    def add(self, key: str, priority: int, delay: float | None) -> None:
-        self.rig.queue.add(key, after=delay, priority=priority)
-        ready_at = self.rig.clock.now() + delay if delay else None
-        entry = self.entries.get(key)
-        if entry is None:
-            self.entries[key] = [priority, self.next_stamp(), ready_at]
-            return
-        raised = priority > entry[0]
-        entry[0] = max(entry[0], priority)
-        if entry[2] is None:
-            if raised:
-                entry[1] = self.next_stamp()
-        elif ready_at is None or ready_at < entry[2]:
-            entry[1:] = [self.next_stamp(), ready_at]
-
-    @rule()
-    def get(self) -> None:
-        ready = [(-e[0], e[1], k) for k, e in self.entries.items() if e[2] is None and k not in self.held]
-        expected = min(ready)[2] if ready else None
-        assert self.rig.take() == expected
-        if expected is not None:
-            del self.entries[expected]
-            self.held.add(expected)
-
-    @rule(key=KEYS)
-    def done(self, key: str) -> None:
-        if key in self.held:
-            self.held.remove(key)
-            self.rig.queue.done(key)
-
-    @rule(seconds=st.sampled_from([0.5, 1.0, 3.0]))
-    def advance(self, seconds: float) -> None:
-        self.rig.clock.advance(seconds)
-        due = [(e[2], e[1], k) for k, e in self.entries.items() if e[2] is not None]
-        for _, _, key in sorted(item for item in due if item[0] <= self.rig.clock.now()):
-            self.entries[key][1:] = [self.next_stamp(), None]
-
-    @invariant()
-    def counts_agree(self) -> None:
-        ready = [entry for entry in self.entries.values() if entry[2] is None]
-        assert len(self.rig.queue) == len(ready)
-        assert self.rig.depth() == Counter(entry[0] for entry in ready)
-        assert len(list(self.rig.metrics.starts())) == len(self.held)
-        waiting = [entry[2] for entry in self.entries.values() if entry[2] is not None]
-        timers = [timer.at for timer in self.rig.clock.pending()]
-        assert len(timers) <= 1
-        assert not waiting or timers[0] <= min(waiting)
+async def test_a_key_put_back_is_neither_a_retry_nor_work(rig: Rig) -> None:
+    rig.queue.add("a", priority=3)
+    item = rig.queue.get_nowait()
+    assert item is not None
+    rig.queue.put_back(item, 5)
+    assert (rig.metrics.retries, rig.metrics.work_duration.count) == (0, 0)
+    assert rig.take() is None
+    rig.clock.advance(5)
+    assert rig.queue.get_nowait() == Item("a", 3)
+    with pytest.raises(ValueError, match="not handed out"):
+        rig.queue.put_back(Item("b", 0), 1)
 
 
-TestQueueAgainstModel = QueueAgainstModel.TestCase
-TestQueueAgainstModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+@pytest.mark.parametrize(("priority", "expected"), [(1, 3), (7, 7)])
+async def test_a_key_put_back_that_was_added_meanwhile_is_available_at_once(
+    rig: Rig, priority: int, expected: int
+) -> None:
+    rig.queue.add("a", priority=3)
+    item = rig.queue.get_nowait()
+    assert item is not None
+    rig.queue.add("a", priority=priority)
+    rig.queue.put_back(item, 5)
+    assert rig.queue.get_nowait() == Item("a", expected)
+
+
+async def test_a_key_put_back_after_the_shutdown_is_gone(rig: Rig) -> None:
+    rig.queue.add("a")
+    item = rig.queue.get_nowait()
+    assert item is not None
+    drain = asyncio.ensure_future(rig.queue.shutdown_with_drain())
+    await turn()
+    rig.queue.put_back(item, 5)
+    await drain
+    assert await rig.queue.get() is None
+
+
+async def test_done_tells_for_how_long_a_key_was_held(rig: Rig) -> None:
+    rig.queue.add("a")
+    rig.take()
+    rig.clock.advance(2.5)
+    assert rig.queue.done("a") == 2.5
+
+
+async def test_keys_added_while_held_keep_their_place_in_line(rig: Rig) -> None:
+    for key in ("a", "b"):
+        rig.queue.add(key)
+    rig.take()
+    rig.take()
+    for key in ("b", "x", "a", "y"):
+        rig.queue.add(key)
+    rig.queue.done("a")
+    rig.queue.done("b")
+    assert rig.drain() == ["b", "x", "a", "y"]
