@@ -154,6 +154,9 @@ class FakeApi:
                     "annotations": {"k8s.io/initial-events-end": "true"},
                 }
                 yield orjson.dumps({"type": "BOOKMARK", "object": {"kind": "X", "metadata": end}}) + b"\n"
+            elif not query.get("resourceVersion"):  # from now on, beginning with what there is
+                for tree in items:
+                    yield orjson.dumps({"type": "ADDED", "object": tree}) + b"\n"
             while True:
                 yield await queue.get()
         finally:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from multidict import CIMultiDict
 
@@ -69,6 +69,19 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Drop all connections; the transport cannot be used afterwards."""
+
+
+@runtime_checkable
+class Separable(Protocol):
+    """A transport whose sessions can be told apart."""
+
+    def separate(self) -> Transport:
+        """Another transport to the same server, as the same user, that shares no connection with this one."""
+
+
+def own_session(transport: Transport) -> Transport | None:
+    """A transport of one's own to the same server, to be closed; None where there are no connections to share."""
+    return transport.separate() if isinstance(transport, Separable) else None
 
 
 class BufferedResponse:
