@@ -1,7 +1,7 @@
 # KAITO in Python. `make demo` shows the main job; `make test` runs every test. GNU Make 3.81 suffices.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format manifests constraints check-wheels wheels bench clean
+.PHONY: help demo test lint format manifests docs constraints check-wheels wheels bench clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/'
@@ -29,6 +29,10 @@ format: ## Format the code
 manifests: ## Write manifests/crd from the models
 	@hack/venv.sh dev
 	@.venv/bin/python -m kaito.api.generate
+
+docs: ## Write docs/runtime/options.md and metrics.md from the code
+	@hack/venv.sh dev
+	@.venv/bin/python hack/docs_options.py
 
 constraints: ## Resolve constraints.txt anew
 	@hack/venv.sh dev
