@@ -63,7 +63,8 @@ class Informer:
         self._resource = selection.resource
         self._clock = client.clock
         self._registrations: tuple[Registration, ...] = ()
-        self._handler_failures = 0  # of handlers that were removed
+        self.handler_failures = 0
+        """Exceptions of handlers."""
         self._advance_callbacks: dict[object, Callable[[], None]] = {}
         self._scratch: dict[ObjectKey, CachedObject] = {}
         self._listed = False
@@ -96,11 +97,6 @@ class Informer:
     def stats(self) -> ReflectorStats:
         """Counts of lists, watches, events, failures and skipped objects."""
         return self._reflector.stats
-
-    @property
-    def handler_failures(self) -> int:
-        """Exceptions of handlers."""
-        return self._handler_failures + sum(each.failures for each in self._registrations)
 
     @property
     def last_error(self) -> Exception | None:
@@ -190,7 +186,9 @@ class Informer:
             raise RuntimeError(
                 f"the informer for {self.resource} has stopped: nothing would be told any more"
             )
-        registration = Registration(handler, self.store, self._clock, resync=resync, forget=self._forget)
+        registration = Registration(
+            handler, self.store, self._clock, resync=resync, forget=self._forget, failed=self._handler_failed
+        )
         if self._listed:
             registration.start(self.store.all())
         self._registrations += (registration,)
@@ -273,13 +271,13 @@ class Informer:
         for _ in swap:
             await self._clock.sleep(0)
         # From here to the last handler nothing waits: no handler may come in between, and no change be lost.
-        registrations = self._registrations
-        for registration in registrations:
-            if self._listed:
-                registration.tell_all(swap.deltas)
-            else:
-                registration.start(delta.obj for delta in swap.deltas if isinstance(delta, Added))
+        registrations, first = self._registrations, not self._listed
         self._listed = True
+        for registration in registrations:
+            if first:
+                registration.start(delta.obj for delta in swap.deltas if isinstance(delta, Added))
+            else:
+                registration.tell_all(swap.deltas)
         changes = len(swap.deltas)
         self._advanced()
         for _ in swap.let_go():
@@ -310,8 +308,10 @@ class Informer:
                 callback()
 
     def _forget(self, registration: Registration) -> None:
-        self._handler_failures += registration.failures
         self._registrations = tuple(each for each in self._registrations if each is not registration)
+
+    def _handler_failed(self) -> None:
+        self.handler_failures += 1
 
     def __repr__(self) -> str:
         return (

@@ -58,14 +58,16 @@ class Registration:
         *,
         resync: float,
         forget: Callable[[Registration], None],
+        failed: Callable[[], None],
     ) -> None:
-        """`resync`: see `Informer.add_handler`. `forget` is called once, by `remove`."""
+        """`resync`: see `Informer.add_handler`. `forget` is called once, by `remove`; `failed` at each exception."""
         self.failures = 0
         self.resync = max(MIN_RESYNC, resync) if resync > 0 else 0.0
         self._handler = handler
         self._store = store
         self._clock = clock
         self._forget = forget
+        self._failed = failed
         self._items: deque[_Item] = deque()
         self._initial_left = 0
         self._told = asyncio.Event()  # nothing is queued
@@ -188,6 +190,7 @@ class Registration:
                         self._handler.on_update(obj, obj)
         except Exception:
             self.failures += 1
+            self._failed()
             log.exception(
                 "event handler failed", extra={"handler": repr(self._handler), "object": str(_key(item))}
             )
