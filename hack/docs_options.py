@@ -106,7 +106,7 @@ def _class_section(cls: type) -> list[str]:
     lines = [
         f"`from {_home(cls)} import {cls.__name__}`",
         "",
-        _flat(inspect.getdoc(cls) or ""),
+        _flat((inspect.getdoc(cls) or "").partition(">>>")[0]),
         "",
         "| field | type | default | meaning |",
         "|---|---|---|---|",

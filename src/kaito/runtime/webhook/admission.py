@@ -24,7 +24,11 @@ Object = dict[str, Any]
 
 
 class Operation(StrEnum):
-    """What the user does."""
+    """What the user does.
+
+    >>> Operation("CREATE") is Operation.CREATE
+    True
+    """
 
     CREATE = "CREATE"
     UPDATE = "UPDATE"
@@ -38,7 +42,11 @@ class BadReview(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class GroupVersionKind:
-    """`group` "" is the core group."""
+    """`group` "" is the core group.
+
+    >>> GroupVersionKind("", "v1", "ConfigMap").kind
+    'ConfigMap'
+    """
 
     group: str
     version: str
@@ -47,7 +55,11 @@ class GroupVersionKind:
 
 @dataclass(frozen=True, slots=True)
 class GroupVersionResource:
-    """`resource` is the plural, as in URLs."""
+    """`resource` is the plural, as in URLs.
+
+    >>> GroupVersionResource("apps", "v1", "deployments").resource
+    'deployments'
+    """
 
     group: str
     version: str
@@ -56,7 +68,11 @@ class GroupVersionResource:
 
 @dataclass(frozen=True, slots=True)
 class UserInfo:
-    """Who asks, as the API server authenticated them."""
+    """Who asks, as the API server authenticated them.
+
+    >>> "system:masters" in UserInfo("ann", groups=("dev",)).groups
+    False
+    """
 
     username: str = ""
     uid: str = ""
@@ -72,6 +88,11 @@ class AdmissionRequest:
     version that the webhook registered for, `request_kind` and `request_resource` what the user sent; they differ
     only with `matchPolicy: Equivalent`. With `dry_run` nothing will be stored, so a handler must not have side
     effects. `options` is the CreateOptions, UpdateOptions, PatchOptions or DeleteOptions of the request.
+
+        def check(request: AdmissionRequest) -> Deny | None:
+            if request.operation is Operation.DELETE and not request.user.username.startswith("admin"):
+                return Deny(f"{request.name} may only be deleted by an administrator")
+            return None
     """
 
     uid: str
@@ -166,6 +187,9 @@ class Cause:
     """One thing that is wrong: `field` is its path (`spec.size`), `reason` one of Kubernetes' cause types.
 
     https://github.com/kubernetes/apimachinery/blob/master/pkg/apis/meta/v1/types.go, `CauseType`.
+
+    >>> Cause("spec.size", "must be at most 10").reason
+    'FieldValueInvalid'
     """
 
     field: str
@@ -180,6 +204,9 @@ class Allow:
     `object` is the changed object of a mutating handler (None: unchanged); a validating handler leaves it out.
     Each of `warnings` is shown to the user (kubectl prints it); Kubernetes cuts those above 256 characters when
     there are many. `audit` becomes annotations of the audit event.
+
+    >>> Allow(warnings=["spec.theme is deprecated"]).object is None
+    True
     """
 
     object: Object | None = None
@@ -194,7 +221,8 @@ class Deny:
     The user reads `admission webhook "NAME" denied the request: MESSAGE`. `reason` and `code` are the Status's;
     `causes` name the fields, several wrong ones together.
 
-        Deny("spec is invalid", causes=[Cause("spec.size", "must be at most 10")])
+    >>> Deny("spec is invalid", causes=[Cause("spec.size", "must be at most 10")]).code
+    403
     """
 
     message: str

@@ -261,7 +261,9 @@ class CertificateKeeper:
                 await self._store(secret, made)
             except (Conflict, AlreadyExists):
                 continue  # another replica was faster; its certificates are as good
-            log.info("webhook certificate made", stored_in=str(self._options.secret), renewed=found is not None)
+            log.info(
+                "webhook certificate made", stored_in=str(self._options.secret), renewed=found is not None
+            )
             return made
         raise Conflict(
             f"the Secret {self._options.secret} changed {_RACES} times while its certificate was renewed"

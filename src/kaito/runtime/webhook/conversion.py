@@ -15,7 +15,15 @@ API_VERSION = "apiextensions.k8s.io/v1"
 Object = dict[str, Any]
 
 Converter = Callable[[Object, str], Object | Awaitable[Object]]
-"""(object, wanted apiVersion) -> the object in that version. Raise ValueError, with a sentence, for what cannot be."""
+"""(object, wanted apiVersion) -> the object in that version. Raise ValueError, with a sentence, for what cannot be.
+
+    @server.convert
+    def convert(obj: dict[str, Any], wanted: str) -> dict[str, Any]:
+        spec = obj["spec"]
+        if wanted == "example.com/v2":
+            return {**obj, "apiVersion": wanted, "spec": {"width": spec["size"]}}
+        return {**obj, "apiVersion": wanted, "spec": {"size": spec["width"]}}
+"""
 
 _KEPT = ("name", "namespace", "uid")
 

@@ -59,7 +59,11 @@ def default_directory() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class WebhookOptions:
-    """How a webhook server listens."""
+    """How a webhook server listens.
+
+    >>> WebhookOptions(address="127.0.0.1:9443", directory=Path("/certs")).max_body
+    7340032
+    """
 
     address: str = ":9443"
     """HOST:PORT; `:9443` is every interface, port 0 any free one."""
@@ -78,12 +82,20 @@ class WebhookOptions:
 
 
 def validate_path(resource: Resource) -> str:
-    """`/validate-GROUP-VERSION-KIND`, dots of the group as dashes, kind in lower case."""
+    """`/validate-GROUP-VERSION-KIND`, dots of the group as dashes, kind in lower case.
+
+    >>> validate_path(Resource("apps.example.com", "v1", "websites", "Website"))
+    '/validate-apps-example-com-v1-website'
+    """
     return _path("validate", resource)
 
 
 def mutate_path(resource: Resource) -> str:
-    """`/mutate-GROUP-VERSION-KIND`, dots of the group as dashes, kind in lower case."""
+    """`/mutate-GROUP-VERSION-KIND`, dots of the group as dashes, kind in lower case.
+
+    >>> mutate_path(Resource("", "v1", "pods", "Pod"))
+    '/mutate--v1-pod'
+    """
     return _path("mutate", resource)
 
 
@@ -94,20 +106,22 @@ def _path(verb: str, resource: Resource) -> str:
 class WebhookServer:
     """Serves handlers under controller-runtime's paths; a runnable of the manager's group WEBHOOKS.
 
-    server = WebhookServer(clock=clock, options=WebhookOptions(directory=Path("/certs")))
+    Register handlers first, then add the server to a manager, or `run` it yourself.
 
-    @server.validate(WIDGETS)
-    def check(request: AdmissionRequest) -> Deny | None:
-        size = (request.object or {}).get("spec", {}).get("size", 0)
-        return Deny("spec is invalid", causes=[Cause("spec.size", "must be at most 10")]) if size > 10 else None
+        server = WebhookServer(clock=clock, options=WebhookOptions(directory=Path("/certs")))
 
-    @server.mutate(WIDGETS)
-    def default(request: AdmissionRequest) -> dict[str, Any]:
-        assert request.object is not None
-        request.object["spec"].setdefault("size", 3)
-        return request.object
+        @server.validate(WIDGETS)
+        def check(request: AdmissionRequest) -> Deny | None:
+            size = (request.object or {}).get("spec", {}).get("size", 0)
+            return Deny("spec is invalid", causes=[Cause("spec.size", "must be at most 10")]) if size > 10 else None
 
-    server.add_to(manager)
+        @server.mutate(WIDGETS)
+        def default(request: AdmissionRequest) -> dict[str, Any]:
+            assert request.object is not None
+            request.object["spec"].setdefault("size", 3)
+            return request.object
+
+        server.add_to(manager)
     """
 
     group = Group.WEBHOOKS
