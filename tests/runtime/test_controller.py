@@ -150,6 +150,7 @@ async def test_one_objects_failure_never_stops_the_others(rig: Rig) -> None:
     assert rig.calls == [(0.0, "a"), (1.0, "a"), (2.0, "b")]
 
 
+@pytest.mark.conforms("kube-rs runner_should_never_run_two_instances_at_once")
 async def test_an_event_during_a_reconcile_means_one_more_run_afterwards(rig: Rig) -> None:
     async def reconcile(key: ObjectKey) -> Result | None:
         rig.calls.append((rig.clock.now(), key.name))
@@ -188,6 +189,7 @@ async def test_priorities_of_results_and_retries(rig: Rig) -> None:
 # -- timeouts and ids ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.conforms("controller-runtime controller should time out if ReconciliationTimeout is set")
 async def test_a_reconcile_that_takes_too_long_is_cancelled_and_counted(rig: Rig) -> None:
     ended: list[float] = []
 
@@ -207,6 +209,7 @@ async def test_a_reconcile_that_takes_too_long_is_cancelled_and_counted(rig: Rig
     assert (rig.numbers.timeouts, rig.numbers.errors, rig.numbers.panics) == (1, 1, 0)
 
 
+@pytest.mark.conforms("controller-runtime controller should time out if ReconciliationTimeout is set")
 async def test_somebody_elses_timeout_is_not_the_controllers(rig: Rig) -> None:
     rig.answers = [TimeoutError("the cloud took too long")]
     rig.put("a")
@@ -216,6 +219,7 @@ async def test_somebody_elses_timeout_is_not_the_controllers(rig: Rig) -> None:
     assert (rig.numbers.timeouts, rig.numbers.errors) == (0, 1)
 
 
+@pytest.mark.conforms("controller-runtime controller should have the reconcileID in the context")
 async def test_each_reconcile_has_an_id(rig: Rig) -> None:
     ids: list[str] = []
 
@@ -235,6 +239,10 @@ async def test_each_reconcile_has_an_id(rig: Rig) -> None:
 # -- workers and sources -------------------------------------------------------------------------------------
 
 
+@pytest.mark.conforms(
+    "controller-runtime controller should run one task per MaxConcurrentReconciles",
+    "kube-rs runner_should_respect_max_concurrent_executions",
+)
 @pytest.mark.parametrize(("workers", "seconds"), [(1, 6.0), (3, 2.0)])
 async def test_as_many_reconciles_at_a_time_as_there_are_workers(
     rig: Rig, workers: int, seconds: float
@@ -256,6 +264,10 @@ async def test_as_many_reconciles_at_a_time_as_there_are_workers(
     assert rig.calls[-1][0] == seconds
 
 
+@pytest.mark.conforms(
+    "controller-runtime controller should not call Reconcile until all event handlers have processed initial objects",
+    "kube-rs runner_should_wait_for_readiness",
+)
 async def test_no_reconcile_before_everything_is_synced_and_handled(rig: Rig) -> None:
     for number in range(3):
         rig.put(f"d{number}")
@@ -276,6 +288,10 @@ async def test_no_reconcile_before_everything_is_synced_and_handled(rig: Rig) ->
         assert [name for _, name in rig.calls] == ["d0", "d1", "d2"]
 
 
+@pytest.mark.conforms(
+    "controller-runtime controller should return an error if there is an error waiting for the informers",
+    "kube-rs runner_should_report_readiness_errors",
+)
 async def test_caches_that_do_not_fill_are_named(rig: Rig) -> None:
     rig.api.before = lambda request: rig.clock.sleep(100000)
     controller = Controller("test", rig.scripted, primary=DEPLOYMENTS, watches=[Watch(NODES, lambda obj: [])])
@@ -371,6 +387,9 @@ async def test_cancelled_twice_it_ends_at_once(rig: Rig) -> None:
     await asyncio.gather(cache, return_exceptions=True)
 
 
+@pytest.mark.conforms(
+    "controller-runtime controller should return an error if it gets started more than once"
+)
 async def test_a_controller_runs_once_in_one_manager(rig: Rig) -> None:
     async with rig.running() as controller:
         with pytest.raises(RuntimeError, match="more than once"):
@@ -379,6 +398,7 @@ async def test_a_controller_runs_once_in_one_manager(rig: Rig) -> None:
             controller.bind(rig.cache, rig.clock, rig.metrics, workers=1, cache_sync_timeout=1)
 
 
+@pytest.mark.conforms("controller-runtime controller New: should return an error if Name is not specified")
 async def test_a_controller_needs_a_name_and_a_manager(rig: Rig) -> None:
     with pytest.raises(ValueError, match="needs a name"):
         Controller("", rig.scripted, primary=DEPLOYMENTS)
@@ -391,6 +411,7 @@ async def test_a_controller_needs_a_name_and_a_manager(rig: Rig) -> None:
         controller.enqueue(A)
 
 
+@pytest.mark.conforms("kube-rs applier_must_not_deadlock_if_reschedule_buffer_fills")
 async def test_a_storm_of_self_requeues_starves_nobody(rig: Rig) -> None:
     async def reconcile(key: ObjectKey) -> Result | None:
         rig.calls.append((rig.clock.now(), key.name))

@@ -49,6 +49,11 @@ CONTROLLED = [
 ]
 
 
+@pytest.mark.conforms(
+    "controller-runtime handler EnqueueRequestForObject",
+    "controller-runtime handler EnqueueRequestForOwner",
+    "controller-runtime handler EnqueueRequestForOwner: only controller owner, or every owner",
+)
 @pytest.mark.parametrize(
     ("mapper", "obj", "keys"),
     [
@@ -78,6 +83,11 @@ def update(old: CachedObject, new: CachedObject) -> Event:
     return Event(EventType.UPDATE, new, old)
 
 
+@pytest.mark.conforms(
+    "controller-runtime predicate ResourceVersionChanged, GenerationChanged, LabelChanged, AnnotationChanged",
+    "controller-runtime predicate And, Or, Not",
+    "controller-runtime predicate LabelSelector",
+)
 @pytest.mark.parametrize(
     ("predicate", "old", "new", "passes"),
     [
@@ -115,6 +125,9 @@ def test_predicates_on_updates(
     assert predicate(update(old, new)) is passes
 
 
+@pytest.mark.conforms(
+    "controller-runtime predicate ResourceVersionChanged, GenerationChanged, LabelChanged, AnnotationChanged"
+)
 @pytest.mark.parametrize("predicate", [resource_version_changed, generation_changed, labels_changed])
 @pytest.mark.parametrize("kind", [EventType.CREATE, EventType.DELETE])
 def test_predicates_about_changes_let_the_rest_pass(predicate: Predicate, kind: EventType) -> None:
@@ -124,6 +137,7 @@ def test_predicates_about_changes_let_the_rest_pass(predicate: Predicate, kind: 
 Call = Callable[[Enqueue], None]
 
 
+@pytest.mark.conforms("controller-runtime handler Lower priority for the initial list")
 @pytest.mark.parametrize(
     ("call", "expected"),
     [

@@ -33,6 +33,7 @@ async def base() -> AsyncIterator[str]:
     await server.stop()
 
 
+@pytest.mark.conforms("controller-runtime manager healthz and readyz")
 @pytest.mark.parametrize(
     ("path", "status", "text"),
     [
@@ -57,6 +58,7 @@ async def test_metrics_are_served(base: str) -> None:
         assert "demo_requests_total 3.0" in await response.text()
 
 
+@pytest.mark.conforms("controller-runtime manager should error when a port is in use")
 async def test_a_taken_port_is_an_error_and_leaves_nothing_behind(base: str) -> None:
     server = HttpServer(base.removeprefix("http://"), [])
     with pytest.raises(OSError, match="in use"):

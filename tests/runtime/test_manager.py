@@ -74,6 +74,12 @@ class Rig:
         return spec
 
 
+@pytest.mark.conforms(
+    "controller-runtime manager should start caches first",
+    "controller-runtime manager should wait for runnables to stop",
+    "controller-runtime manager should release the lease only after runnables ended",
+    "controller-runtime manager should not return context.Canceled",
+)
 async def test_start_and_stop_in_order(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock, leader_election=LEASE)
     rig.manager.cache.informer(CONFIGMAPS)
@@ -98,6 +104,7 @@ async def test_start_and_stop_in_order(virtual_clock: VirtualClock) -> None:
     assert rig.lease()["renewTime"] == "2026-01-01T00:00:13.000000Z", "the lease is held until all has ended"
 
 
+@pytest.mark.conforms("controller-runtime manager should return an error if any Components fail to Start")
 async def test_the_first_error_ends_the_manager(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock)
     rig.manager.add(rig.diary.runnable("weak", elected=True, fail=5))
@@ -125,6 +132,11 @@ async def nothing(key: ObjectKey) -> Result | None:
     return None
 
 
+@pytest.mark.conforms(
+    "controller-runtime manager should return an error if runnables do not stop in time",
+    "controller-runtime manager should not wait with a graceful timeout of 0",
+    "controller-runtime manager should wait forever with a negative graceful timeout",
+)
 @pytest.mark.parametrize(
     ("grace", "ends", "error"),
     [
@@ -144,6 +156,9 @@ async def test_the_grace_period(virtual_clock: VirtualClock, grace: float, ends:
     assert virtual_clock.now() == ends
 
 
+@pytest.mark.conforms(
+    "controller-runtime manager should return both the error of a component and of the stop"
+)
 async def test_an_error_and_an_unclean_stop_are_both_told(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock)
     rig.manager.add(rig.diary.runnable("weak", elected=True, fail=5))
@@ -153,6 +168,7 @@ async def test_an_error_and_an_unclean_stop_are_both_told(virtual_clock: Virtual
     assert [type(error) for error in caught.value.exceptions] == [ValueError, TimeoutError]
 
 
+@pytest.mark.conforms("controller-runtime manager should disable the grace period when the lease is lost")
 async def test_a_lost_lease_ends_the_manager_without_grace(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock, leader_election=LEASE)
     rig.manager.add(rig.diary.runnable("elected", elected=True, linger=100))
@@ -167,6 +183,9 @@ async def test_a_lost_lease_ends_the_manager_without_grace(virtual_clock: Virtua
     assert virtual_clock.now() < 15.0, "another replica may lead from second 15 on"
 
 
+@pytest.mark.conforms(
+    "controller-runtime manager should never start the leader election group when stopped before leading"
+)
 async def test_a_replica_that_does_not_lead_waits_and_starts_nothing_late(
     virtual_clock: VirtualClock,
 ) -> None:
@@ -193,6 +212,11 @@ async def test_becoming_and_ceasing_to_be_leader_is_told_in_events(virtual_clock
     assert messages == ["me became leader", "me stopped leading"]
 
 
+@pytest.mark.conforms(
+    "controller-runtime manager should refuse to add a runnable during stop",
+    "controller-runtime manager should fail if started twice",
+    "controller-runtime manager should start runnables added after start at once",
+)
 async def test_what_is_added_while_running_starts_at_once_and_afterwards_not_at_all(
     virtual_clock: VirtualClock,
 ) -> None:
@@ -244,6 +268,7 @@ async def test_requests_are_counted_by_themselves(virtual_clock: VirtualClock) -
     assert ("200", "GET", "memory") in rig.manager.metrics.rest.requests
 
 
+@pytest.mark.conforms("controller-runtime manager should serve metrics and probes")
 async def test_endpoints_over_sockets() -> None:
     clock = LoopClock()
     api = FakeApi(clock)

@@ -30,6 +30,7 @@ def test_it_is_short() -> None:
     assert len(SOURCE.read_text(encoding="utf-8").splitlines()) < 150
 
 
+@pytest.mark.conforms("sample-controller NotControlledByUs")
 def test_decide_is_pure(sample: ModuleType) -> None:
     decision = sample.decide(sample.Observed(greeting("you"), None))
     assert decision.configmap["data"] == {"greeting": "Hello, you!"}
@@ -42,6 +43,11 @@ def test_decide_is_pure(sample: ModuleType) -> None:
     assert "belongs to somebody else" in refused.status["message"]
 
 
+@pytest.mark.conforms(
+    "sample-controller CreatesDeployment",
+    "sample-controller DoNothing",
+    "sample-controller UpdateDeployment",
+)
 async def test_the_whole_story(sample: ModuleType, virtual_clock: VirtualClock) -> None:
     api = FakeApi(virtual_clock)
     manager = Manager(api.client(), clock=virtual_clock)
@@ -62,10 +68,16 @@ async def test_the_whole_story(sample: ModuleType, virtual_clock: VirtualClock) 
     await virtual_clock.sleep(60)
     assert len(api.writes()) == writes, "an unchanged world costs no request"
 
+    api.put(CONFIGMAPS, {**made, "data": {"greeting": "Go away"}})
+    await virtual_clock.sleep(1)
+    restored = api.get(CONFIGMAPS, "greeting-hello", "n")
+    assert restored is not None
+    assert restored["data"] == {"greeting": "Hello, world!"}
+
     api.remove(CONFIGMAPS, "greeting-hello", "n")
     await virtual_clock.sleep(1)
     assert api.get(CONFIGMAPS, "greeting-hello", "n") is not None
     assert [event["reason"] for event in api.all(EVENTS)] == ["Greeted"]
-    assert api.all(EVENTS)[0]["count"] == 2
+    assert api.all(EVENTS)[0]["count"] == 3
     stop.set()
     await running
