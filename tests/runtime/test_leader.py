@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
 import pytest
 
 from fakeapi import FakeApi
-from kaito.runtime.errors import ApiError
+from kaito.runtime.client import Client
+from kaito.runtime.errors import ApiError, TransportError
 from kaito.runtime.leader import LeaderElectionLost, LeaderElectionOptions, LeaderElector
+from kaito.runtime.lease import duration_of, emptied, holder_of, taken
+from kaito.runtime.memory_transport import MemoryTransport
 from kaito.runtime.resources import LEASES
 from kaito.runtime.testing.virtual import VirtualClock
+from kaito.runtime.transport import Request, Response
 
 OPTIONS = LeaderElectionOptions("kaito", "kube-system", identity="me")
 
@@ -82,6 +87,7 @@ class Rig:
         ),
     ],
 )
+@pytest.mark.conforms("client-go leaderelection TestLeaderElectionConfigValidation")
 def test_options_are_checked(
     change: Callable[[LeaderElectionOptions], LeaderElectionOptions], complaint: str
 ) -> None:
@@ -89,6 +95,7 @@ def test_options_are_checked(
         change(OPTIONS)
 
 
+@pytest.mark.conforms("client-go leaderelection TestTryAcquireOrRenew: no object")
 async def test_no_lease_yet_is_created_at_once(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock)
     await rig.elector.acquire()
@@ -103,6 +110,7 @@ async def test_no_lease_yet_is_created_at_once(virtual_clock: VirtualClock) -> N
     assert rig.changes == [(0.0, False), (0.0, True)]
 
 
+@pytest.mark.conforms("client-go leaderelection TestTryAcquireOrRenew: empty holder, seen")
 async def test_a_released_lease_is_taken_at_once(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock)
     rig.put("", 1)
@@ -110,6 +118,10 @@ async def test_a_released_lease_is_taken_at_once(virtual_clock: VirtualClock) ->
     assert (virtual_clock.now(), rig.lease()["leaseTransitions"]) == (0.0, 5)
 
 
+@pytest.mark.conforms(
+    "client-go leaderelection TestTryAcquireOrRenew: held, run out by its own duration",
+    "client-go leaderelection TestTryAcquireOrRenew: held, seen long ago",
+)
 async def test_a_foreign_lease_is_believed_for_its_own_duration_from_when_we_saw_it(
     virtual_clock: VirtualClock,
 ) -> None:
@@ -123,6 +135,7 @@ async def test_a_foreign_lease_is_believed_for_its_own_duration_from_when_we_saw
         assert rig.lease()["leaseTransitions"] == 5
 
 
+@pytest.mark.conforms("client-go leaderelection TestTryAcquireOrRenew: held, seen")
 async def test_a_foreign_lease_that_is_renewed_stays_foreign(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock)
     rig.put("other", 5)
@@ -136,6 +149,10 @@ async def test_a_foreign_lease_that_is_renewed_stays_foreign(virtual_clock: Virt
     assert virtual_clock.now() == 32.0
 
 
+@pytest.mark.conforms(
+    "client-go leaderelection TestTryAcquireOrRenew: renew",
+    "client-go leaderelection TestFastPathLeaderElection",
+)
 async def test_renewing_keeps_acquire_time_and_transitions_and_needs_no_get(
     virtual_clock: VirtualClock,
 ) -> None:
@@ -151,6 +168,7 @@ async def test_renewing_keeps_acquire_time_and_transitions_and_needs_no_get(
     await asyncio.gather(renewing, return_exceptions=True)
 
 
+@pytest.mark.conforms("client-go leaderelection TestFastPathLeaderElection: failure")
 async def test_the_fast_path_falls_back_to_reading_the_lease(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock)
     await rig.elector.acquire()
@@ -201,6 +219,7 @@ async def test_a_leader_that_finds_another_holder_steps_down_at_once(virtual_clo
     assert virtual_clock.now() == 2.0
 
 
+@pytest.mark.conforms("client-go leaderelection TestReleaseLease: ours")
 async def test_release_empties_our_lease(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock)
     await rig.elector.acquire()
@@ -216,6 +235,7 @@ async def test_release_empties_our_lease(virtual_clock: VirtualClock) -> None:
     assert rig.changes[-1] == (3.0, False)
 
 
+@pytest.mark.conforms("client-go leaderelection TestReleaseLease: not ours")
 async def test_release_leaves_a_lease_alone_that_is_not_ours(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock)
     rig.put("other")
@@ -233,6 +253,7 @@ async def test_release_gives_up_after_the_renew_deadline(virtual_clock: VirtualC
     assert not rig.elector.is_leader
 
 
+@pytest.mark.conforms("client-go leaderelection HealthChecker")
 async def test_health_fails_when_we_believe_to_lead_on_a_lease_that_ran_out(
     virtual_clock: VirtualClock,
 ) -> None:
@@ -244,3 +265,152 @@ async def test_health_fails_when_we_believe_to_lead_on_a_lease_that_ran_out(
     await virtual_clock.sleep(1)
     with pytest.raises(LeaderElectionLost, match="renewed 36 s ago"):
         rig.elector.check()
+
+
+@pytest.mark.conforms("client-go leaderelection TestTryAcquireOrRenew: empty record")
+async def test_a_lease_without_a_record_is_taken(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock)
+    rig.api.put(LEASES, {"metadata": {"name": "kaito", "namespace": "kube-system"}})
+    await rig.elector.acquire()
+    assert rig.verbs() == ["GET", "PUT"]
+    assert (virtual_clock.now(), rig.lease()["holderIdentity"]) == (0.0, "me")
+    assert rig.lease()["leaseTransitions"] == 1
+
+
+@pytest.mark.conforms("client-go leaderelection TestReleaseLease: no object")
+async def test_release_without_a_lease_does_nothing(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock)
+    await rig.elector.release()
+    assert rig.verbs() == ["GET"]
+    assert virtual_clock.now() == 0.0
+
+
+@pytest.mark.conforms("client-go leaderelection TestReleaseOnCancellation")
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_a_leader_stopped_in_mid_request_gives_the_lease_back(
+    virtual_clock: VirtualClock, method: str
+) -> None:
+    """Whether the request under way was to read or to write."""
+    rig = Rig(virtual_clock)
+    await rig.elector.acquire()
+    hanging = asyncio.Event()
+
+    async def hang(request: Request) -> None:
+        if request.method == "PUT" and method == "GET":
+            raise ApiError("the fast path fails", status=500)
+        if request.method == method and not hanging.is_set():
+            hanging.set()
+            await virtual_clock.sleep(1000)
+
+    rig.api.before = hang
+    renewing = asyncio.create_task(rig.elector.renew())
+    await hanging.wait()
+    renewing.cancel()
+    await asyncio.gather(renewing, return_exceptions=True)
+    rig.api.before = None
+    await rig.elector.release()
+    assert rig.lease()["holderIdentity"] == ""
+    assert [leading for _, leading in rig.changes] == [False, True, False]
+
+
+async def test_release_tries_again_on_conflict(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock)
+    await rig.elector.acquire()
+    meddled = False
+
+    def meddle(request: Request) -> None:
+        nonlocal meddled
+        if request.method == "PUT" and not meddled:
+            meddled = True
+            lease = rig.api.get(LEASES, "kaito", "kube-system")
+            assert lease is not None
+            rig.api.put(LEASES, {**lease, "metadata": {**lease["metadata"], "labels": {"a": "b"}}})
+
+    rig.api.before = meddle
+    await rig.elector.release()
+    assert rig.lease()["holderIdentity"] == ""
+    assert rig.verbs()[2:] == ["GET", "PUT", "GET", "PUT"]
+
+
+@pytest.mark.conforms("client-go leaderelection TestCheckMethodRace")
+async def test_health_passes_for_one_who_never_led_and_after_the_end(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock)
+    await virtual_clock.sleep(10_000)
+    rig.elector.check()
+    await rig.elector.acquire()
+    await rig.elector.release()
+    await virtual_clock.sleep(10_000)
+    rig.elector.check()
+
+
+@pytest.mark.conforms("client-go leaderelection Lease round trip")
+def test_what_is_not_ours_in_a_lease_stays() -> None:
+    wall = datetime(2026, 1, 1, tzinfo=UTC)
+    lease = {
+        "metadata": {"name": "kaito", "namespace": "n", "labels": {"a": "b"}, "resourceVersion": "7"},
+        "spec": {"holderIdentity": "other", "leaseTransitions": 4, "strategy": "OldestEmulationVersion"},
+    }
+    mine = taken(lease, OPTIONS, wall)
+    assert mine["metadata"] == lease["metadata"]
+    assert mine["spec"]["strategy"] == "OldestEmulationVersion"
+    assert mine["spec"]["leaseTransitions"] == 5
+    assert (holder_of(mine), duration_of(mine)) == ("me", 15.0)
+    given_back = emptied(mine, wall)
+    assert given_back["metadata"] == lease["metadata"]
+    assert given_back["spec"]["leaseTransitions"] == 5
+    assert (holder_of(given_back), duration_of(given_back)) == ("", 1.0)
+    assert (holder_of({"spec": None}), duration_of({})) == ("", 0.0)
+    assert (
+        taken({"metadata": {"name": "x"}, "spec": {}}, replace(OPTIONS, lease_duration=15.2), wall)["spec"][
+            "leaseDurationSeconds"
+        ]
+        == 16
+    )
+
+
+class OwnSession(MemoryTransport):
+    """Has sessions that can be told apart."""
+
+    def __init__(self, api: FakeApi, clock: VirtualClock) -> None:
+        super().__init__(api.handle, clock)
+        self.api, self.clock = api, clock
+        self.separated: list[OwnSession] = []
+
+    def separate(self) -> MemoryTransport:
+        self.separated.append(OwnSession(self.api, self.clock))
+        return self.separated[-1]
+
+
+async def test_a_saturated_client_does_not_cost_the_lease(virtual_clock: VirtualClock) -> None:
+    """The elector has its own session, opened for it and closed at the end, however it ends."""
+
+    class Saturated(OwnSession):
+        async def send(
+            self, request: Request, *, timeout: float | None = None, stream: bool = False
+        ) -> Response:
+            raise TransportError("no connection free")
+
+    api = FakeApi(virtual_clock)
+    parent = Saturated(api, virtual_clock)
+    elector = LeaderElector(Client(parent, clock=virtual_clock), OPTIONS, virtual_clock)
+    await elector.acquire()
+    renewing = asyncio.create_task(elector.renew())
+    await virtual_clock.sleep(100)
+    assert elector.is_leader
+    renewing.cancel()
+    await asyncio.gather(renewing, return_exceptions=True)
+    (own,) = parent.separated
+    assert not own._closed
+    await elector.release()
+    assert own._closed
+    assert not parent._closed
+    lease = api.get(LEASES, "kaito", "kube-system")
+    assert lease is not None
+    assert holder_of(lease) == ""
+
+    lost = LeaderElector(Client(parent, clock=virtual_clock), OPTIONS, virtual_clock)
+    await lost.acquire()
+    api.put(LEASES, {**lease, "spec": {"holderIdentity": "other", "leaseDurationSeconds": 15}})
+    with pytest.raises(LeaderElectionLost):
+        await lost.renew()
+    assert parent.separated[1]._closed

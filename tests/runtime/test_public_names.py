@@ -22,6 +22,7 @@ PUBLIC = [
     "Controller",
     "ControllerOptions",
     "Discovery",
+    "EventOptions",
     "EventRecorder",
     "FinalizerError",
     "Forbidden",

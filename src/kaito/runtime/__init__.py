@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         NotFound,
         TransportError,
     )
-    from kaito.runtime.events import EventRecorder
+    from kaito.runtime.events import EventOptions, EventRecorder
     from kaito.runtime.finalizers import FinalizerError, add_finalizer, remove_finalizer, with_finalizer
     from kaito.runtime.groups import Group
     from kaito.runtime.handlers import by_field_index, by_object, by_owner, field_index
@@ -72,7 +72,7 @@ _MODULES = {
         *("AlreadyExists", "ApiError", "Conflict", "Forbidden", "Gone", "Invalid", "NotFound"),
         "TransportError",
     ),
-    "events": ("EventRecorder",),
+    "events": ("EventOptions", "EventRecorder"),
     "finalizers": ("FinalizerError", "add_finalizer", "remove_finalizer", "with_finalizer"),
     "groups": ("Group",),
     "handlers": ("by_field_index", "by_object", "by_owner", "field_index"),
@@ -107,6 +107,7 @@ __all__ = [
     "Controller",
     "ControllerOptions",
     "Discovery",
+    "EventOptions",
     "EventRecorder",
     "FinalizerError",
     "Forbidden",
