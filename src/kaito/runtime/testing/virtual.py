@@ -159,6 +159,8 @@ class JumpingClock(LoopClock):
 class VirtualClock(JumpingClock):
     """The clock of a `VirtualEventLoop`: `now()` starts at 0.0, `wall()` at `EPOCH`."""
 
+    real_time = False
+
     def wall(self) -> datetime:
         return EPOCH + timedelta(seconds=self.now()) + self._offset
 
