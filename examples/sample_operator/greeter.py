@@ -48,8 +48,7 @@ class Observed:
 
 
 # Then, what should be: a pure function of what is. All rules of this operator are here, and a test needs
-# nothing
-# but this function to check them.
+# nothing but this function to check them.
 @dataclass(frozen=True)
 class Decision:
     configmap: dict[str, Any] | None  # to be applied; None where nothing is wrong
@@ -74,8 +73,7 @@ def decide(observed: Observed) -> Decision:
 
 
 # Last, make it so: the only place that writes, and it writes only what differs. When nothing does, a
-# reconcile costs
-# no request at all.
+# reconcile costs no request at all.
 class GreetingReconciler:
     def __init__(self, manager: Manager) -> None:
         self.client = manager.client.named("sample-operator/1.0", field_manager="sample-operator")
