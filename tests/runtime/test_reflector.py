@@ -74,6 +74,7 @@ async def test_streaming_list_goes_on_as_the_watch(virtual_clock: VirtualClock) 
     assert len(world.server.calls) == 1
 
 
+@pytest.mark.conforms("kube-rs idle_timeout", "kopf test_inactivity_reconnects_with_last_resource_version")
 async def test_a_silent_watch_is_resumed_after_75_seconds_where_bookmarks_come(
     virtual_clock: VirtualClock,
 ) -> None:
@@ -91,6 +92,7 @@ async def test_a_silent_watch_is_resumed_after_75_seconds_where_bookmarks_come(
     assert world.transport.open_streams == 0
 
 
+@pytest.mark.conforms("kopf test_bookmark_resets_inactivity")
 async def test_bytes_postpone_the_silence_limit(virtual_clock: VirtualClock) -> None:
     world = World(
         virtual_clock,
@@ -185,6 +187,7 @@ async def test_an_object_made_anew_under_the_same_name_is_deleted_and_added(
         assert world.recorder.events[1:] == [("delete", "a", "1", "stale"), ("add", "a", "15", "")]
 
 
+@pytest.mark.conforms("kube-rs backoff_should_reset_when_timer_expires")
 async def test_back_off_doubles_to_its_cap_and_starts_anew_after_calm(virtual_clock: VirtualClock) -> None:
     refusals = [Exchange(refuse="connection refused") for _ in range(8)]
     world = World(

@@ -113,6 +113,18 @@ class AioHttpTransport:
         self._streams: WeakSet[_AioHttpStream] = WeakSet()
         self._closed = False
 
+    def separate(self) -> AioHttpTransport:
+        """Another transport to the same server, as the same user, that shares no connection with this one."""
+        return AioHttpTransport(
+            self.url,
+            ssl_context=self._ssl,
+            server_hostname=self._server_hostname,
+            proxy=self._proxy,
+            credentials=self._credentials,
+            clock=self._clock,
+            connect_timeout=self._connect_timeout,
+        )
+
     async def send(self, request: Request, *, timeout: float | None = None, stream: bool = False) -> Response:
         try:
             async with self._clock.timeout(timeout):

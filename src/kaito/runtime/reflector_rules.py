@@ -20,6 +20,7 @@ from kaito.runtime.errors import (
     ApiError,
     Gone,
     InternalError,
+    NotFound,
     TooManyRequests,
     TransportError,
     is_too_large_resource_version,
@@ -62,6 +63,10 @@ SILENCE_MARGIN = 5.0
 
 SILENCE_INITIAL = 30.0
 """Seconds without a byte after which a streaming list is given up for a plain LIST."""
+
+MISSING_RETRY = 10.0
+"""Most seconds between two attempts, jitter included, while a resource has never been there: its definition is usually
+being installed right now (controller-runtime)."""
 
 INTERNAL_ERROR_CALM = 60.0
 """Seconds without an internal error after which the window for immediate retries opens anew (client-go)."""
@@ -271,6 +276,9 @@ def _back_off(
 ) -> Waiting:
     backoff = memory.options.backoff
     failures = 0 if at - memory.last_failure > backoff.calm else memory.failures
+    seconds = backoff.seconds(failures)
+    if isinstance(error, NotFound) and not memory.resource_version:
+        seconds = min(seconds, MISSING_RETRY / (1 + backoff.jitter))
     memory = replace(memory, failures=failures + 1, last_failure=at)
     asked = error.retry_after if isinstance(error, ApiError) else None
-    return Waiting(backoff.seconds(failures), then(memory), asked or 0.0)
+    return Waiting(seconds, then(memory), asked or 0.0)

@@ -149,6 +149,8 @@ class Store:
         old = self._objects.get(obj.key)
         if old is not None and (_same_version(old, obj) or _is_late(old, obj)):
             return ()
+        if old is not None:
+            obj.key = old.key  # tables keep the key they know: one of them is enough
         self._objects[obj.key] = obj
         self._all = None
         self._file(obj)

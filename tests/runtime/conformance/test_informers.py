@@ -193,6 +193,7 @@ async def test_handlers_come_and_go_in_the_middle_of_calls(virtual_clock: Virtua
     "client-go informer TestAddOnStoppedSharedInformer",
     "client-go informer TestRemoveOnStoppedSharedInformer",
     "client-go informer TestShutdown",
+    "kaito no task left",
 )
 async def test_the_states_of_an_informer(virtual_clock: VirtualClock) -> None:
     world = World(virtual_clock, [listed(10), watched(hold=True), watched(hold=True)])
@@ -361,8 +362,8 @@ async def test_a_view_is_made_once_per_version(virtual_clock: VirtualClock) -> N
 
 
 @pytest.mark.conforms(
-    "kube-rs reflector reflector_restarted_should_clear_objects",
-    "kube-rs reflector store_should_not_contain_duplicates",
+    "kube-rs reflector_restarted_should_clear_objects",
+    "kube-rs reflector_store_should_not_contain_duplicates",
 )
 async def test_a_restarted_list_holds_what_it_has_once(virtual_clock: VirtualClock) -> None:
     world = World(

@@ -1,4 +1,4 @@
-"""Shared informers: client-go's `tools/cache/shared_informer.go` and `synctrack`; kube-rs's reflector."""
+"""Shared informers: client-go's `tools/cache/shared_informer.go` and `synctrack`; kube-rs's and kopf's watching."""
 
 from __future__ import annotations
 
@@ -98,23 +98,19 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "Both run in one event loop and neither waits, so there is no lock that one could hold against the other.",
     ),
     Behaviour(
-        "kube-rs reflector reflector_restarted_should_clear_objects",
-        "After a restart the store holds what the new list has, and nothing else.",
+        "kube-rs reflector_restarted_should_clear_objects", "A new list replaces what was held, in one step."
+    ),
+    Behaviour("kube-rs reflector_store_should_not_contain_duplicates", "One object per key, the newest."),
+    Behaviour(
+        "kube-rs idle_timeout", "A watch on which nothing comes is given up, and any byte puts that off."
     ),
     Behaviour(
-        "kube-rs reflector store_should_not_contain_duplicates",
-        "One object is held once, however often it comes.",
-    ),
-    Behaviour(
-        "kube-rs watcher idle_timeout",
-        "A watch on which nothing comes is given up after the limit, and any byte puts that off.",
-    ),
-    Behaviour(
-        "kube-rs backoff should_reset_when_timer_expires",
-        "Waits start anew after two minutes without a failure, and not before.",
+        "kube-rs backoff_should_reset_when_timer_expires",
+        "Waits begin at their base again after two minutes without a failure, and not before.",
     ),
     Behaviour(
         "kopf test_inactivity_reconnects_with_last_resource_version",
-        "A silent watch is opened anew at the version last seen, bookmarks included.",
+        "A watch that fell silent is resumed from the last version, without a list.",
     ),
+    Behaviour("kopf test_bookmark_resets_inactivity", "A bookmark postpones the limit of silence."),
 )
