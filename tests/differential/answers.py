@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -53,16 +54,18 @@ def differences(scenarios: Iterable[Scenario], real: Answers, own: Answers) -> l
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """The real server's answers to one corpus file, as a file of one scenario per line."""
+    """The real server's answers to one corpus file, as a file of one scenario per line, compressed."""
 
     path: Path
 
     @staticmethod
     def of(stem: str) -> Recording:
-        return Recording(RECORDED / f"{stem}.jsonl")
+        return Recording(RECORDED / f"{stem}.jsonl.gz")
 
     def write(self, scenarios: Iterable[Scenario], answers: Answers) -> None:
-        self.path.write_text("".join(_line(each, answers[each.name]) for each in scenarios))
+        text = "".join(_line(each, answers[each.name]) for each in scenarios)
+        # Without a time in the file the same answers make the same bytes.
+        self.path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
 
     def read(self, scenarios: Sequence[Scenario]) -> Answers:
         """The recorded answers to these scenarios.
@@ -70,7 +73,7 @@ class Recording:
         Raises:
             StaleRecording: a scenario is new or has changed since.
         """
-        text = self.path.read_text() if self.path.exists() else ""
+        text = gzip.decompress(self.path.read_bytes()).decode() if self.path.exists() else ""
         entries = [json.loads(line) for line in text.splitlines()]
         known = {entry["scenario"]: entry for entry in entries}
         for scenario in scenarios:

@@ -34,13 +34,29 @@ def _short(value: Any) -> str:
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 
-def compare(scenario: str, requests: Sequence[str], real: Sequence[Normal], own: Sequence[Normal]) -> list[Difference]:
+def compare(
+    scenario: str, requests: Sequence[str], real: Sequence[Normal], own: Sequence[Normal]
+) -> list[Difference]:
     """Every difference between the answers to one scenario."""
     found = []
     for index, request in enumerate(requests):
-        for path, left, right in _diff(real[index], own[index], ""):
-            found.append(Difference(scenario, index, request, path, left, right))  # noqa: PERF401 # unpacked
+        for path, left, right in _answers(real[index], own[index]):
+            found.append(Difference(scenario, index, request, path, left, right))  # unpacked
     return found
+
+
+def _answers(left: Normal, right: Normal) -> Iterator[tuple[str, Any, Any]]:
+    """Where the statuses differ that is the one difference: the bodies have little in common."""
+    if left["status"] != right["status"]:
+        yield "status", _outcome(left), _outcome(right)
+    else:
+        yield from _diff(left, right, "")
+
+
+def _outcome(answer: Normal) -> str:
+    body = answer["body"]
+    reason = body.get("reason", "") if isinstance(body, dict) and body.get("kind") == "Status" else ""
+    return f"{answer['status']} {reason}".strip()
 
 
 def _diff(left: Any, right: Any, path: str) -> Iterator[tuple[str, Any, Any]]:

@@ -63,7 +63,9 @@ def load(path: Path = LEDGER) -> list[Rule]:
     found = [Rule(**entry) for entry in entries]
     for rule in found:
         if len(rule.reason.split()) < 4:
-            raise ValueError(f"{path.name}: {rule.verb} {rule.resource} {rule.field}: the reason must be a sentence")
+            raise ValueError(
+                f"{path.name}: {rule.verb} {rule.resource} {rule.field}: the reason must be a sentence"
+            )
     return found
 
 

@@ -48,7 +48,7 @@ class Normaliser:
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
-        self._labels: dict[str, str] = {}
+        self._labels: dict[str, dict[str, str]] = {}
 
     def normal(self, exchange: Exchange) -> Normal:
         answer = exchange.answer
@@ -59,8 +59,12 @@ class Normaliser:
             for name, value in exchange.known.items()
             if isinstance(value, str) and len(value) > _RANDOM and not value.isdigit() and "-" in value
         }
-        if isinstance(body, list) and exchange.step.watch or exchange.step.open:
-            body = [self._event(event) for event in body] if isinstance(body, list) else self._tree(body)
+        if (isinstance(body, list) and exchange.step.watch) or exchange.step.open:
+            body = (
+                [self._event(each) for each in body if _said(each)]
+                if isinstance(body, list)
+                else self._tree(body)
+            )
         else:
             body = self._tree(body)
         return {
@@ -83,7 +87,7 @@ class Normaliser:
 
     def _value(self, value: Any, path: str, kind: str) -> Any:
         if isinstance(value, dict):
-            if path and "kind" in value and "apiVersion" in value:
+            if path and kind != "Bookmark" and "kind" in value and "apiVersion" in value:
                 kind = _kind(value)
             made = {}
             for name, each in value.items():
@@ -106,9 +110,16 @@ class Normaliser:
             if rule.to == "drop":
                 return _DROP
             if rule.to == "label":
-                return self._labels.setdefault(str(value), f"<{len(self._labels) + 1}>")
+                labels = self._labels.setdefault(path.rpartition(".")[2], {})
+                return labels.setdefault(str(value), f"<{len(labels) + 1}>")
             return rule.to
         return value
+
+
+def _said(event: Any) -> bool:
+    """Whether an event is the server's duty: bookmarks between others come at its own pace, save the one that ends
+    the initial events."""
+    return event.get("type") != "BOOKMARK" or "initial-events-end" in str(event)
 
 
 def _kind(body: Any) -> str:
@@ -124,7 +135,12 @@ def _generated(body: Any) -> dict[str, str]:
         metadata = body.get("metadata")
         if isinstance(metadata, dict):
             prefix, name = metadata.get("generateName"), metadata.get("name")
-            if prefix and isinstance(name, str) and name.startswith(prefix) and len(name) == len(prefix) + _RANDOM:
+            if (
+                prefix
+                and isinstance(name, str)
+                and name.startswith(prefix)
+                and len(name) == len(prefix) + _RANDOM
+            ):
                 found[name] = f"{prefix}<random>"
         for each in body.values():
             found |= _generated(each)

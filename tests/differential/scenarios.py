@@ -80,7 +80,20 @@ class Step:
     def as_data(self) -> dict[str, Any]:
         """The step as it is written in a corpus file."""
         plain = Step()
-        names = ("do", "type", "accept", "body", "yaml", "raw", "base64", "file", "keep", "until", "watch", "open")
+        names = (
+            "do",
+            "type",
+            "accept",
+            "body",
+            "yaml",
+            "raw",
+            "base64",
+            "file",
+            "keep",
+            "until",
+            "watch",
+            "open",
+        )
         every = (*names, "collect", "quiet")
         return {name: getattr(self, name) for name in every if getattr(self, name) != getattr(plain, name)}
 

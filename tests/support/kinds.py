@@ -23,6 +23,7 @@ def created(kind: KindStrategy, **fields: Any) -> dict[str, Any]:
     new = obj(kind, **fields)
     assert kind.prune(new) == []
     kind.prepare_create(new)
+    kind.complete_create(new)
     return new
 
 
@@ -38,6 +39,7 @@ def changed(kind: KindStrategy, old: dict[str, Any], **spec: Any) -> tuple[dict[
             new["spec"][key] = value
     kind.prune(new)
     kind.prepare_update(new, old)
+    kind.complete_update(new, old, "")
     return new, [str(error) for error in kind.validate(new, old)]
 
 

@@ -47,6 +47,7 @@ def created(kind: KindStrategy, spec: Any) -> dict[str, Any]:
     obj = thing(copy.deepcopy(spec))
     kind.prune(obj)
     kind.prepare_create(obj)
+    kind.complete_create(obj)
     return obj
 
 
@@ -56,4 +57,5 @@ def problems(kind: KindStrategy, spec: Any, old: Any = None) -> list[str]:
         return [str(error) for error in kind.validate(obj)]
     before = created(kind, old)
     kind.prepare_update(obj, before)
+    kind.complete_update(obj, before, "")
     return [str(error) for error in kind.validate(obj, before)]

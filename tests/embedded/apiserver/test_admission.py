@@ -31,8 +31,8 @@ class World(Api):
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.delays: dict[str, float] = {}
 
-    async def review(self, endpoint: Endpoint, body: bytes, timeout: float) -> bytes:
-        path = endpoint.url.rpartition("/")[2]
+    async def review(self, endpoint: Endpoint, body: bytes) -> bytes:
+        path = endpoint.url.partition("?")[0].rpartition("/")[2]
         request = orjson.loads(body)["request"]
         self.asked.append((path, request))
         await self.clock.sleep(self.delays.get(path, 0))
@@ -263,13 +263,10 @@ async def test_failures(world: World, policy: str, virtual_clock: VirtualClock) 
         return
     assert [refused.status, confused.status, late.status] == [500, 500, 500]
     begin = 'Internal error occurred: failed calling webhook "check.example.com": '
-    url = "https://127.0.0.1:1/check"
+    url = "https://127.0.0.1:1/check?timeout=2s"
     assert refused.json["message"] == f'{begin}failed to call webhook: Post "{url}": connection refused'
     assert 'received invalid webhook response: expected response.uid="' in confused.json["message"]
-    assert (
-        late.json["message"]
-        == f'{begin}failed to call webhook: Post "{url}?timeout=2s": context deadline exceeded'
-    )
+    assert late.json["message"] == f'{begin}failed to call webhook: Post "{url}": context deadline exceeded'
 
 
 # --- who is asked -----------------------------------------------------------------------------------------------
@@ -340,7 +337,7 @@ async def test_match_conditions(world: World) -> None:
     await world.hook(hook("broken", matchConditions=broken), name="d")
     answer = await world.send("POST", MAPS, config("three"))
     assert answer.status == 403
-    assert "expression 'broken' resulted in error" in answer.json["message"]
+    assert "expression 'object.data.size == 'x'' resulted in error" in answer.json["message"]
     await world.ok("DELETE", f"{HOOKS}/validatingwebhookconfigurations/d")
     await world.hook(hook("broken", matchConditions=broken, failurePolicy="Ignore"), name="d")
     await world.create(MAPS, config("three"))
@@ -427,9 +424,9 @@ async def test_a_change_that_does_not_validate_is_refused(world: World) -> None:
     assert (await world.send("POST", MAPS, config())).status == 422
     world.replies["check"] = lambda request: patch({"op": "remove", "path": "/data/none"})
     assert (await world.send("POST", MAPS, config())).status == 500
-    world.replies["check"] = lambda request: {"patch": "e30=", "patchType": "Merge"}
+    world.replies["check"] = lambda request: {"patch": "e30="}
     answer = await world.send("POST", MAPS, config())
-    assert 'not response.patchType=\\"JSONPatch\\"' in orjson.dumps(answer.json).decode()
+    assert answer.json["message"].endswith("webhook returned response.patch but not response.patchType")
 
 
 async def test_custom_resources_are_defaulted_and_pruned_after_a_change(world: World) -> None:
@@ -441,7 +438,7 @@ async def test_custom_resources_are_defaulted_and_pruned_after_a_change(world: W
     answer = await world.send("POST", WIDGETS, widget("w"))
     assert answer.json["spec"] == {"size": 3, "color": "red"}
     assert world.asked[0][1]["object"]["spec"] == {"size": 3}, "defaults are there before the first webhook"
-    assert 'unknown field \\"spec.odd\\"' in answer.headers["Warning"]
+    assert "Warning" not in answer.headers
 
 
 async def test_reinvocation(world: World) -> None:
@@ -520,7 +517,9 @@ async def test_a_service_that_leads_nowhere(world: World) -> None:
     async def message() -> str:
         return str((await world.send("POST", MAPS, config())).json["message"])
 
-    assert 'Post "https://hook.default.svc:8443/check": service "hook" not found' in await message()
+    assert (
+        'Post "https://hook.default.svc:8443/check?timeout=10s": service "hook" not found' in await message()
+    )
     ports = [{"name": "other", "port": 1}, {"name": "https", "port": 8443}]
     await world.create(services, {"metadata": {"name": "hook"}, "spec": {"ports": ports[:1]}})
     assert "no service port 8443 found" in await message()

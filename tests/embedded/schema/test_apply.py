@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from kaito.embedded.apiserver.patching.apply import LAST_APPLIED
+from kaito.embedded.apiserver.patching.typed import check_applied
+from kaito.embedded.apiserver.strategy import MergeSchema
 from kaito.runtime.errors import BadRequest, Conflict
 from support.applying import ANY, T0, T1, T2, apply, deployment, fields, update, with_containers
 
@@ -310,10 +312,15 @@ def test_old_updaters_are_joined() -> None:
 
 
 def test_an_element_without_its_key_is_refused() -> None:
+    # Keys of builtin lists have a default, so a container without a name is one named "".
+    items = MergeSchema("object", fields={"k": MergeSchema("scalar"), "v": MergeSchema("scalar")})
+    schema = MergeSchema(
+        "object", fields={"l": MergeSchema("list", items=items, list_type="map", keys=("k",))}
+    )
     with pytest.raises(
         BadRequest, match="element 0: associative list with keys has an element that omits key"
     ):
-        apply(None, with_containers({"image": "x"}))
+        check_applied({"l": [{"v": "x"}]}, schema)
 
 
 def test_an_element_twice_is_refused() -> None:

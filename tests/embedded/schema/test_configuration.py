@@ -41,7 +41,7 @@ from support.kinds import created, obj, problems, workload
         ("leases.coordination.k8s.io", {"spec": {"leaseDurationSeconds": 0}}, "must be greater than 0"),
         ("events", {"involvedObject": {"namespace": "other"}}, "does not match event.namespace"),
         ("endpointslices.discovery.k8s.io", {"addressType": "MAC"}, 'addressType: Unsupported value: "MAC"'),
-        ("nodes", {"spec": {"taints": [{"key": "a", "effect": "Scare"}]}}, "spec.taints[0].effect"),
+        ("nodes", {"spec": {"taints": [{"key": "a", "effect": "Scare"}]}}, "metadata.taints[0].effect"),
         ("persistentvolumeclaims", {"spec": {}}, "spec.accessModes: Required value"),
     ],
 )

@@ -95,7 +95,7 @@ def test_quantities_get_their_canonical_spelling(kinds: dict[str, KindStrategy])
         ({"annotations": {"a b": "1"}}, "metadata.annotations: Invalid value"),
         ({"annotations": {"a": "x" * 300_000}}, "metadata.annotations: Too long"),
         ({"finalizers": ["mine"]}, "name is neither a standard finalizer name nor is it fully qualified"),
-        ({"ownerReferences": [{"kind": "A", "name": "a"}]}, "metadata.ownerReferences[0].apiVersion"),
+        ({"ownerReferences": [{"kind": "A", "name": "a"}]}, "metadata.ownerReferences.apiVersion"),
         (
             {
                 "ownerReferences": [
@@ -125,4 +125,5 @@ def test_identity_never_changes(kinds: dict[str, KindStrategy], field: str) -> N
     new = copy.deepcopy(old)
     new["metadata"][field] = "other"
     kind.prepare_update(new, old)
-    assert [error.path for error in kind.validate(new, old)] == [f"metadata.{field}"]
+    # Said twice, as by Kubernetes, which checks once for all kinds and once for this one.
+    assert [error.path for error in kind.validate(new, old)] == 2 * [f"metadata.{field}"]

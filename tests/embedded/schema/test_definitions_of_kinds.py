@@ -68,7 +68,7 @@ def field(schema: dict[str, Any]) -> dict[str, Any]:
     return spec_of({"f": schema})
 
 
-S = "spec.versions[0].schema.openAPIV3Schema"
+S = "spec.validation.openAPIV3Schema"
 F = f"{S}.properties[spec].properties[f]"
 
 
@@ -106,7 +106,7 @@ def test_names_are_defaulted() -> None:
         ({"versions": []}, "spec.versions: Required value"),
         ({"versions__0__storage": False}, "must have exactly one version marked as storage version"),
         ({"versions__0__name": "V1"}, "spec.versions[0].name: Invalid value"),
-        ({"versions__0__schema": {}}, f"{S}: Required value: schemas are required"),
+        ({"versions__0__schema": {}}, "spec.versions[0].schema.openAPIV3Schema: Required value: schemas are required"),
         ({"preserveUnknownFields": True}, "spec.preserveUnknownFields: Invalid value"),
         ({"conversion": {"strategy": "Webhook"}}, "conversion webhooks are not implemented"),
         (
@@ -272,7 +272,7 @@ def test_old_values_cannot_be_found_in_atomic_lists() -> None:
 
 def test_unknown_keys_of_a_schema_are_named() -> None:
     crd = definition(field({**STRING, "colour": "blue"}))
-    assert KIND.prune(crd) == [f"{F}.colour"]
+    assert KIND.prune(crd) == [f"{F}.colour".replace("spec.validation", "spec.versions[0].schema")]
 
 
 @pytest.mark.parametrize(

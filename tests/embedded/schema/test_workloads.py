@@ -29,6 +29,7 @@ def test_deployment_defaults_and_generation(kinds: dict[str, KindStrategy]) -> N
     annotated = copy.deepcopy(old)
     annotated["metadata"]["annotations"] = {"a": "b"}
     kind.prepare_update(annotated, old)
+    kind.complete_update(annotated, old, "")
     assert annotated["metadata"]["generation"] == 2
 
 
@@ -175,6 +176,7 @@ def test_a_job_selects_by_its_uid(kinds: dict[str, KindStrategy]) -> None:
         "completionMode": "NonIndexed",
         "suspend": False,
         "podReplacementPolicy": "TerminatingOrFailed",
+        "manualSelector": False,
     }
     assert [str(error) for error in kind.validate(old)] == []
     assert changed(kind, old, parallelism=0)[1] == []

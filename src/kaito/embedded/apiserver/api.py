@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
@@ -16,14 +17,15 @@ from kaito.embedded.apiserver.admission.connecting import options_kind, options_
 from kaito.embedded.apiserver.admission.hooks import Hooks
 from kaito.embedded.apiserver.admission.review import Pending, Review
 from kaito.embedded.apiserver.admission.sender import HttpsSender, Send
-from kaito.embedded.apiserver.bodies import decode_object, decode_options
+from kaito.embedded.apiserver.bodies import decode_object, decode_options, duplicate_fields
 from kaito.embedded.apiserver.collector import Collector
 from kaito.embedded.apiserver.core import NAMESPACES, Core
 from kaito.embedded.apiserver.definitions import Definitions
-from kaito.embedded.apiserver.deletion import Deleter
+from kaito.embedded.apiserver.deletion import JOBS, ORPHANS_WARNING, Deleter
 from kaito.embedded.apiserver.discovery import AGGREGATED_TYPE, Discovery, wants_aggregated
 from kaito.embedded.apiserver.forms import negotiate
 from kaito.embedded.apiserver.messages import (
+    NoSuchPath,
     add_warning,
     error_response,
     json_response,
@@ -34,6 +36,7 @@ from kaito.embedded.apiserver.naming import check_type
 from kaito.embedded.apiserver.openapi import OpenApi
 from kaito.embedded.apiserver.orphans import OrphanedPods
 from kaito.embedded.apiserver.parameters import (
+    IGNORE,
     DeleteOptions,
     ListOptions,
     Params,
@@ -42,7 +45,7 @@ from kaito.embedded.apiserver.parameters import (
     parameters,
 )
 from kaito.embedded.apiserver.patch_verb import Patcher
-from kaito.embedded.apiserver.reading import Reader, require
+from kaito.embedded.apiserver.reading import Reader, not_found, require
 from kaito.embedded.apiserver.retention import EventRetention
 from kaito.embedded.apiserver.reviews import answer, is_review
 from kaito.embedded.apiserver.routing import Target, parse_target
@@ -120,6 +123,8 @@ class Api:
             response = await self._admitted(review, lambda: self._answer(request, review))
         except ApiError as error:
             response = error_response(error)
+        except NoSuchPath:
+            response = page_not_found()
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             return error_response(
@@ -177,19 +182,28 @@ class Api:
         if target is None:
             return self._document(request, path)
         served = self.core.registry.find(target.group, target.version, target.plural)
-        if served is None:
+        if served is None or (target.namespace is not None and not served.resource.namespaced):
+            if not self._builtin_group(target.group):
+                raise NoSuchPath
             raise unknown_resource(request, target)
-        if target.namespace is not None and not served.resource.namespaced:
-            raise unknown_resource(request, target)
-        if target.subresource:
-            response = self._on_subresource(served, target, request, review)
-        elif target.name is not None:
-            response = self._on_object(served, target, request, review)
-        else:
-            response = self._on_collection(served, target, request, review)
+        try:
+            if target.subresource:
+                response = self._on_subresource(served, target, request, review)
+            elif target.name is not None:
+                response = self._on_object(served, target, request, review)
+            else:
+                response = self._on_collection(served, target, request, review)
+        except MethodNotAllowed as error:
+            if served.custom:
+                error.details = {"group": target.group, "kind": target.plural}
+            raise
         if served.strategy.warning:
             add_warning(response, served.strategy.warning)
         return response
+
+    def _builtin_group(self, group: str) -> bool:
+        """Whether a group is the server's own: those of definitions know only the paths of what is defined."""
+        return any(each.resource.group == group and not each.custom for each in self.core.registry.all())
 
     # --- what is not an object ------------------------------------------------------------------------------------
 
@@ -217,7 +231,7 @@ class Api:
             return found
         group = path.split("/")[2:3] if path.startswith("/apis/") else [""]
         known = self.core.registry.groups()
-        if path.count("/") == (3 if path.startswith("/apis/") else 2) and known.get(group[0]):
+        if path.startswith(("/api/", "/apis/")) and self._builtin_group(group[0]) and known.get(group[0]):
             raise NotFound("the server could not find the requested resource")
         return page_not_found()
 
@@ -270,14 +284,14 @@ class Api:
         if is_review(served.resource.kind):
             check_type(served, obj)
             return json_response(answer(obj, self._token_valid), 201)
-        _require_verb(served, "create")
         if served.resource.kind == "Binding":
             options = WriteOptions.parse(params, "CreateOptions", review)
             pods = self.core.registry.builtin("pods")
             name = str((obj.get("metadata") or {}).get("name") or "")
             body = self._subresources.bind(pods, target.namespace, name, obj, options, _agent(request))
             return json_response(body, 201)
-        options = WriteOptions.parse(params, "CreateOptions", review)
+        _require_verb(served, "create")
+        options = _noting_duplicates(WriteOptions.parse(params, "CreateOptions", review), request)
         outcome = self.writer.create(served, target.namespace, obj, options, _agent(request))
         return self._written(served, outcome, request, params)
 
@@ -289,9 +303,8 @@ class Api:
             raise unknown_resource(request, target)
         match request.method:
             case "GET" | "HEAD":
+                # `watch` means nothing here, as in kube-apiserver: one object is watched by a field selector.
                 form = negotiate(request.header("accept"))
-                if flag(params, "watch"):
-                    return self.watcher.watch(served, namespace, name, form, params)
                 _require_verb(served, "get")
                 return self.reader.get(served, namespace, name, form, params)
             case "PUT":
@@ -301,7 +314,7 @@ class Api:
                     namespace,
                     name,
                     decode_object(request),
-                    WriteOptions.parse(params, "UpdateOptions", review),
+                    _noting_duplicates(WriteOptions.parse(params, "UpdateOptions", review), request),
                     _agent(request),
                 )
             case "PATCH":
@@ -312,7 +325,8 @@ class Api:
                 _require_verb(served, "delete")
                 delete_options = DeleteOptions.parse(params, decode_options(request), review)
                 status, body = self.deleter.delete(served, namespace, name, delete_options)
-                return json_response(body, status)
+                orphans = served.resource.name == JOBS and not delete_options.propagation
+                return json_response(body, status, warnings=[ORPHANS_WARNING] if orphans else ())
             case _:
                 raise _not_allowed(request)
         return self._written(served, outcome, request, params)
@@ -334,6 +348,8 @@ class Api:
         ):
             if sub in UNIMPLEMENTED and not served.custom:
                 raise not_implemented(f"{served.resource.plural}/{sub}", UNIMPLEMENTED[sub])
+            if served.custom:
+                raise not_found(served, name)
             raise unknown_resource(request, target)
         if served.resource.namespaced and namespace is None:
             raise unknown_resource(request, target)
@@ -423,6 +439,13 @@ class Api:
 def _agent(request: Request) -> str:
     """The default field manager: the first word of the user agent."""
     return request.header("user-agent").partition("/")[0].strip() or "unknown"
+
+
+def _noting_duplicates(options: WriteOptions, request: Request) -> WriteOptions:
+    """The options of a write whose body counts as a whole, with what that body says twice."""
+    if options.field_validation == IGNORE:
+        return options
+    return replace(options, duplicates=tuple(duplicate_fields(request)))
 
 
 def unknown_resource(request: Request, target: Target) -> NotFound:

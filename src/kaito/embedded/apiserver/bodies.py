@@ -6,6 +6,7 @@ accepted types is also a defence (beside the token and the Host), and everything
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 import orjson
@@ -43,6 +44,46 @@ def body_of(request: Request) -> bytes:
     return body
 
 
+def duplicate_fields(request: Request) -> list[str]:
+    """Fields that a JSON body has twice, as `duplicate field "data.k"`; the last value counts."""
+    body = body_of(request)
+    if media_type(request) not in (JSON, "") or not body:
+        return []
+    found: list[str] = []
+
+    def read(pairs: list[tuple[str, Any]]) -> Any:
+        names = [name for name, _ in pairs]
+        if len(set(names)) != len(names):
+            found.append("")
+        return dict(pairs)
+
+    try:
+        json.loads(body, object_pairs_hook=read)
+        return _duplicates(json.loads(body, object_pairs_hook=_Pairs), "") if found else []
+    except ValueError:
+        return []
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The fields of an object as they stand."""
+
+
+def _duplicates(value: Any, path: str) -> list[str]:
+    found: list[str] = []
+    if isinstance(value, _Pairs):
+        seen: set[str] = set()
+        for name, each in value:
+            here = f"{path}.{name}" if path else name
+            if name in seen:
+                found.append(f'duplicate field "{here}"')
+            seen.add(name)
+            found += _duplicates(each, here)
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            found += _duplicates(each, f"{path}[{index}]")
+    return found
+
+
 def parse_json(body: bytes) -> Any:
     try:
         return orjson.loads(body)
@@ -68,9 +109,23 @@ def parse_yaml(body: bytes) -> Any:
         except orjson.JSONDecodeError:
             pass
     try:
-        return yaml.load(body, Loader=_JsonTypes)
+        # Of several documents the first counts.
+        return _text_keys(next(yaml.load_all(body, Loader=_JsonTypes), None))
     except yaml.YAMLError as error:
         raise BadRequest(f"the body is not valid YAML: {error}") from None
+
+
+def _text_keys(value: Any) -> Any:
+    """YAML reads `yes:` and `1:` as keys that are no text; JSON has none of those."""
+    if isinstance(value, dict):
+        return {_text_key(key): _text_keys(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_text_keys(each) for each in value]
+    return value
+
+
+def _text_key(key: Any) -> str:
+    return key if isinstance(key, str) else orjson.dumps(key).decode()
 
 
 def decode_object(request: Request) -> dict[str, Any]:

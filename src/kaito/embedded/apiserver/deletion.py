@@ -13,7 +13,7 @@ from kaito.embedded.apiserver.parameters import DeleteOptions
 from kaito.embedded.apiserver.reading import require
 from kaito.embedded.apiserver.selection import Selection
 from kaito.embedded.apiserver.served import Served
-from kaito.embedded.apiserver.store import Object, Record
+from kaito.embedded.apiserver.store import DELETED, Object, Record
 from kaito.embedded.apiserver.writing import conflict
 from kaito.runtime.clock import parse_time, rfc3339
 from kaito.runtime.errors import Forbidden
@@ -26,6 +26,13 @@ IMMORTAL: Final = frozenset({"default", "kube-system", "kube-public"})
 
 DEFAULT_GRACE: Final = 30
 """Seconds a pod gets to end when its spec names none."""
+
+JOBS: Final = "jobs.batch"
+ORPHANS_WARNING: Final = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
+    "propagationPolicy=Orphan to suppress this warning"
+)
+"""For the deletion of a Job that says nothing of its pods."""
 
 _RETURNS_OBJECT: Final = frozenset(
     {"pods", "services", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "podtemplates"}
@@ -60,18 +67,20 @@ class Deleter:
             ("ResourceVersion", options.revision, metadata["resourceVersion"]),
         ):
             if wanted and wanted != found:
-                raise conflict(
+                failed = conflict(
                     served,
                     name,
                     f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}",
                 )
+                failed.details["kind"] = served.resource.kind
+                raise failed
         _admit(served, record, options)
         left = record if options.dry_run else self.begin(served, record, options.propagation, options.grace)
         if left is not None and not options.dry_run:
             waits = options.propagation == "Foreground" and served.resource.name not in (NAMESPACES, "pods")
             return (202 if waits else 200), served.view(left)
         if served.resource.name in _RETURNS_OBJECT:
-            return 200, served.view(record)
+            return 200, served.view(record if options.dry_run else _removed(served, record))
         details: dict[str, Any] = {"name": name, "kind": served.resource.plural, "uid": metadata["uid"]}
         if served.resource.group:
             details["group"] = served.resource.group
@@ -86,22 +95,30 @@ class Deleter:
         if not options.dry_run:
             for record in records:
                 self.begin(served, record, options.propagation, options.grace)
+        untyped = not served.custom
         return {
             "kind": served.strategy.list_kind,
             "apiVersion": served.resource.api_version,
-            "metadata": {"resourceVersion": str(self._core.store.revision)},
-            "items": [served.view(record) for record in records],
+            "metadata": {
+                "resourceVersion": str(self._core.store.revision),
+                **({} if untyped else {"continue": ""}),
+            },
+            "items": [_item(served.view(record), untyped=untyped) for record in records],
         }
 
     def begin(
         self, served: Served, record: Record, propagation: str = "", grace: int | None = None
     ) -> Record | None:
         """Starts (or hastens) a deletion. What is left of the object, None if it is gone."""
+        if not propagation and served.resource.name == JOBS:
+            propagation = "Orphan"
         obj, metadata = record.obj, record.metadata
         finalizers = _finalizers(served, metadata.get("finalizers") or [], propagation)
         seconds = _grace(served, obj, grace)
         pending = served.resource.name == NAMESPACES and bool((obj.get("spec") or {}).get("finalizers"))
         if not finalizers and not seconds and not pending:
+            if served.resource.name == "pods":
+                self._mark_forced(served, record)
             self._core.remove(served, record.key)
             return None
         marked = {**metadata, "finalizers": finalizers}
@@ -109,7 +126,9 @@ class Deleter:
             del marked["finalizers"]
         deadline = rfc3339(self._core.clock.wall() + timedelta(seconds=seconds))
         stamp = metadata.get("deletionTimestamp")
-        if stamp is None:
+        if stamp is None and served.resource.name == CRDS:
+            marked["deletionTimestamp"] = deadline
+        elif stamp is None:
             marked["deletionTimestamp"], marked["deletionGracePeriodSeconds"] = deadline, seconds
             if isinstance(metadata.get("generation"), int):
                 marked["generation"] = metadata["generation"] + 1
@@ -122,6 +141,15 @@ class Deleter:
         if pending:
             new["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
         return self._core.store.put(served.collection, record.key, new)
+
+    def _mark_forced(self, served: Served, record: Record) -> None:
+        """A pod that goes at once is told so first: its kubelet learns that nobody waits any more."""
+        metadata = {**record.metadata, "deletionGracePeriodSeconds": 0}
+        if "deletionTimestamp" not in metadata:
+            metadata["deletionTimestamp"] = self._core.now()
+            metadata["generation"] = metadata.get("generation", 0) + 1
+        if metadata != record.metadata:
+            self._core.store.put(served.collection, record.key, {**record.obj, "metadata": metadata})
 
     def drop_finalizer(self, served: Served, record: Record, finalizer: str) -> Record | None:
         """Takes one finalizer away; the object goes with its last one."""
@@ -163,6 +191,21 @@ def _admit(served: Served, record: Record, options: DeleteOptions) -> None:
             identity=f"{record.metadata['uid']}/{record.metadata['resourceVersion']}",
         )
     )
+
+
+def _removed(served: Served, record: Record) -> Record:
+    """The last state of an object that has just gone: it carries the version of its removal."""
+    for event in reversed(served.collection.history):
+        if event.type == DELETED and event.record.key == record.key:
+            return event.record
+    return record
+
+
+def _item(obj: Object, *, untyped: bool) -> Object:
+    """As an item of a list: those of builtin kinds leave apiVersion and kind to the list."""
+    if not untyped:
+        return obj
+    return {name: value for name, value in obj.items() if name not in ("apiVersion", "kind")}
 
 
 def _finalizers(served: Served, present: list[str], propagation: str) -> list[str]:

@@ -20,6 +20,9 @@ _SUBRESOURCES: Final[dict[str, tuple[list[str], str, str, str]]] = {
     "attach": (["create", "get"], "PodAttachOptions", "", "v1"),
     "portforward": (["create", "get"], "PodPortForwardOptions", "", "v1"),
 }
+_CUSTOM_VERBS: Final = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"]
+"""In kube-apiserver's order for custom kinds."""
+
 _PROXY_VERBS: Final = ["create", "delete", "get", "patch", "update"]
 _PROXY_KINDS: Final = {
     "pods": "PodProxyOptions",
@@ -77,7 +80,8 @@ class Discovery:
             return None
         return {
             "kind": "APIResourceList",
-            "apiVersion": "v1",
+            # The oldest document of all, that of the core group, does not name its own version.
+            **({"apiVersion": "v1"} if group else {}),
             "groupVersion": f"{group}/{version}" if group else version,
             "resources": [entry for each in sorted(served, key=_plural) for entry in self._entries(each)],
         }
@@ -90,14 +94,14 @@ class Discovery:
             "singularName": strategy.singular,
             "namespaced": resource.namespaced,
             "kind": resource.kind,
-            "verbs": sorted(strategy.verbs) or ["create"],
+            "verbs": (_CUSTOM_VERBS if served.custom else sorted(strategy.verbs)) or ["create"],
         }
         if strategy.short_names:
             entry["shortNames"] = list(strategy.short_names)
         if strategy.categories:
             entry["categories"] = list(strategy.categories)
         entries = [entry]
-        for name in sorted(strategy.subresources):
+        for name in sorted(strategy.subresources, reverse=served.custom):
             known = _subresource(served, name)
             if known is None:
                 continue
@@ -136,7 +140,7 @@ class Discovery:
             entry, *subs = self._entries(served)
             document: dict[str, Any] = {
                 "resource": entry["name"],
-                "responseKind": {"group": group, "version": version, "kind": entry["kind"]},
+                "responseKind": {"group": group, "version": version if group else "", "kind": entry["kind"]},
                 "scope": "Namespaced" if entry["namespaced"] else "Cluster",
                 "singularResource": entry["singularName"],
                 "verbs": entry["verbs"],
@@ -150,7 +154,7 @@ class Discovery:
                         "subresource": sub["name"].partition("/")[2],
                         "responseKind": {
                             "group": sub.get("group", group),
-                            "version": sub.get("version", version),
+                            "version": sub.get("version", version if group else ""),
                             "kind": sub["kind"],
                         },
                         "verbs": sub["verbs"],

@@ -18,7 +18,7 @@ class Form(StrEnum):
     TABLE = "Table"
 
 
-_JSON_TYPES = frozenset({"application/json", "application/*", "*/*"})
+_JSON_TYPES = frozenset({"application/json", "*/*"})
 
 
 @lru_cache(maxsize=256)

@@ -10,10 +10,15 @@ from typing import Any, Final
 
 import orjson
 
+from kaito.embedded.apiserver.strategy import CAUSE_REASONS
 from kaito.runtime.errors import ApiError, Invalid
 from kaito.runtime.transport import BufferedResponse, Response
 
 JSON: Final = "application/json"
+_ALWAYS_DETAILED: Final = frozenset(
+    {"NotFound", "MethodNotAllowed", "NotAcceptable", "Invalid", "RequestEntityTooLarge"}
+)
+
 WARNING_SEPARATOR: Final = "\n"
 """Splits several `Warning` values in one header; the HTTP front sends one header line for each."""
 
@@ -55,7 +60,25 @@ def error_response(error: ApiError) -> BufferedResponse:
     headers = {"Content-Type": JSON}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, int(error.retry_after)))
-    return BufferedResponse(error.status, orjson.dumps(error.to_status()), headers)
+    status = error.to_status()
+    # What a Go struct with omitempty would leave out. Errors without an object of their own carry empty details.
+    details = {
+        name: value for name, value in (status.pop("details", None) or {}).items() if value not in ("", None)
+    }
+    if details or error.reason in _ALWAYS_DETAILED:
+        status["details"] = details
+    if not error.reason:
+        del status["reason"]
+    return BufferedResponse(error.status, orjson.dumps(status), headers)
+
+
+class NoSuchPath(Exception):
+    """Nothing is behind a path: the answer is a page of text and no Status, as in kube-apiserver."""
+
+
+def page_not_found() -> BufferedResponse:
+    """What kube-apiserver says about paths that nothing is behind."""
+    return text_response("404 page not found\n", 404)
 
 
 def success_status(details: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,16 +88,25 @@ def success_status(details: Mapping[str, Any]) -> dict[str, Any]:
         "apiVersion": "v1",
         "metadata": {},
         "status": "Success",
-        "details": dict(details),
+        **({"details": dict(details)} if details else {}),
     }
 
 
 def invalid_parameter(kind: str, field: str, message: str) -> Invalid:
     """422 for a bad query parameter, worded as Kubernetes words the options object it decodes them into."""
+    word = message.partition(":")[0]
+    name, _, group = kind.partition(".")
     return Invalid(
         f'{kind} "" is invalid: {field}: {message}',
         details={
-            "kind": kind,
-            "causes": [{"reason": "FieldValueInvalid", "message": message, "field": field}],
+            "kind": name,
+            "group": group,
+            "causes": [
+                {
+                    "reason": CAUSE_REASONS.get(word, "FieldValueInvalid"),
+                    "message": message,
+                    "field": field,
+                }
+            ],
         },
     )

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from kaito.embedded.apiserver.served import Served
 from kaito.embedded.apiserver.store import Object
-from kaito.embedded.apiserver.strategy import REQUIRED, FieldError, invalid
-from kaito.runtime.errors import BadRequest, InternalError
+from kaito.embedded.apiserver.strategy import REQUIRED, FieldError, Unreadable, invalid
+from kaito.runtime.errors import ApiError, BadRequest
 
 _SUFFIX_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 """Kubernetes' alphabet for generated names: no vowels, no look-alikes."""
@@ -41,11 +41,11 @@ def check_type(served: Served, obj: Object) -> None:
     if served.custom and not api_version:
         raise BadRequest(f"Object 'apiVersion' is missing in the body; expected {resource.api_version}")
     if kind and kind != resource.kind:
-        raise BadRequest(
+        raise Unreadable(
             f"{kind} in the body cannot be handled as a {resource.kind}: the URL names {resource.plural}"
         )
     if api_version and api_version != resource.api_version:
-        raise BadRequest(
+        raise Unreadable(
             f"the API version in the data ({api_version}) does not match the expected API version "
             f"({resource.api_version})"
         )
@@ -73,7 +73,7 @@ def settle_namespace(served: Served, metadata: dict[str, Any], namespace: str | 
     """The namespace of the URL becomes the object's.
 
     Raises:
-        BadRequest: the object names another one, or has one although its kind is cluster-scoped.
+        BadRequest: the object names another one. One of a cluster-scoped object is dropped, as Kubernetes does.
     """
     own = metadata.get("namespace") or ""
     if served.resource.namespaced:
@@ -83,10 +83,6 @@ def settle_namespace(served: Served, metadata: dict[str, Any], namespace: str | 
                 f"{own} is not {namespace}"
             )
         metadata["namespace"] = namespace
-    elif own:
-        raise BadRequest(
-            f"namespace {own!r} is given, but {served.resource.kind} objects do not live in a namespace"
-        )
     else:
         metadata.pop("namespace", None)
 
@@ -96,11 +92,11 @@ def stamp_new(served: Served, obj: Object, now: str) -> None:
 
     Raises:
         Invalid: neither a name nor a generateName.
-        InternalError: a resourceVersion is set (kube-apiserver answers 500 too).
+        ApiError: a resourceVersion is set; 500 without a reason, as kube-apiserver has it.
     """
     metadata = metadata_of(obj)
     if metadata.get("resourceVersion"):
-        raise InternalError("resourceVersion should not be set on objects to be created")
+        raise ApiError("resourceVersion should not be set on objects to be created", status=500, reason="")
     for field in (
         "resourceVersion",
         "selfLink",

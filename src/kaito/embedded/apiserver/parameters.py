@@ -99,6 +99,8 @@ def _check_list(options: ListOptions) -> None:
 
     match, revision = options.match, options.revision
     if options.watch:
+        if options.continue_token:
+            refuse("continue", "Forbidden: continue is forbidden for watch")
         if options.send_initial is None:
             if match:
                 refuse(
@@ -137,7 +139,7 @@ def _check_list(options: ListOptions) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """What accompanies a create, update or patch. `kind` is CreateOptions, UpdateOptions or PatchOptions.
+    """What accompanies a create, update or patch.
 
     With a `review` the admission webhooks are asked; the server's own writes have none.
     """
@@ -146,13 +148,13 @@ class WriteOptions:
     field_validation: str = WARN
     field_manager: str = ""
     force: bool | None = None
-    kind: str = ""
+    duplicates: tuple[str, ...] = ()
     review: Review | None = None
 
     @staticmethod
-    def parse(params: Params, options_kind: str, review: Review | None = None) -> WriteOptions:
-        """`options_kind` is the options object in error messages: CreateOptions, UpdateOptions or PatchOptions."""
-        kind = f"{options_kind}.meta.k8s.io"
+    def parse(params: Params, kind: str, review: Review | None = None) -> WriteOptions:
+        """`kind` is the options object in error messages: CreateOptions, UpdateOptions or PatchOptions."""
+        kind = f"{kind}.meta.k8s.io"
         validation = params.get("fieldValidation", "") or WARN
         if validation not in (STRICT, WARN, IGNORE):
             raise invalid_parameter(
@@ -172,7 +174,6 @@ class WriteOptions:
             field_validation=validation,
             field_manager=manager,
             force=flag(params, "force") if "force" in params else None,
-            kind=options_kind,
             review=review,
         )
 

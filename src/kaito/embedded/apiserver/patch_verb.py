@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 from kaito.embedded.apiserver.bodies import (
@@ -26,9 +28,9 @@ from kaito.embedded.apiserver.patching.strategic import strategic_merge
 from kaito.embedded.apiserver.reading import not_found, require
 from kaito.embedded.apiserver.served import Served
 from kaito.embedded.apiserver.store import Key, Object
-from kaito.embedded.apiserver.strategy import MergeSchema
+from kaito.embedded.apiserver.strategy import INVALID, FieldError, MergeSchema, Unreadable, invalid
 from kaito.embedded.apiserver.writing import Outcome, Writer
-from kaito.runtime.errors import BadRequest, Conflict, UnsupportedMediaType
+from kaito.runtime.errors import BadRequest, Invalid, UnsupportedMediaType
 from kaito.runtime.transport import Request
 
 
@@ -53,6 +55,12 @@ def patched(target: Object, media: str, body: bytes, schema: MergeSchema, *, cus
     if not isinstance(result, dict):
         raise BadRequest("the patch does not leave an object behind")
     return result
+
+
+def unreadable_patch(why: str) -> Invalid:
+    """422 for a patch after which the object cannot be read as its kind any more."""
+    cause = {"reason": "FieldValueInvalid", "message": f"Invalid value: {why}", "field": "patch"}
+    return Invalid(f' "" is invalid: patch: Invalid value: {why}', details={"causes": [cause]})
 
 
 def unsupported_patch(media: str, *, custom: bool) -> UnsupportedMediaType:
@@ -95,10 +103,18 @@ class Patcher:
         record = require(served, namespace, name)
         target = self._writer.working_copy(served, record)
         new = patched(target, media, body, served.strategy.merge_schema, custom=served.custom)
+        if served.custom and new.get("kind") != served.resource.kind:
+            error = FieldError("kind", INVALID, f"must be {served.resource.kind}", new.get("kind"))
+            raise invalid(replace(served.resource, kind=str(new.get("kind"))), name, [error])
         if not new.get("kind") and not new.get("apiVersion"):
             raise BadRequest("the patch removes kind and apiVersion")
-        check_type(served, new)
-        return self._writer.change(served, record, new, options, manager, subresource)
+        if new.get("metadata") is None:
+            raise BadRequest("the name of the object (none) does not match the name on the URL")
+        try:
+            check_type(served, new)
+            return self._writer.change(served, record, new, options, manager, subresource)
+        except Unreadable as error:
+            raise unreadable_patch(str(error)) from None
 
     def _apply(
         self,
@@ -112,25 +128,29 @@ class Patcher:
         """Server-side apply: creates what is not there, except through a subresource."""
         check_apply_options(options)
         applied = _mapping(parse_yaml(body))
+        for field in ("apiVersion", "kind"):
+            if not applied.get(field):
+                raise BadRequest(f"{field} must be set in the applied object")
         check_type(served, applied)
         metadata = metadata_of(applied)
-        settle_namespace(served, metadata, namespace)
+        settle_namespace(served, dict(metadata), namespace)
         if metadata.setdefault("name", name) != name:
             raise BadRequest(
                 f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
             )
         if metadata.get("managedFields"):
             raise BadRequest("metadata.managedFields must be nil")
-        warnings = self._writer.prune(served, applied, options)
+        given = copy.deepcopy(applied)
+        if unknown := served.strategy.prune(applied):
+            fields = ", ".join(f".{path}: field not declared in schema" for path in unknown)
+            raise BadRequest(f"failed to create typed patch object: {fields}")
         record = served.collection.get(Key(namespace or "", name))
         if record is None and subresource:
             raise not_found(served, name)
-        if record is None and (metadata.get("uid") or metadata.get("resourceVersion")):
-            raise Conflict(
-                f'Operation cannot be fulfilled on {served.resource.name} "{name}": uid or resourceVersion is '
-                "given, but the object does not exist",
-                details={"name": name, "group": served.resource.group, "kind": served.resource.plural},
-            )
+        _restore_empty(applied, given)
+        if record is None:
+            metadata.pop("uid", None)
+            metadata.pop("resourceVersion", None)
         live = None if record is None else self._writer.working_copy(served, record)
         merged = server_side_apply(
             live,
@@ -146,7 +166,20 @@ class Patcher:
             outcome = self._writer.create(served, namespace, merged, options, "", track=False)
         else:
             outcome = self._writer.change(served, record, merged, options, "", subresource, track=False)
-        return Outcome(outcome.record, outcome.created, warnings + outcome.warnings)
+        return outcome
+
+
+def _restore_empty(applied: Any, given: Any) -> None:
+    """Puts back the empty maps and lists that reading the kind has dropped: whoever applies one owns it."""
+    if isinstance(given, dict) and isinstance(applied, dict):
+        for name, value in given.items():
+            if name not in applied and value in ({}, []):
+                applied[name] = value
+            elif isinstance(value, (dict, list)):
+                _restore_empty(applied.get(name), value)
+    elif isinstance(given, list) and isinstance(applied, list) and len(given) == len(applied):
+        for one, other in zip(applied, given, strict=True):
+            _restore_empty(one, other)
 
 
 def check_apply_options(options: WriteOptions) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import orjson
 
@@ -114,7 +115,12 @@ class Reader:
         else:
             kind, api_version = served.strategy.list_kind, served.resource.api_version
             version = served.strategy
-            items = b",".join([record.encoded(version) for record in records])
+            if served.custom:
+                # Kubernetes keeps the lists of custom resources untyped, and an untyped list always says it.
+                metadata.setdefault("continue", "")
+                items = b",".join([record.encoded(version) for record in records])
+            else:
+                items = b",".join([_untyped(record.encoded(version)) for record in records])
         head = orjson.dumps({"kind": kind, "apiVersion": api_version, "metadata": metadata})
         return b'%b,"items":[%b]}' % (head[:-1], items)
 
@@ -158,6 +164,19 @@ class Reader:
             record = collection.get(Key(namespace, selection.name))
             return [] if record is None else [record]
         return collection.select(namespace)
+
+
+_TYPE: Final = re.compile(rb'\{(?:"(?:apiVersion|kind)":"[^"]*",?)*')
+
+
+def _untyped(item: bytes) -> bytes:
+    """An object as an item of a builtin kind's list: Kubernetes leaves apiVersion and kind to the list there."""
+    found = _TYPE.match(item)
+    assert found is not None
+    if found.group().count(b'":"') == 2:
+        return b"{" + item[found.end() :]
+    tree = orjson.loads(item)
+    return orjson.dumps({name: value for name, value in tree.items() if name not in ("apiVersion", "kind")})
 
 
 def include_object(params: Params) -> str:

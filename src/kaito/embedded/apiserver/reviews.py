@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kaito.embedded.apiserver.store import Object
-from kaito.embedded.apiserver.strategy import KindStrategy
+from kaito.embedded.apiserver.strategy import INVALID, FieldError, KindStrategy, invalid
+from kaito.runtime.errors import BadRequest
 from kaito.runtime.resources import Resource
 
 USER: Final = "kubernetes-admin"
@@ -38,7 +39,7 @@ def _self(_spec: Object, _token_valid: Callable[[str], bool]) -> Object:
 def _token(spec: Object, token_valid: Callable[[str], bool]) -> Object:
     if token_valid(str(spec.get("token") or "")):
         return {"authenticated": True, "user": _IDENTITY, "audiences": spec.get("audiences") or []}
-    return {"authenticated": False, "error": "the token is not this server's"}
+    return {"user": {}, "error": "the token is not this server's"}
 
 
 _ANSWERS: Final[dict[str, Callable[[Object, Callable[[str], bool]], Object]]] = {
@@ -52,7 +53,7 @@ _ANSWERS: Final[dict[str, Callable[[Object, Callable[[str], bool]], Object]]] = 
 
 
 def review_strategies() -> list[KindStrategy]:
-    """The kinds of reviews. They have no verbs but create, and nothing behind them."""
+    """The kinds of reviews, and bindings: they have no verbs but create, and nothing of their own behind them."""
     kinds = [
         ("authentication.k8s.io", "SelfSubjectReview", False),
         ("authentication.k8s.io", "TokenReview", False),
@@ -61,10 +62,11 @@ def review_strategies() -> list[KindStrategy]:
         ("authorization.k8s.io", "SelfSubjectRulesReview", False),
         ("authorization.k8s.io", "SubjectAccessReview", False),
     ]
-    return [
+    strategies = [
         KindStrategy(Resource(group, "v1", f"{kind.lower()}s", kind, namespaced), verbs=())
         for group, kind, namespaced in kinds
     ]
+    return [*strategies, KindStrategy(Resource("", "v1", "bindings", "Binding"), verbs=())]
 
 
 def is_review(kind: str) -> bool:
@@ -72,6 +74,21 @@ def is_review(kind: str) -> bool:
 
 
 def answer(obj: Object, token_valid: Callable[[str], bool]) -> Object:
-    """The review with its status filled in."""
+    """The review with its status filled in.
+
+    Raises:
+        Invalid: it asks about nothing.
+        BadRequest: there is no token to review.
+    """
+    spec = obj.get("spec") or {}
+    if obj["kind"].endswith("AccessReview") and not (
+        spec.get("resourceAttributes") or spec.get("nonResourceAttributes")
+    ):
+        text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        group, _, version = obj["apiVersion"].partition("/")
+        resource = Resource(group, version, f"{obj['kind'].lower()}s", obj["kind"], False)
+        raise invalid(resource, "", [FieldError("spec.resourceAttributes", INVALID, text, None)])
+    if obj["kind"] == "TokenReview" and not spec.get("token"):
+        raise BadRequest("token is required for TokenReview in authentication")
     status = _ANSWERS[obj["kind"]](obj.get("spec") or {}, token_valid)
     return {**obj, "metadata": obj.get("metadata") or {}, "status": status}

@@ -19,6 +19,7 @@ from kaito.embedded.apiserver.api import Api
 from kaito.embedded.apiserver.bootstrap import DefaultServiceAccounts, create_namespaces, publish_server
 from kaito.embedded.apiserver.core import Core
 from kaito.embedded.apiserver.front import Front, StreamHandler
+from kaito.embedded.apiserver.kinds.poddefaults import PRIORITIES
 from kaito.embedded.apiserver.kinds.registry import BuiltinOptions, builtin_strategies
 from kaito.embedded.apiserver.naming import new_uid
 from kaito.embedded.apiserver.reviews import review_strategies
@@ -30,7 +31,7 @@ from kaito.embedded.apiserver.security import (
     same_token,
     write_private,
 )
-from kaito.embedded.apiserver.store import DEFAULT_HISTORY, Object, Store
+from kaito.embedded.apiserver.store import DEFAULT_HISTORY, Key, Object, Store
 from kaito.runtime.clock import Clock, LoopClock
 from kaito.runtime.transport import Request, Response
 
@@ -194,12 +195,20 @@ class ApiServer:
         data = kubeconfig(self.options.context, self.url, self.ca, self.options.token)
         write_private(Path(path), data)
 
+    def _priority_of(self, name: str) -> int | None:
+        """The value of a priority class, None if there is no such class."""
+        if name in PRIORITIES:
+            return PRIORITIES[name]
+        record = self.core.store.collection("priorityclasses.scheduling.k8s.io").get(Key("", name))
+        return None if record is None else int(record.obj.get("value", 0))
+
     def _seed(self) -> None:
         """The builtin kinds and first objects; needs a running loop, so not in the constructor."""
         if self._seeded:
             return
         self._seeded = True
-        for strategy in builtin_strategies(BuiltinOptions(service_cidr=self.options.service_cidr)):
+        options = BuiltinOptions(self.options.service_cidr, self._priority_of)
+        for strategy in builtin_strategies(options):
             self.core.registry.add(strategy)
         for strategy in review_strategies():
             self.core.registry.add(strategy)

@@ -11,8 +11,8 @@ depends on the kind. The order in which a write passes through it:
 What `complete_*` sets belongs to nobody in managedFields: admission and the registry set it in Kubernetes, after the
 client's fields have been counted.
 
-Objects are plain `dict`s of JSON values. Methods named `prepare_*`, `complete_*` and `prune` change the object in place;
-nothing here does I/O or knows the time.
+Objects are plain `dict`s of JSON values. Methods named `prepare_*`, `complete_*` and `prune` change the object in
+place; nothing here does I/O or knows the time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import orjson
 
-from kaito.runtime.errors import Invalid
+from kaito.runtime.errors import BadRequest, Invalid
 from kaito.runtime.resources import Resource
 
 Object = dict[str, Any]
@@ -220,8 +220,8 @@ class KindStrategy:
     def prune(self, obj: Object) -> list[str]:
         """Drop what the kind does not know, in place; the dropped paths (`spec.foo`) in order.
 
-        The caller turns them into a 400 (`fieldValidation=Strict`), warnings (`Warn`) or nothing (`Ignore`)
-        with `unknown_field_message`. Raises `BadRequest` where a builtin kind's field has a wrong JSON type.
+        The caller turns them into a 400 (`fieldValidation=Strict`), warnings (`Warn`) or nothing (`Ignore`). Raises
+        `Unreadable` where a builtin kind's field has a wrong JSON type.
         """
         return []
 
@@ -282,9 +282,8 @@ class KindStrategy:
         return None
 
 
-def unknown_field_message(paths: Sequence[str]) -> str:
-    """The message of the 400 for `fieldValidation=Strict`; warnings use the same words, one per path."""
-    return "strict decoding error: " + ", ".join(f'unknown field "{path}"' for path in paths)
+class Unreadable(BadRequest):
+    """A body that cannot be read as its kind: 400, or 422 where it is what a patch left behind."""
 
 
 def invalid(resource: Resource, name: str, errors: Sequence[FieldError]) -> Invalid:

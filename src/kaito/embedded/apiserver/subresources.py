@@ -9,6 +9,7 @@ from kaito.embedded.apiserver.admission.attributes import CREATE, UPDATE, Attrib
 from kaito.embedded.apiserver.bodies import APPLY_PATCH, body_of, decode_object, media_type
 from kaito.embedded.apiserver.core import Core
 from kaito.embedded.apiserver.deletion import Deleter
+from kaito.embedded.apiserver.disruption import admit_eviction
 from kaito.embedded.apiserver.messages import success_status
 from kaito.embedded.apiserver.naming import metadata_of
 from kaito.embedded.apiserver.parameters import DeleteOptions, WriteOptions
@@ -19,6 +20,7 @@ from kaito.embedded.apiserver.store import Object, Record
 from kaito.embedded.apiserver.strategy import INVALID, REQUIRED, FieldError, MergeSchema, ScalePaths, invalid
 from kaito.embedded.apiserver.writing import Outcome, Writer, conflict, write_options
 from kaito.runtime.errors import BadRequest, UnsupportedMediaType
+from kaito.runtime.resources import Resource
 from kaito.runtime.selectors import SelectorError, label_selector
 from kaito.runtime.transport import Request
 
@@ -30,6 +32,7 @@ UNIMPLEMENTED: Final = {
 }
 """Subresources real clusters have and this server does not, with a sentence for the user."""
 
+_SCALE: Final = Resource("autoscaling", "v1", "scales", "Scale")
 _SCHEMALESS: Final = MergeSchema("any")
 
 
@@ -124,7 +127,7 @@ class Subresources:
             error = FieldError(
                 "spec.replicas", INVALID, "must be an integer greater than or equal to 0", replicas
             )
-            raise invalid(served.resource, name, [error])
+            raise invalid(served.resource if served.custom else _SCALE, name, [error])
         if options.review is not None:
             options.review.validate(attributes)
         new = self._writer.working_copy(served, record)
@@ -164,7 +167,13 @@ class Subresources:
             raise conflict(served, name, "Precondition failed: UID in the binding is not the pod's")
         node = (record.obj.get("spec") or {}).get("nodeName")
         if node:
-            raise conflict(served, name, f"pod {name} is already assigned to node {node!r}")
+            failed = conflict(served, name, f"pod {name} is already assigned to node {node!r}")
+            failed.details["kind"] = "pods/binding"
+            raise failed
+        if (record.obj.get("spec") or {}).get("schedulingGates"):
+            failed = conflict(served, name, f"pod {name} has non-empty .spec.schedulingGates")
+            failed.details["kind"] = "pods/binding"
+            raise failed
         if options.review is not None:
             attributes = _attributes(
                 served, namespace, name, CREATE, "binding", body, options, Gvk("", "v1", "Binding")
@@ -201,13 +210,26 @@ class Subresources:
     def evict(
         self, served: Served, namespace: str | None, name: str, body: Object, options: WriteOptions
     ) -> Object:
-        """POST of a pod's eviction. No disruption budget is consulted: nothing here updates their status."""
+        """POST of a pod's eviction: its deletion, where the disruption budgets allow it.
+
+        Raises:
+            BadRequest: the body is no Eviction of this pod.
+            TooManyRequests: a budget does not allow it now.
+        """
+        if body.get("kind", "Eviction") != "Eviction":
+            raise BadRequest(f"the body must be an Eviction, not {body.get('kind')}")
+        if (body.get("metadata") or {}).get("name", name) != name:
+            raise BadRequest("name in URL does not match name in Eviction object")
         if options.review is not None:
             attributes = _attributes(
                 served, namespace, name, CREATE, "eviction", body, options, Gvk("policy", "v1", "Eviction")
             )
             options.review.check(attributes)
         deletion = DeleteOptions.parse({}, body.get("deleteOptions") or {}, options.review)
+        budgets = self._core.registry.builtin("poddisruptionbudgets.policy")
+        admit_eviction(
+            self._core, served, budgets, require(served, namespace, name), dry_run=deletion.dry_run
+        )
         self._deleter.delete(served, namespace, name, deletion)
         return {**success_status({}), "code": 201}
 
@@ -249,7 +271,7 @@ def _attributes(
         old_object=None,
         kind=kind,
         subresource=subresource,
-        options=write_options(options),
+        options=write_options(options, operation),
         dry_run=options.dry_run,
     )
 

@@ -239,7 +239,7 @@ class Frames:
 
     def bookmark(self, revision: int, annotations: dict[str, str] | None) -> bytes:
         resource = self._served.resource
-        metadata: dict[str, object] = {"resourceVersion": str(revision), "creationTimestamp": None}
+        metadata: dict[str, object] = {"resourceVersion": str(revision)}
         if annotations:
             metadata["annotations"] = annotations
         obj: dict[str, object] = {

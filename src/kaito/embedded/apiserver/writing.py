@@ -6,7 +6,7 @@ changes nothing is not stored, so it neither moves the resourceVersion nor wakes
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -21,11 +21,10 @@ from kaito.embedded.apiserver.reading import not_found
 from kaito.embedded.apiserver.served import Served
 from kaito.embedded.apiserver.store import Key, Object, Record
 from kaito.embedded.apiserver.strategy import (
-    FORBIDDEN,
     INVALID,
     FieldError,
+    Unreadable,
     invalid,
-    unknown_field_message,
 )
 from kaito.runtime.errors import AlreadyExists, ApiError, BadRequest, Conflict
 
@@ -111,7 +110,7 @@ class Writer:
             raise ApiError(refusal, status=501, reason="NotImplemented")
         review = options.review
         if review is not None:
-            warnings += self._mutate(served, obj, None, options, namespace, metadata.get("name") or "")
+            self._mutate(served, obj, None, options, namespace, metadata.get("name") or "")
             metadata = metadata_of(obj)
             settle_namespace(served, metadata, namespace)
         now = self._core.now()
@@ -161,10 +160,9 @@ class Writer:
         check_type(served, obj)
         metadata = metadata_of(obj)
         settle_namespace(served, metadata, namespace)
-        if metadata.setdefault("name", name) != name:
-            raise BadRequest(
-                f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
-            )
+        if metadata.get("name") != name:
+            given = metadata.get("name") or "none"
+            raise BadRequest(f"the name of the object ({given}) does not match the name on the URL ({name})")
         record = served.collection.get(Key(namespace or "", name))
         if record is None:
             if served.resource.name in CREATE_ON_UPDATE and not subresource:
@@ -179,11 +177,8 @@ class Writer:
                 f"Precondition failed: UID in precondition: {uid}, UID in object meta: {record.metadata['uid']}",
             )
         if not metadata.get("resourceVersion") and served.custom:
-            raise invalid(
-                served.resource,
-                name,
-                [FieldError("metadata.resourceVersion", INVALID, "must be specified for an update", 0)],
-            )
+            error = FieldError("metadata.resourceVersion", INVALID, "must be specified for an update", 0)
+            raise invalid(replace(served.resource, kind=served.resource.plural), name, [error])
         return self.change(served, record, obj, options, manager, subresource)
 
     def change(
@@ -205,12 +200,16 @@ class Writer:
         """
         strategy, old = served.strategy, served.view(record)
         self._carry_metadata(served, record, new)
+        emptied = new["metadata"].get("managedFields") == []
         warnings = self._prune_change(served, new, old, options, subresource)
+        if emptied:
+            # To say that there are none is not to say nothing: it ends the tracking.
+            new["metadata"]["managedFields"] = []
         # A Scale is shown to the webhooks as a Scale, by whoever turned it into this change.
         review = None if subresource == "scale" else options.review
         about = (options, record.key.namespace or None, record.key.name, subresource)
         if review is not None:
-            warnings += self._mutate(served, new, old, *about)
+            self._mutate(served, new, old, *about)
             self._carry_metadata(served, record, new)
         if subresource == "status":
             strategy.prepare_status_update(new, old)
@@ -218,6 +217,13 @@ class Writer:
             strategy.prepare_update(new, old)
         metadata = new["metadata"]
         sent = metadata.get("managedFields")
+        if subresource == "scale" and not any(
+            "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+            for entry in old["metadata"].get("managedFields") or ()
+        ):
+            # Replicas that nobody owned stay so when they are scaled.
+            track, sent = False, old["metadata"].get("managedFields")
+            _set(metadata, "managedFields", sent)
         if track:
             track_update(
                 old,
@@ -234,7 +240,8 @@ class Writer:
         warnings += strategy.warnings(new)
         new["metadata"]["resourceVersion"] = record.metadata["resourceVersion"]
         _set(new["metadata"], "managedFields", sent)
-        unchanged = _unchanged(new, old, managed=not track)
+        given_up = sent is not None and managed is None and bool(old["metadata"].get("managedFields"))
+        unchanged = not given_up and _unchanged(new, old, managed=not track)
         _set(new["metadata"], "managedFields", managed)
         if review is not None:
             review.validate(_attributes(served, new, old, *about))
@@ -275,16 +282,18 @@ class Writer:
         Raises:
             BadRequest: there are some and the client asked for strictness.
         """
-        unknown = served.strategy.prune(obj)
-        if not unknown or options.field_validation == IGNORE:
+        problems = [f'unknown field "{path}"' for path in served.strategy.prune(obj)] + list(
+            options.duplicates
+        )
+        if not problems or options.field_validation == IGNORE:
             return []
         if options.field_validation == STRICT:
             resource = served.resource
-            message = unknown_field_message(unknown)
-            raise BadRequest(
+            message = "strict decoding error: " + ", ".join(problems)
+            raise Unreadable(
                 f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {message}'
             )
-        return [f'unknown field "{path}"' for path in unknown]
+        return problems
 
     @staticmethod
     def _carry_metadata(served: Served, record: Record, new: Object) -> None:
@@ -293,23 +302,16 @@ class Writer:
         revision = metadata.get("resourceVersion")
         if revision and revision != old["resourceVersion"]:
             raise stale(served, record.key.name)
-        errors = [
-            FieldError(f"metadata.{each}", INVALID, "field is immutable", metadata.get(each))
-            for each in ("name", "namespace", "uid")
-            if metadata.get(each) and metadata.get(each) != old.get(each)
-        ]
-        if old.get("deletionTimestamp"):
-            added = sorted(set(metadata.get("finalizers") or ()) - set(old.get("finalizers") or ()))
-            if added:
-                errors.append(
-                    FieldError(
-                        "metadata.finalizers",
-                        FORBIDDEN,
-                        f"no new finalizers can be added if the object is being deleted, found new finalizers {added}",
-                    )
+        for each in ("name", "namespace"):
+            if metadata.get(each, old.get(each)) != old.get(each):
+                raise BadRequest(
+                    f"the {each} of the object ({metadata.get(each)}) does not match the {each} on the URL "
+                    f"({old.get(each)})"
                 )
-        if errors:
-            raise invalid(served.resource, record.key.name, errors)
+        if metadata.get("uid") and metadata["uid"] != old["uid"]:
+            error = FieldError("metadata.uid", INVALID, "field is immutable", metadata["uid"])
+            # Kubernetes checks metadata twice, once for all kinds and once for this one.
+            raise invalid(served.resource, record.key.name, [error, error])
         for each in ("name", "namespace", "uid", *_CARRIED):
             if each in old:
                 metadata[each] = old[each]
@@ -325,18 +327,16 @@ class Writer:
         namespace: str | None,
         name: str,
         subresource: str = "",
-    ) -> list[str]:
-        """Lets the mutating webhooks change `new`; the warnings about fields that they added and nobody knows."""
+    ) -> None:
+        """Lets the mutating webhooks change `new`. What they add and the kind does not know goes without a word."""
         assert options.review is not None
-        warnings: list[str] = []
 
         def refresh(obj: Object) -> None:
-            warnings.extend(f'unknown field "{path}"' for path in served.strategy.prune(obj))
+            served.strategy.prune(obj)
             served.strategy.preset(obj)
 
         served.strategy.preset(new)
         options.review.mutate(_attributes(served, new, old, options, namespace, name, subresource), refresh)
-        return warnings
 
     @staticmethod
     def _check(served: Served, new: Object, old: Object | None, subresource: str) -> None:
@@ -355,8 +355,9 @@ def _attributes(
     subresource: str = "",
 ) -> Attributes:
     """The request as the rules of webhooks see it."""
+    operation = CREATE if old is None else UPDATE
     return Attributes(
-        operation=CREATE if old is None else UPDATE,
+        operation=operation,
         served=served,
         namespace=namespace or "",
         name=name,
@@ -364,21 +365,20 @@ def _attributes(
         old_object=old,
         kind=kind_of(served),
         subresource=subresource,
-        options=write_options(options),
+        options=write_options(options, operation),
         dry_run=options.dry_run,
         identity="" if old is None else f"{old['metadata']['uid']}/{old['metadata']['resourceVersion']}",
     )
 
 
-def write_options(options: WriteOptions) -> Object:
-    """The options object of a create, update or patch, for webhooks."""
+def write_options(options: WriteOptions, operation: str) -> Object:
+    """The options object that webhooks are shown; that of a patch is the one of the create or update it comes to."""
     return options_of(
-        options.kind,
+        "CreateOptions" if operation == CREATE else "UpdateOptions",
         {
             "dryRun": ["All"] if options.dry_run else [],
             "fieldManager": options.field_manager,
             "fieldValidation": "" if options.field_validation == WARN else options.field_validation,
-            "force": options.force,
         },
     )
 

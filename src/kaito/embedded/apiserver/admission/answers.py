@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import unicodedata
 from base64 import b64decode
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from kaito.runtime.errors import ApiError, BadRequest, InternalError, from_statu
 
 
 class BadAnswer(Exception):
-    """What came back is no answer to the review; the text says why."""
+    """What came back is no answer to the review; the text says what and why, as kube-apiserver does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,50 +31,77 @@ class Answer:
 
 def read_answer(body: bytes, uid: str, *, mutating: bool) -> Answer:
     """Raises BadAnswer."""
-    try:
-        review = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadAnswer(f"couldn't get version/kind; json parse error: {error}") from None
-    if not isinstance(review, dict):
-        raise BadAnswer("expected an AdmissionReview, got no object")
-    wanted = "admission.k8s.io/v1, Kind=AdmissionReview"
-    got = f"{review.get('apiVersion', '')}, Kind={review.get('kind', '')}"
-    if got != wanted:
-        raise BadAnswer(f"expected webhook response of {wanted}, got {got}")
-    response = review.get("response")
-    if not isinstance(response, dict):
-        raise BadAnswer("webhook response was absent")
+    response = _response(body)
     if response.get("uid") != uid:
-        raise BadAnswer(f'expected response.uid="{uid}", got "{response.get("uid", "")}"')
+        raise _invalid(f'expected response.uid="{uid}", got "{response.get("uid", "")}"')
     return Answer(
         allowed=bool(response.get("allowed")),
         patch=_patch(response, mutating=mutating),
         status=response.get("status"),
-        warnings=[str(each) for each in response.get("warnings") or ()],
+        warnings=[text for each in response.get("warnings") or () if _is_printable(text := str(each))],
     )
+
+
+def _response(body: bytes) -> Object:
+    try:
+        review = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _undecodable(f"couldn't get version/kind; json parse error: {error}") from None
+    if not isinstance(review, dict):
+        raise _undecodable("couldn't get version/kind; json parse error: an AdmissionReview is an object")
+    version, kind = review.get("apiVersion", ""), review.get("kind", "")
+    if kind == "AdmissionReview" and version == "admission.k8s.io/v1beta1":
+        raise _undecodable("converting (v1beta1.AdmissionReview) to (v1.AdmissionReview): unknown conversion")
+    if kind != "AdmissionReview" or version != "admission.k8s.io/v1":
+        raise _undecodable(f'no kind "{kind}" is registered for version "{version}"')
+    response = review.get("response")
+    if not isinstance(response, dict):
+        raise _invalid("webhook response was absent")
+    return response
 
 
 def _patch(response: Object, *, mutating: bool) -> list[Any] | None:
     patch, kind = response.get("patch"), response.get("patchType")
     if not mutating:
         if patch or kind:
-            raise BadAnswer("validating webhook may not return response.patch")
+            raise _invalid("validating webhook may not return response.patch")
         return None
     if not patch:
         if kind:
-            raise BadAnswer("webhook response without patch may not set response.patchType")
+            raise _invalid("webhook returned response.patchType but not response.patch")
         return None
-    if kind != "JSONPatch":
-        raise BadAnswer(
-            f'webhook returned response.patch but not response.patchType="JSONPatch", got "{kind or ""}"'
-        )
+    if not kind:
+        raise _invalid("webhook returned response.patch but not response.patchType")
     try:
         operations = orjson.loads(b64decode(patch, validate=True))
     except (binascii.Error, ValueError) as error:
-        raise BadAnswer(f"response.patch is no JSON patch: {error}") from None
+        raise BadAnswer(f"received undecodable patch in webhook response: {error}") from None
     if not isinstance(operations, list):
-        raise BadAnswer("response.patch is no JSON patch: it is not a list")
+        raise BadAnswer(
+            "received undecodable patch in webhook response: json: cannot unmarshal "
+            f"{_go_type(operations)} into Go value of type jsonpatch.Patch"
+        )
+    if operations and kind != "JSONPatch":
+        raise BadAnswer(f'unsupported patch type "{kind}"')
     return operations
+
+
+def _go_type(value: Any) -> str:
+    """The JSON type in the words of Go's decoder."""
+    return {dict: "object", str: "string", bool: "bool"}.get(type(value), "number")
+
+
+def _is_printable(text: str) -> bool:
+    """Whether a warning fits into a header; one with control characters is left out."""
+    return not any(unicodedata.category(each) == "Cc" for each in text)
+
+
+def _invalid(why: str) -> BadAnswer:
+    return BadAnswer(f"received invalid webhook response: {why}")
+
+
+def _undecodable(why: str) -> BadAnswer:
+    return BadAnswer(f"failed to call webhook: {why}")
 
 
 def denied(name: str, status: Object | None) -> ApiError:
@@ -95,6 +123,11 @@ def failed(name: str, failure: str) -> InternalError:
     """The error for a webhook that could not be asked, where its policy is to fail."""
     text = f'failed calling webhook "{name}": {failure}'
     return InternalError(f"Internal error occurred: {text}", details={"causes": [{"message": text}]})
+
+
+def bad_patch(why: str) -> InternalError:
+    """The error for a patch that cannot be applied, or leaves something behind that is not of the kind."""
+    return InternalError(f"Internal error occurred: {why}", details={"causes": [{"message": why}]})
 
 
 def no_dry_run(name: str) -> BadRequest:

@@ -31,19 +31,19 @@ class Endpoint:
     ca: bytes
 
 
-def resolve(client: Object, core: Core, choose: Callable[[list[Any]], Any]) -> Endpoint:
-    """Where a `clientConfig` leads; `choose` picks one of several addresses.
+def resolve(client: Object, core: Core, timeout: float, choose: Callable[[list[Any]], Any]) -> Endpoint:
+    """Where a `clientConfig` leads; `choose` picks one of several addresses. `timeout` is part of the URL.
 
     Raises:
         Unreachable: the Service or its port is not there, has no ready endpoint, or one that is no loopback address.
     """
-    ca = b64decode(client.get("caBundle") or "")
+    ca, suffix = b64decode(client.get("caBundle") or ""), f"?timeout={timeout:g}s"
     if client.get("url"):
-        return Endpoint(client["url"], None, "", ca)
+        return Endpoint(f"{client['url']}{suffix}", None, "", ca)
     reference = client["service"]
     name, namespace, port = reference["name"], reference["namespace"], reference.get("port", DEFAULT_PORT)
     host = f"{name}.{namespace}.svc"
-    url = f"https://{host}:{port}{reference.get('path') or '/'}"
+    url = f"https://{host}:{port}{reference.get('path') or '/'}{suffix}"
     try:
         address = choose(_addresses(core, namespace, name, port))
     except Unreachable as error:

@@ -42,7 +42,7 @@ class Hook:
         self._namespaces: LabelSelector = label_selector(spec.get("namespaceSelector"))
         self._objects: LabelSelector = label_selector(spec.get("objectSelector"))
         self._conditions = [
-            _Condition(each["name"], *compile_expression(each["expression"], CONDITION_VARIABLES))
+            _Condition(each["expression"], *compile_expression(each["expression"], CONDITION_VARIABLES))
             for each in spec.get("matchConditions") or ()
         ]
 
@@ -76,9 +76,9 @@ class Hook:
                 if condition.program.execute(context) is not True:
                     return False
             except Exception as error:
-                failures.append(f"expression '{condition.name}' resulted in error: {_reason(error)}")
+                failures.append(f"expression '{condition.expression}' resulted in error: {_reason(error)}")
         if failures and not self.ignores_failures:
-            raise ConditionError(f"matchConditions of webhook {self.name!r}: {'; '.join(failures)}")
+            raise ConditionError(", ".join(failures))
         return not failures
 
     def _match_namespace(self, attributes: Attributes, core: Core) -> bool:
@@ -120,7 +120,7 @@ class ConditionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Condition:
-    name: str
+    expression: str
     program: cel.Program
     functions: Mapping[str, Any]
 

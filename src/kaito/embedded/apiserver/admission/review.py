@@ -11,12 +11,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import orjson
 
 from kaito.embedded.apiserver.admission.answers import (
     Answer,
     BadAnswer,
+    bad_patch,
     denied,
     failed,
     no_dry_run,
@@ -201,23 +203,21 @@ class Review:
         hook = call.hook
         review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": call.request}
         try:
-            endpoint = resolve(hook.client, self.core, lambda addresses: addresses[0])
+            endpoint = resolve(hook.client, self.core, hook.timeout, lambda addresses: addresses[0])
             try:
                 async with self.core.clock.timeout(hook.timeout):
-                    body = await self.send(endpoint, orjson.dumps(review), hook.timeout)
+                    body = await self.send(endpoint, orjson.dumps(review))
             except TimeoutError:
-                raise Unreachable(
-                    f'Post "{endpoint.url}?timeout={hook.timeout:g}s": context deadline exceeded'
-                ) from None
+                raise Unreachable(f'Post "{endpoint.url}": context deadline exceeded') from None
             return read_answer(body, call.request["uid"], mutating=call.mutating)
         except Unreachable as error:
             return Answer(failure=f"failed to call webhook: {error}")
         except BadAnswer as error:
-            return Answer(failure=f"received invalid webhook response: {error}")
+            return Answer(failure=str(error))
 
 
 def _apply(
-    patch: list[object], shown: Object, matched: Served, attributes: Attributes, refresh: Refresh
+    patch: list[Any], shown: Object, matched: Served, attributes: Attributes, refresh: Refresh
 ) -> bool:
     """Applies a patch to what the webhook saw, and the result to the object. Whether that changed it."""
     target = attributes.object
@@ -225,15 +225,40 @@ def _apply(
     before = orjson.loads(orjson.dumps(target))
     try:
         result = json_patch(orjson.loads(orjson.dumps(shown)), patch)
-    except ApiError as error:
-        raise InternalError(f"Internal error occurred: {error.message}") from None
+    except ApiError:
+        raise bad_patch(_obstacle(patch, shown)) from None
+    if (result.get("apiVersion"), result.get("kind")) != (shown.get("apiVersion"), shown.get("kind")):
+        raise InternalError(
+            f"converting ({result.get('apiVersion')}, Kind={result.get('kind')}) to "
+            f"({shown.get('apiVersion')}, Kind={shown.get('kind')}): unknown conversion"
+        )
     if matched is not attributes.served and attributes.own_kind:
         served = attributes.served.strategy
         result = served.from_storage(matched.strategy.to_storage(result))
     target.clear()
     target.update(result)
-    refresh(target)
+    try:
+        refresh(target)
+    except ApiError as error:
+        raise bad_patch(error.message.partition(" cannot be handled as a ")[2].partition(": ")[2]) from None
     return bool(target != before)
+
+
+def _obstacle(patch: list[Any], shown: Object) -> str:
+    """Which operation of a patch cannot be applied, in kube-apiserver's words."""
+    for operation in patch:
+        try:
+            shown = json_patch(shown, [operation])
+        except ApiError as error:
+            if not isinstance(operation, dict):
+                return error.message
+            kind, path = operation.get("op"), operation.get("path")
+            if kind == "test":
+                return f"testing value {path} failed: test failed"
+            if kind not in ("add", "copy", "move", "remove", "replace"):
+                return f"Unexpected kind: {kind}"
+            return f'{kind} operation does not apply: doc is missing path: "{path}": missing value'
+    return "the patch cannot be applied"
 
 
 def _converted(attributes: Attributes, matched: Served) -> Attributes:

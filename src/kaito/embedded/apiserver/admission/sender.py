@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import aiohttp
+import orjson
 from yarl import URL
 
 from kaito.embedded.apiserver.admission.endpoints import Endpoint, Unreachable
@@ -15,8 +16,8 @@ from kaito.embedded.apiserver.admission.endpoints import Endpoint, Unreachable
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of an answer that are read."""
 
-Send = Callable[[Endpoint, bytes, float], Awaitable[bytes]]
-"""(where, review, seconds) -> the body of a successful answer. Raises Unreachable with the reason otherwise."""
+Send = Callable[[Endpoint, bytes], Awaitable[bytes]]
+"""(where, review) -> the body of a successful answer. Raises Unreachable with the reason otherwise."""
 
 
 class HttpsSender:
@@ -26,7 +27,7 @@ class HttpsSender:
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[bytes, ssl.SSLContext] = {}
 
-    async def send(self, endpoint: Endpoint, body: bytes, timeout: float) -> bytes:
+    async def send(self, endpoint: Endpoint, body: bytes) -> bytes:
         """POSTs a review; the caller limits the time.
 
         Raises:
@@ -34,7 +35,7 @@ class HttpsSender:
         """
         if self._session is None:
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        shown = URL(endpoint.url).update_query(timeout=f"{timeout:g}s")
+        shown = URL(endpoint.url)
         url, headers = shown, {"Content-Type": "application/json", "Accept": "application/json"}
         if endpoint.address is not None:
             url = shown.with_host(endpoint.address[0]).with_port(endpoint.address[1])
@@ -58,8 +59,12 @@ class HttpsSender:
         except (aiohttp.ClientError, OSError) as error:
             why = str(error) or type(error).__name__
         else:
-            if 200 <= status < 300:
+            if 200 <= status < 300 and answer:
                 return answer
+            if 200 <= status < 300:
+                raise Unreachable(
+                    f"0-length response with status code: {status} and content type: {response.content_type}"
+                )
             raise Unreachable(_status_text(status, answer))
         raise Unreachable(f'Post "{shown}": {why}')
 
@@ -87,18 +92,28 @@ def _os_text(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
+_STATUS_TEXTS: Final = {
+    400: "the server rejected our request for an unknown reason",
+    401: "the server has asked for the client to provide credentials",
+    404: "the server could not find the requested resource",
+    405: "the server does not allow this method on the requested resource",
+    409: "the server reported a conflict",
+    422: "the server rejected our request due to an error in our request",
+    429: "the server has received too many requests and has asked us to try again later",
+    504: "the server was unable to return a response in the time allotted, but may still be processing the request",
+}
+_SPEAK_FOR_THEMSELVES: Final = (403, 406, 415, 503)
+"""Statuses whose body is the message."""
+
+
 def _status_text(status: int, body: bytes) -> str:
-    """A failed HTTP status as client-go tells it."""
-    match status:
-        case 404:
-            return "the server could not find the requested resource"
-        case 401:
-            return "the server has asked for the client to provide credentials"
-        case 403:
-            return "the server does not allow access to the requested resource"
-        case 413:
-            return "Request entity too large: limit is 0"
-        case _ if status >= 500:
-            text = body[:2048].decode(errors="replace").strip() or "unknown"
-            return f'an error on the server ("{text}") has prevented the request from succeeding'
-    return "the server rejected our request for an unknown reason"
+    """A failed HTTP status as client-go tells it (NewGenericServerResponse)."""
+    if status in _STATUS_TEXTS:
+        return _STATUS_TEXTS[status]
+    text = body[:2048].decode(errors="replace").strip() or "unknown"
+    if status in _SPEAK_FOR_THEMSELVES:
+        return text
+    if status >= 500:
+        quoted = orjson.dumps(text).decode()
+        return f"an error on the server ({quoted}) has prevented the request from succeeding"
+    return f"the server responded with the status code {status} but did not return more information"

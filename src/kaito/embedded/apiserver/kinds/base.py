@@ -20,7 +20,7 @@ from kaito.embedded.apiserver.strategy import (
 )
 from kaito.runtime.resources import Resource
 
-WORKLOAD_SCALE = ScalePaths("spec.replicas", "status.replicas", "status.selector")
+WORKLOAD_SCALE = ScalePaths("spec.replicas", "status.replicas", "spec.selector")
 
 
 class BuiltinStrategy(KindStrategy):
@@ -45,6 +45,7 @@ class BuiltinStrategy(KindStrategy):
         storage: Resource | None = None,
         selectable_fields: Sequence[str] = (),
         verbs: Sequence[str] = ALL_VERBS,
+        warning: str = "",
     ) -> None:
         type_name = type_name or resource.kind
         super().__init__(
@@ -58,6 +59,7 @@ class BuiltinStrategy(KindStrategy):
             selectable_fields=selectable_fields,
             merge_schema=TABLE.merge_schema(type_name),
             verbs=verbs,
+            warning=warning,
         )
         self.type = TABLE.root(type_name)
         self.generation = generation
@@ -76,8 +78,6 @@ class BuiltinStrategy(KindStrategy):
         meta.pop("selfLink", None)
         if self.generation:
             meta["generation"] = 1
-        else:
-            meta.pop("generation", None)
         fill_defaults(obj, self.type)
         self.default(obj, None)
 

@@ -58,12 +58,15 @@ def port(value: Any, path: str) -> list[FieldError]:
     return [FieldError(path, INVALID, text, value) for text in names.port_name(value or "")]
 
 
-def int_or_percent(value: Any, path: str) -> list[FieldError]:
-    """A number at least 0, or a percentage."""
+def int_or_percent(value: Any, path: str, *, most: int | None = None) -> list[FieldError]:
+    """A number at least 0, or a percentage (of at most `most`)."""
     if isinstance(value, int):
         return non_negative(value, path)
-    if value is None or (value.endswith("%") and value[:-1].isdigit()):
+    if value is None:
         return []
+    if value.endswith("%") and value[:-1].isdigit():
+        over = most is not None and int(value[:-1]) > most
+        return [FieldError(path, INVALID, f"must not be greater than {most}%", value)] if over else []
     text = (
         "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', "
         "regex used for validation is '[0-9]+%')"

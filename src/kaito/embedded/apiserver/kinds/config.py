@@ -6,14 +6,17 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from kaito.embedded.apiserver.kinds import checks, names
+import orjson
+
+from kaito.embedded.apiserver.kinds import checks, names, quantity
 from kaito.embedded.apiserver.kinds.base import BuiltinStrategy
 from kaito.embedded.apiserver.kinds.metadata import IMMUTABLE
+from kaito.embedded.apiserver.kinds.normalise import fill_defaults
 from kaito.embedded.apiserver.strategy import FORBIDDEN, INVALID, REQUIRED, TOO_LONG, FieldError, Object
 
 MAX_DATA = 1024 * 1024
 """Bytes in one ConfigMap or Secret (Kubernetes' MaxSecretSize)."""
-_SECRET_KEYS = {
+_SECRET_KEYS: Mapping[str, tuple[str, ...]] = {
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
     "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
     "kubernetes.io/dockercfg": (".dockercfg",),
@@ -24,16 +27,23 @@ _SECRET_KEYS = {
 class NamespaceStrategy(BuiltinStrategy):
     """Namespaces. `spec.finalizers` changes through the finalize subresource only."""
 
+    def default(self, obj: Object, old: Object | None) -> None:
+        # A name that the server makes is not there yet when Kubernetes sets its defaults.
+        if old is not None or not obj["metadata"].get("generateName"):
+            self._label(obj)
+
     def created(self, obj: Object) -> None:
         obj["spec"] = {"finalizers": ["kubernetes"]}
         obj["status"] = {"phase": "Active"}
-        labels = obj["metadata"].setdefault("labels", {})
-        labels["kubernetes.io/metadata.name"] = obj["metadata"].get("name", "")
+        self._label(obj)
 
     def updated(self, new: Object, old: Object) -> None:
         new["spec"] = old.get("spec", {})
-        labels = new["metadata"].setdefault("labels", {})
-        labels["kubernetes.io/metadata.name"] = new["metadata"].get("name", "")
+
+    @staticmethod
+    def _label(obj: Object) -> None:
+        labels = obj["metadata"].setdefault("labels", {})
+        labels["kubernetes.io/metadata.name"] = obj["metadata"].get("name", "")
 
 
 class ConfigMapStrategy(BuiltinStrategy):
@@ -78,7 +88,25 @@ class SecretStrategy(BuiltinStrategy):
             for key in _SECRET_KEYS.get(obj.get("type", ""), ())
             if key not in data
         ]
-        return errors
+        return errors + self._check_type(obj, data)
+
+    @staticmethod
+    def _check_type(obj: Object, data: Object) -> list[FieldError]:
+        kind = obj.get("type")
+        if kind == "kubernetes.io/basic-auth" and not data.keys() & {"username", "password"}:
+            return [FieldError(f"data[{key}]", REQUIRED) for key in ("username", "password")]
+        account = "kubernetes.io/service-account.name"
+        if kind == "kubernetes.io/service-account-token":
+            annotations = obj["metadata"].get("annotations") or {}
+            if not annotations.get(account):
+                return [FieldError(f"metadata.annotations[{account}]", REQUIRED)]
+        for key in (".dockerconfigjson", ".dockercfg"):
+            if kind == f"kubernetes.io/{key[1:]}" and key in data:
+                try:
+                    orjson.loads(base64.b64decode(data[key]))
+                except orjson.JSONDecodeError as error:
+                    return [FieldError(f"data[{key}]", INVALID, str(error), "<secret contents redacted>")]
+        return []
 
     def check_update(self, new: Object, old: Object) -> list[FieldError]:
         errors = _check_frozen(new, old, ("data",))
@@ -135,7 +163,11 @@ class EventStrategy(BuiltinStrategy):
 
 
 class LeaseStrategy(BuiltinStrategy):
-    """Leases."""
+    """Leases. The fields of coordinated leader election are dropped, as by a cluster that has it off (the default)."""
+
+    def default(self, obj: Object, old: Object | None) -> None:
+        for name in ("preferredHolder", "strategy"):
+            obj["spec"].pop(name, None)
 
     def check(self, obj: Object) -> list[FieldError]:
         spec = obj["spec"]
@@ -151,11 +183,35 @@ class NodeStrategy(BuiltinStrategy):
 
     status_metadata = ("labels", "annotations")
 
+    def prepare_create(self, obj: Object) -> None:
+        # A kubelet registers itself together with its status.
+        status = obj.get("status")
+        super().prepare_create(obj)
+        if status:
+            obj["status"] = status
+            fill_defaults(obj, self.type)
+        self._default_allocatable(obj)
+
+    def prepare_status_update(self, new: Object, old: Object) -> None:
+        super().prepare_status_update(new, old)
+        self._default_allocatable(new)
+
+    @staticmethod
+    def _default_allocatable(obj: Object) -> None:
+        status = obj["status"]
+        if status.get("capacity"):
+            status["allocatable"] = {**status["capacity"], **(status.get("allocatable") or {})}
+
+    def default(self, obj: Object, old: Object | None) -> None:
+        spec = obj["spec"]
+        if spec.get("podCIDR") and not spec.get("podCIDRs"):
+            spec["podCIDRs"] = [spec["podCIDR"]]
+
     def check(self, obj: Object) -> list[FieldError]:
         errors: list[FieldError] = []
         seen: set[tuple[Any, Any]] = set()
         for index, taint in enumerate(obj["spec"].get("taints") or ()):
-            here = f"spec.taints[{index}]"
+            here = f"metadata.taints[{index}]"
             errors += checks.required_name(taint.get("key"), names.qualified_name, f"{here}.key")
             errors += checks.syntax(taint.get("value", ""), names.label_value, f"{here}.value")
             effects = ("NoExecute", "NoSchedule", "PreferNoSchedule")
@@ -168,32 +224,50 @@ class NodeStrategy(BuiltinStrategy):
         return errors
 
     def check_update(self, new: Object, old: Object) -> list[FieldError]:
-        before, after = old["spec"].get("providerID"), new["spec"].get("providerID")
-        if before and before != after:
-            text = 'node updates may not change providerID except from "" to valid'
-            return [FieldError("spec.providerID", FORBIDDEN, text)]
-        return []
+        errors: list[FieldError] = []
+        for name, path in (("podCIDRs", "spec.podCIDRs"), ("providerID", "spec.providerID")):
+            before = old["spec"].get(name)
+            if before and before != new["spec"].get(name):
+                text = f'node updates may not change {name} except from "" to valid'
+                errors.append(FieldError(path, FORBIDDEN, text))
+        return errors
 
 
 class RoleStrategy(BuiltinStrategy):
     """Roles and ClusterRoles: data only, nothing here is authorized by them."""
 
+    def default(self, obj: Object, old: Object | None) -> None:
+        obj.setdefault("rules", None)
+
     def check(self, obj: Object) -> list[FieldError]:
-        return [
-            FieldError(f"rules[{index}].verbs", REQUIRED, "verbs must contain at least one value")
-            for index, rule in enumerate(obj.get("rules") or ())
-            if not rule.get("verbs")
-        ]
+        errors: list[FieldError] = []
+        for index, rule in enumerate(obj.get("rules") or ()):
+            here = f"rules[{index}]"
+            if not rule.get("verbs"):
+                errors.append(FieldError(f"{here}.verbs", REQUIRED, "verbs must contain at least one value"))
+            if rule.get("nonResourceURLs"):
+                if self.resource.namespaced:
+                    text = "namespaced rules cannot apply to non-resource URLs"
+                    errors.append(
+                        FieldError(f"{here}.nonResourceURLs", INVALID, text, rule["nonResourceURLs"])
+                    )
+                continue
+            errors += [
+                FieldError(f"{here}.{name}", REQUIRED, "resource rules must supply at least one")
+                for name in ("apiGroups", "resources")
+                if not rule.get(name)
+            ]
+        return errors
 
 
 class RoleBindingStrategy(BuiltinStrategy):
     """Bindings of roles: data only."""
 
     def default(self, obj: Object, old: Object | None) -> None:
-        obj["roleRef"].setdefault("apiGroup", "rbac.authorization.k8s.io")
-        for subject in obj.get("subjects") or ():
-            if subject.get("kind") in ("User", "Group"):
-                subject.setdefault("apiGroup", "rbac.authorization.k8s.io")
+        references = [obj["roleRef"]]
+        references += [item for item in obj.get("subjects") or () if item.get("kind") in ("User", "Group")]
+        for reference in references:
+            reference["apiGroup"] = reference.get("apiGroup") or "rbac.authorization.k8s.io"
 
     def check(self, obj: Object) -> list[FieldError]:
         ref = obj["roleRef"]
@@ -221,6 +295,27 @@ class EndpointSliceStrategy(BuiltinStrategy):
             errors += checks.required(endpoint.get("addresses"), f"endpoints[{index}].addresses")
         return errors
 
+    def check_update(self, new: Object, old: Object) -> list[FieldError]:
+        if new.get("addressType") == old.get("addressType"):
+            return []
+        return [FieldError("addressType", INVALID, IMMUTABLE, new.get("addressType"))]
+
+
+class PriorityClassStrategy(BuiltinStrategy):
+    """PriorityClasses: data only, nothing here preempts."""
+
+    def desired(self, obj: Object) -> Any:
+        return {key: value for key, value in obj.items() if key != "metadata"}
+
+    def check_update(self, new: Object, old: Object) -> list[FieldError]:
+        return [
+            FieldError(
+                name, INVALID if name == "preemptionPolicy" else FORBIDDEN, "may not be changed in an update."
+            )
+            for name in ("value", "preemptionPolicy")
+            if new.get(name) != old.get(name)
+        ]
+
 
 class ClaimStrategy(BuiltinStrategy):
     """PersistentVolumeClaims: data only."""
@@ -233,6 +328,47 @@ class ClaimStrategy(BuiltinStrategy):
         errors = checks.required(
             spec.get("accessModes"), "spec.accessModes", "at least 1 access mode is required"
         )
-        if "storage" not in (spec["resources"].get("requests") or {}):
+        modes = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
+        errors += [
+            error
+            for mode in spec.get("accessModes") or ()
+            for error in checks.one_of(mode, modes, "spec.accessModes")
+        ]
+        size = (spec["resources"].get("requests") or {}).get("storage")
+        if size is None:
             errors.append(FieldError("spec.resources[storage]", REQUIRED))
+        elif quantity.parse(size) <= 0:
+            errors.append(FieldError("spec.resources[storage]", INVALID, "must be greater than zero", size))
+        return errors
+
+    def check_update(self, new: Object, old: Object) -> list[FieldError]:
+        free = ("resources", "volumeName", "volumeAttributesClassName")
+        kept = [{key: value for key, value in obj["spec"].items() if key not in free} for obj in (new, old)]
+        named = old["spec"].get("volumeName") or new["spec"].get("volumeName")
+        if kept[0] == kept[1] and named == new["spec"].get("volumeName"):
+            return []
+        text = "spec is immutable after creation except resources.requests and volumeAttributesClassName"
+        return [FieldError("spec", FORBIDDEN, text)]
+
+
+class StorageClassStrategy(BuiltinStrategy):
+    """StorageClasses: data only; all that says how volumes are made is fixed."""
+
+    def check(self, obj: Object) -> list[FieldError]:
+        errors = checks.required(obj.get("provisioner"), "provisioner")
+        errors += checks.one_of(obj.get("reclaimPolicy"), ("Delete", "Retain"), "reclaimPolicy")
+        modes = ("Immediate", "WaitForFirstConsumer")
+        return errors + checks.one_of(obj.get("volumeBindingMode"), modes, "volumeBindingMode")
+
+    def check_update(self, new: Object, old: Object) -> list[FieldError]:
+        errors: list[FieldError] = []
+        if (new.get("parameters") or {}) != (old.get("parameters") or {}):
+            errors.append(FieldError("parameters", FORBIDDEN, "updates to parameters are forbidden."))
+        if new.get("provisioner") != old.get("provisioner"):
+            errors.append(FieldError("provisioner", FORBIDDEN, "updates to provisioner are forbidden."))
+        if new.get("reclaimPolicy") != old.get("reclaimPolicy"):
+            errors.append(FieldError("reclaimPolicy", FORBIDDEN, "updates to reclaimPolicy are forbidden."))
+        if new.get("volumeBindingMode") != old.get("volumeBindingMode"):
+            value = new.get("volumeBindingMode")
+            errors.append(FieldError("volumeBindingMode", INVALID, IMMUTABLE, value))
         return errors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from kaito.embedded.apiserver.jsonpath import JsonPathError, compile_path
@@ -100,7 +101,15 @@ class DefinitionStrategy(BuiltinStrategy):
         elif strategy != "None":
             text = 'supported values: "None", "Webhook"'
             errors.append(FieldError("spec.conversion.strategy", NOT_SUPPORTED, text, strategy))
-        return errors + _check_names(own) + _check_versions(spec)
+        return _hoisted(errors + _check_names(own) + _check_versions(spec), spec)
+
+    def created(self, obj: Object) -> None:
+        stored = [version["name"] for version in obj["spec"].get("versions") or () if version.get("storage")]
+        obj["status"] = {
+            "conditions": None,
+            "acceptedNames": {"plural": "", "kind": ""},
+            "storedVersions": stored,
+        }
 
     def check_update(self, new: Object, old: Object) -> list[FieldError]:
         before, after = old["spec"], new["spec"]
@@ -124,6 +133,34 @@ class DefinitionStrategy(BuiltinStrategy):
                 )
                 errors.append(FieldError(f"status.storedVersions[{index}]", INVALID, text, name))
         return errors
+
+
+_PER_VERSION = (
+    ("schema.", "validation."),
+    ("additionalPrinterColumns", "additionalPrinterColumns"),
+    ("subresources", "subresources"),
+    ("selectableFields", "selectableFields"),
+)
+
+
+def _hoisted(errors: list[FieldError], spec: Object) -> list[FieldError]:
+    """Paths as Kubernetes names them: what all versions have in common it keeps, and so reports, above them."""
+    versions = spec.get("versions") or []
+    if not versions or any(
+        not each.get("schema") or each.get(name) != versions[0].get(name)
+        for each in versions
+        for name in ("schema", "additionalPrinterColumns", "subresources", "selectableFields")
+    ):
+        return errors
+    moved: dict[tuple[str, str], FieldError] = {}
+    for error in errors:
+        path = error.path
+        if found := re.match(r"spec\.versions\[\d+\]\.", path):
+            for name, above in _PER_VERSION:
+                if path.startswith(name, found.end()):
+                    path = f"spec.{above}{path[found.end() + len(name) :]}"
+        moved.setdefault((path, error.body()), replace(error, path=path))
+    return list(moved.values())
 
 
 def _check_approval(obj: Object, group: str) -> list[FieldError]:
@@ -254,6 +291,7 @@ def crd_strategy(crd: Object, version: str) -> KindStrategy:
         schema=schema,
         node=node,
         rules=RuleSet(node) if node.has_rules else None,
+        stored=node if chosen is stored else Node(copy.deepcopy(stored["schema"]["openAPIV3Schema"])),
         same_as_storage=schema == stored["schema"]["openAPIV3Schema"],
         storage=served if chosen is stored else resource(stored["name"]),
         singular=own.get("singular", ""),

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from kaito.embedded.apiserver.kinds import names
-from kaito.embedded.apiserver.kinds.metadata import carry_over, validate_metadata
+from kaito.embedded.apiserver.kinds.metadata import STANDARD_FINALIZERS, carry_over, validate_metadata
 from kaito.embedded.apiserver.kinds.normalise import normalise_metadata
 from kaito.embedded.apiserver.kinds.tables import TABLE
-from kaito.embedded.apiserver.schema.node import Node, fill_defaults, prune
+from kaito.embedded.apiserver.schema.node import Node, drop_nulls, fill_defaults, prune
 from kaito.embedded.apiserver.schema.rules import RuleSet
 from kaito.embedded.apiserver.schema.validate import ABSENT, TYPE_REASON, validate, validate_list_types
 from kaito.embedded.apiserver.strategy import (
-    DUPLICATE,
     INVALID,
     NOT_SUPPORTED,
     REQUIRED,
     TOO_LONG,
+    TOO_MANY,
     Column,
     FieldError,
     FieldPath,
@@ -29,7 +29,7 @@ from kaito.embedded.apiserver.strategy import (
 )
 from kaito.runtime.resources import Resource
 
-_BLOCKING = (NOT_SUPPORTED, REQUIRED, TOO_LONG, DUPLICATE)
+_BLOCKING = (NOT_SUPPORTED, REQUIRED, TOO_LONG, TOO_MANY)
 _NOT_CHECKED = FieldError(
     "<nil>",
     INVALID,
@@ -49,6 +49,7 @@ class CustomStrategy(KindStrategy):
         schema: Object,
         node: Node,
         rules: RuleSet | None,
+        stored: Node,
         same_as_storage: bool,
         storage: Resource,
         singular: str = "",
@@ -78,6 +79,7 @@ class CustomStrategy(KindStrategy):
         self._schema = schema
         self._node = node
         self._rules = rules
+        self._stored = stored
         self._same = same_as_storage
 
     def prune(self, obj: Object) -> list[str]:
@@ -95,6 +97,7 @@ class CustomStrategy(KindStrategy):
         meta.pop("selfLink", None)
         meta["generation"] = 1
         fill_defaults(self._node, obj)
+        drop_nulls(self._node, obj)
 
     def prepare_update(self, new: Object, old: Object) -> None:
         carry_over(new, old)
@@ -103,6 +106,7 @@ class CustomStrategy(KindStrategy):
             if "status" in old:
                 new["status"] = old["status"]
         fill_defaults(self._node, new)
+        drop_nulls(self._node, new)
         if _desired(new) != _desired(old):
             new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
@@ -119,6 +123,7 @@ class CustomStrategy(KindStrategy):
         if status is not None:
             new["status"] = status
             fill_defaults(self._node, new)
+            drop_nulls(self._node, new)
 
     def reset_fields(self, subresource: str = "") -> tuple[FieldPath, ...]:
         if subresource == "status":
@@ -131,12 +136,25 @@ class CustomStrategy(KindStrategy):
         )
         before: Any = ABSENT if old is None else old
         validate(self._node, new, before, "", errors)
+        errors += self._check_scale(new)
         self._check_list_types(new, old, errors)
         if self._rules is not None:
             if any(error.type in _BLOCKING or error.reason == TYPE_REASON for error in errors):
                 errors.append(_NOT_CHECKED)
             else:
                 errors += self._rules.check(self._node, new, before, "", root=True)
+        return errors
+
+    def _check_scale(self, obj: Object) -> list[FieldError]:
+        """The two numbers that a Scale shows are numbers, and not negative."""
+        errors: list[FieldError] = []
+        for path in () if self.scale is None else (self.scale.spec_replicas, self.scale.status_replicas):
+            value: Any = obj
+            for part in path.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+                text = "should be a non-negative integer"
+                errors.append(FieldError(f".{path}", INVALID, text, value))
         return errors
 
     def _check_list_types(self, new: Object, old: Object | None, errors: list[FieldError]) -> None:
@@ -151,6 +169,14 @@ class CustomStrategy(KindStrategy):
                 return
         errors += found
 
+    def warnings(self, obj: Object) -> list[str]:
+        return [
+            f'metadata.finalizers: "{each}": prefer a domain-qualified finalizer name to avoid accidental conflicts '
+            "with other finalizer writers"
+            for each in obj["metadata"].get("finalizers") or ()
+            if "/" not in each and each not in STANDARD_FINALIZERS
+        ]
+
     def from_storage(self, obj: Object) -> Object:
         if self.storage is self.resource:
             return obj
@@ -159,8 +185,16 @@ class CustomStrategy(KindStrategy):
         served = copy.deepcopy(obj)
         served["apiVersion"] = self.resource.api_version
         prune(self._node, served, "", [], root=True)
-        fill_defaults(self._node, served)
         return served
+
+    def to_storage(self, obj: Object) -> Object:
+        """Under the stored version, without what that version does not know: nothing else would be read back."""
+        obj = super().to_storage(obj)
+        if not self._same:
+            obj = copy.deepcopy(obj)
+            prune(self._stored, obj, "", [], root=True)
+            fill_defaults(self._stored, obj)
+        return obj
 
     def openapi(self) -> tuple[str, dict[str, Object]]:
         parts = [*reversed(self.resource.group.split(".")), self.resource.version, self.resource.kind]

@@ -25,6 +25,7 @@ def _default_job_spec(spec: Object) -> None:
     spec.setdefault("parallelism", 1)
     spec.setdefault("backoffLimit", _UNLIMITED if "backoffLimitPerIndex" in spec else _BACKOFF_LIMIT)
     spec.setdefault("podReplacementPolicy", "Failed" if "podFailurePolicy" in spec else "TerminatingOrFailed")
+    spec.setdefault("manualSelector", False)
     default_pod_spec(spec["template"]["spec"])
 
 
@@ -61,11 +62,14 @@ class JobStrategy(BuiltinStrategy):
         if spec.get("manualSelector") or "selector" in spec:
             return
         meta = obj["metadata"]
+        bare = not spec["template"]["metadata"].get("labels") and not meta.get("labels")
         labels = spec["template"]["metadata"].setdefault("labels", {})
         for names, value in ((_UID_LABELS, meta.get("uid", "")), (_NAME_LABELS, meta.get("name", ""))):
             for name in names:
                 labels.setdefault(name, value)
         spec["selector"] = {"matchLabels": {_UID_LABELS[0]: meta.get("uid", "")}}
+        if bare:
+            meta["labels"] = dict(labels)
 
     def check(self, obj: Object) -> list[FieldError]:
         spec = obj["spec"]
@@ -120,7 +124,8 @@ class CronJobStrategy(BuiltinStrategy):
     """CronJobs: stored and validated; no controller here runs them."""
 
     def default(self, obj: Object, old: Object | None) -> None:
-        _default_job_spec(obj["spec"]["jobTemplate"]["spec"])
+        # Kubernetes leaves the defaults of the Job to the Job.
+        default_pod_spec(obj["spec"]["jobTemplate"]["spec"]["template"]["spec"])
 
     def check(self, obj: Object) -> list[FieldError]:
         spec = obj["spec"]
@@ -154,8 +159,9 @@ class DisruptionBudgetStrategy(BuiltinStrategy):
             text = "minAvailable and maxUnavailable cannot be both set"
             errors.append(FieldError("spec", INVALID, text, spec))
         for name in ("minAvailable", "maxUnavailable"):
-            errors += checks.int_or_percent(spec.get(name), f"spec.{name}")
+            errors += checks.int_or_percent(spec.get(name), f"spec.{name}", most=100)
+        policy = spec.get("unhealthyPodEvictionPolicy")
+        if policy is not None:
+            known = ("AlwaysAllow", "IfHealthyBudget")
+            errors += checks.one_of(policy, known, "spec.unhealthyPodEvictionPolicy")
         return errors + validate_selector(spec.get("selector"), "spec.selector")
-
-    def warnings(self, obj: Object) -> list[str]:
-        return ["evictions here do not look at PodDisruptionBudgets"]

@@ -21,7 +21,7 @@ MAX_ANNOTATIONS = 256 * 1024
 """Bytes of all annotations of one object together (Kubernetes' TotalAnnotationSizeLimitB)."""
 
 _SYSTEM_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
-_STANDARD_FINALIZERS = ("foregroundDeletion", "orphan", "kubernetes")
+STANDARD_FINALIZERS = ("foregroundDeletion", "orphan", "kubernetes")
 
 
 def carry_over(new: Object, old: Object) -> None:
@@ -50,7 +50,8 @@ def validate_metadata(
     if old is None:
         errors += _validate_identity(meta, namespaced, name_check)
     else:
-        errors += _validate_update(meta, old["metadata"])
+        # Kubernetes checks this twice: once for all kinds, once with the kind's own rules.
+        errors += 2 * _validate_update(meta, old["metadata"])
     annotations = meta.get("annotations")
     errors += validate_labels(meta.get("labels") or {}, "metadata.labels")
     errors += _validate_keys([key.lower() for key in annotations or ()], "metadata.annotations")
@@ -63,13 +64,13 @@ def validate_metadata(
         )
     errors += _validate_owners(meta.get("ownerReferences") or [])
     for index, finalizer in enumerate(meta.get("finalizers") or []):
-        path = f"metadata.finalizers[{index}]"
+        path = "metadata.finalizers"
         errors += [
             FieldError(path, INVALID, message, finalizer) for message in names.qualified_name(finalizer)
         ]
-        if builtin and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+        if builtin and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
             message = "name is neither a standard finalizer name nor is it fully qualified"
-            errors.append(FieldError(path, INVALID, message, finalizer))
+            errors.append(FieldError(f"{path}[{index}]", INVALID, message, finalizer))
     return errors
 
 
@@ -127,8 +128,8 @@ def validate_labels(labels: Object, path: str) -> list[FieldError]:
 def _validate_owners(owners: list[Any]) -> list[FieldError]:
     errors: list[FieldError] = []
     controller = ""
-    for index, owner in enumerate(owners):
-        path = f"metadata.ownerReferences[{index}]"
+    for owner in owners:
+        path = "metadata.ownerReferences"
         if not owner.get("apiVersion"):
             errors.append(FieldError(f"{path}.apiVersion", INVALID, "version must not be empty", ""))
         errors += [

@@ -17,11 +17,11 @@ import orjson
 from kaito.embedded.apiserver.kinds import quantity
 from kaito.embedded.apiserver.kinds.tables import TABLE
 from kaito.embedded.apiserver.kinds.typetable import NO_DEFAULT, Field, TypeDef
-from kaito.embedded.apiserver.strategy import Object
-from kaito.runtime.errors import BadRequest
+from kaito.embedded.apiserver.strategy import Object, Unreadable
 from kaito.runtime.resources import Resource
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_MICROTIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)")
 Path = tuple[Any, ...] | None
 """(parent path, name or index), or None at the root: cheap to make, turned into text only when needed."""
 
@@ -50,14 +50,14 @@ def dotted(path: Path, *, indices: bool = True) -> str:
 def normalise(obj: Object, root: TypeDef, version: str) -> list[str]:
     """Bring `obj` into the form of `root`, in place; the paths of dropped unknown fields.
 
-    Raises `BadRequest` for a wrong JSON type.
+    Raises `Unreadable` for a wrong JSON type.
     """
     unknown: list[str] = []
     try:
         _object(obj, root, None, unknown)
     except _MismatchError as error:
         kind = root.name
-        raise BadRequest(
+        raise Unreadable(
             f'{kind} in version "{version}" cannot be handled as a {kind}: {error.text}'
         ) from None
     return unknown
@@ -74,7 +74,7 @@ def normalise_metadata(obj: Object, resource: Resource) -> list[str]:
             _object(meta, TABLE["ObjectMeta"], (None, "metadata"), unknown)
     except _MismatchError as error:
         kind = resource.kind
-        raise BadRequest(
+        raise Unreadable(
             f'{kind} in version "{resource.version}" cannot be handled as a {kind}: {error.text}'
         ) from None
     return unknown
@@ -222,9 +222,17 @@ def _raw(value: Any) -> Any:
     return value
 
 
+def _microtime(value: Any) -> Any:
+    if type(value) is not str:
+        raise ValueError("json: cannot unmarshal a time that is not a string")
+    if value and not _MICROTIME.fullmatch(value):
+        raise ValueError(f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse it')
+    return value
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "string": _string, "bool": _bool, "int32": _integer(32), "int64": _integer(64), "bytes": _bytes,
-    "time": _time, "microtime": _time, "quantity": _quantity, "intstr": _int_or_string, "fieldsv1": _raw,
+    "time": _time, "microtime": _microtime, "quantity": _quantity, "intstr": _int_or_string, "fieldsv1": _raw,
     "raw": _raw,
 }  # fmt: skip
 _ZERO: dict[str, Any] = {"string": "", "bool": False, "int32": 0, "int64": 0, "bytes": "", "quantity": "0"}

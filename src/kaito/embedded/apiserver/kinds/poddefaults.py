@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from kaito.embedded.apiserver.kinds import quantity
 from kaito.embedded.apiserver.strategy import Object
+from kaito.runtime.errors import Forbidden
 
-_PRIORITIES = {"system-node-critical": 2000001000, "system-cluster-critical": 2000000000}
+PRIORITIES = {"system-node-critical": 2000001000, "system-cluster-critical": 2000000000}
 _EVICTION_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _EVICTION_SECONDS = 300
 
@@ -38,7 +40,7 @@ def default_pod(pod: Object) -> None:
             resources.setdefault("requests", {}).setdefault(name, amount)
 
 
-def admit_pod(pod: Object) -> None:
+def admit_pod(pod: Object, priority_of: Callable[[str], int | None]) -> None:
     """What the admission plug-ins of a default cluster add to a new pod.
 
     ServiceAccount (without its token volume: no token would be accepted here), Priority, DefaultTolerationSeconds.
@@ -46,9 +48,32 @@ def admit_pod(pod: Object) -> None:
     spec = pod["spec"]
     if not spec.get("serviceAccountName"):
         spec["serviceAccountName"] = spec["serviceAccount"] = "default"
-    if "priority" not in spec:
-        spec["priority"] = _PRIORITIES.get(spec.get("priorityClassName", ""), 0)
+    _admit_priority(pod, priority_of)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    admit_tolerations(spec)
+
+
+def _admit_priority(pod: Object, priority_of: Callable[[str], int | None]) -> None:
+    spec = pod["spec"]
+    name = spec.get("priorityClassName", "")
+    priority = priority_of(name) if name else 0
+    if priority is None:
+        raise _forbidden(pod, f"no PriorityClass with name {name} was found")
+    if spec.get("priority", priority) != priority:
+        text = f"the integer value of priority ({spec['priority']}) must not be provided in pod spec"
+        raise _forbidden(
+            pod, f"{text}; priority admission controller computed {priority} from the given PriorityClass"
+        )
+    spec["priority"] = priority
+
+
+def _forbidden(pod: Object, why: str) -> Forbidden:
+    name = pod["metadata"].get("name", "")
+    return Forbidden(f'pods "{name}" is forbidden: {why}', details={"name": name, "kind": "pods"})
+
+
+def admit_tolerations(spec: Object) -> None:
+    """How long a pod stays on a node that is lost (DefaultTolerationSeconds)."""
     tolerations = list(spec.get("tolerations") or ())
     for key in _EVICTION_TAINTS:
         if not any(_tolerates(item, key) for item in tolerations):

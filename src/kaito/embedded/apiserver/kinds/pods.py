@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kaito.embedded.apiserver.kinds.base import BuiltinStrategy
-from kaito.embedded.apiserver.kinds.poddefaults import admit_pod, default_pod, default_pod_spec, qos_class
+from kaito.embedded.apiserver.kinds.poddefaults import (
+    PRIORITIES,
+    admit_pod,
+    admit_tolerations,
+    default_pod,
+    default_pod_spec,
+    qos_class,
+)
 from kaito.embedded.apiserver.kinds.podspec import validate_pod_spec
 from kaito.embedded.apiserver.strategy import FORBIDDEN, INVALID, FieldError, Object
+from kaito.runtime.resources import Resource
 
 _IMMUTABLE = (
     "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
@@ -22,22 +31,59 @@ class PodStrategy(BuiltinStrategy):
 
     status_metadata = ("labels", "annotations")
 
+    def __init__(
+        self,
+        resource: Resource,
+        priority_of: Callable[[str], int | None] = PRIORITIES.get,
+        *,
+        generation: bool = False,
+        short_names: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        subresources: Sequence[str] = (),
+        selectable_fields: Sequence[str] = (),
+    ) -> None:
+        """`priority_of` gives the value of a priority class by its name, None if there is no such class."""
+        super().__init__(
+            resource,
+            generation=generation,
+            short_names=short_names,
+            categories=categories,
+            subresources=subresources,
+            selectable_fields=selectable_fields,
+        )
+        self._priority_of = priority_of
+
     def default(self, obj: Object, old: Object | None) -> None:
         default_pod_spec(obj["spec"])
         default_pod(obj)
 
     def created(self, obj: Object) -> None:
-        admit_pod(obj)
+        admit_pod(obj, self._priority_of)
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(obj["spec"])}
+        if obj["spec"].get("schedulingGates"):
+            obj["status"]["conditions"] = [
+                {
+                    "type": "PodScheduled",
+                    "status": "False",
+                    "lastProbeTime": None,
+                    "lastTransitionTime": obj["metadata"].get("creationTimestamp"),
+                    "reason": "SchedulingGated",
+                    "message": "Scheduling is blocked due to non-empty scheduling gates",
+                }
+            ]
 
     def updated(self, new: Object, old: Object) -> None:
+        admit_tolerations(new["spec"])
         for name in ("serviceAccountName", "serviceAccount", "priority", "preemptionPolicy", "nodeName"):
             if name in old["spec"]:
                 new["spec"].setdefault(name, old["spec"][name])
 
     def prepare_status_update(self, new: Object, old: Object) -> None:
         super().prepare_status_update(new, old)
-        new["status"].setdefault("qosClass", qos_class(new["spec"]))
+        status = new["status"]
+        status.setdefault("qosClass", qos_class(new["spec"]))
+        if status.get("podIP") and not status.get("podIPs"):
+            status["podIPs"] = [{"ip": status["podIP"]}]
 
     def check(self, obj: Object) -> list[FieldError]:
         return validate_pod_spec(obj["spec"], "spec")
@@ -54,7 +100,12 @@ class PodStrategy(BuiltinStrategy):
         if not all(item in now for item in kept):
             text = "existing toleration can not be modified except its tolerationSeconds"
             errors.append(FieldError("spec.tolerations", FORBIDDEN, text))
-        if _frozen(new["spec"]) != _frozen(old["spec"]):
+        gated = bool(old["spec"].get("schedulingGates"))
+        known = {item["name"] for item in old["spec"].get("schedulingGates") or ()}
+        if any(item["name"] not in known for item in new["spec"].get("schedulingGates") or ()):
+            text = "only deletion is allowed, but found new scheduling gates"
+            errors.append(FieldError("spec.schedulingGates", FORBIDDEN, text))
+        if _frozen(new["spec"], gated=gated) != _frozen(old["spec"], gated=gated):
             errors.append(FieldError("spec", FORBIDDEN, _IMMUTABLE))
         return errors
 
@@ -74,8 +125,9 @@ def _plain(toleration: Object) -> Object:
     return {key: value for key, value in toleration.items() if key != "tolerationSeconds"}
 
 
-def _frozen(spec: Object) -> dict[str, Any]:
-    result = {key: value for key, value in spec.items() if key not in _MUTABLE}
+def _frozen(spec: Object, *, gated: bool) -> dict[str, Any]:
+    mutable = _MUTABLE + (("nodeSelector", "affinity") if gated else ())
+    result = {key: value for key, value in spec.items() if key not in mutable}
     for group in ("containers", "initContainers"):
         if group in spec:
             result[group] = [{**container, "image": ""} for container in spec[group]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kaito.embedded.apiserver.kinds import names
@@ -14,18 +15,22 @@ from kaito.embedded.apiserver.kinds.config import (
     LeaseStrategy,
     NamespaceStrategy,
     NodeStrategy,
+    PriorityClassStrategy,
     RoleBindingStrategy,
     RoleStrategy,
     SecretStrategy,
+    StorageClassStrategy,
 )
 from kaito.embedded.apiserver.kinds.crd import DefinitionStrategy
 from kaito.embedded.apiserver.kinds.jobs import CronJobStrategy, DisruptionBudgetStrategy, JobStrategy
+from kaito.embedded.apiserver.kinds.poddefaults import PRIORITIES
 from kaito.embedded.apiserver.kinds.pods import PodStrategy
 from kaito.embedded.apiserver.kinds.services import AddressPool, ServiceStrategy
 from kaito.embedded.apiserver.kinds.webhooks import WebhookConfigurationStrategy
 from kaito.embedded.apiserver.kinds.workloads import (
     DaemonSetStrategy,
     DeploymentStrategy,
+    RevisionStrategy,
     StatefulSetStrategy,
     WorkloadStrategy,
 )
@@ -39,18 +44,26 @@ _ADMISSION = "admissionregistration.k8s.io"
 
 @dataclass(frozen=True, slots=True)
 class BuiltinOptions:
-    """`service_cidr`: network of the virtual cluster IPs, default 10.96.0.0/16."""
+    """What some kinds must know.
+
+    Attributes:
+        service_cidr: network of the virtual cluster IPs.
+        priority_of: value of a priority class by its name, None if there is no such class; the system's own by
+            default.
+    """
 
     service_cidr: str = "10.96.0.0/16"
+    priority_of: Callable[[str], int | None] = PRIORITIES.get
 
 
 def builtin_strategies(options: BuiltinOptions | None = None) -> list[KindStrategy]:
     """One strategy per builtin kind; the pool of cluster IPs belongs to the returned Service strategy."""
     options = options or BuiltinOptions()
-    return [*_core(AddressPool(options.service_cidr)), *_workloads(), *_plain(), *_refused()]
+    core = _core(AddressPool(options.service_cidr), options.priority_of)
+    return [*core, *_workloads(), *_plain(), *_refused()]
 
 
-def _core(pool: AddressPool) -> list[KindStrategy]:
+def _core(pool: AddressPool, priority_of: Callable[[str], int | None]) -> list[KindStrategy]:
     return [
         NamespaceStrategy(
             r.NAMESPACES,
@@ -68,6 +81,7 @@ def _core(pool: AddressPool) -> list[KindStrategy]:
         ),
         PodStrategy(
             r.PODS,
+            priority_of,
             generation=True,
             short_names=("po",),
             categories=("all",),
@@ -80,8 +94,12 @@ def _core(pool: AddressPool) -> list[KindStrategy]:
             ),
         ),
         ServiceStrategy(r.SERVICES, pool),
-        BuiltinStrategy(r.ENDPOINTS, short_names=("ep",)),
-        EndpointSliceStrategy(r.ENDPOINTSLICES),
+        BuiltinStrategy(
+            r.ENDPOINTS,
+            short_names=("ep",),
+            warning="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+        ),
+        EndpointSliceStrategy(r.ENDPOINTSLICES, generation=True),
         ConfigMapStrategy(r.CONFIGMAPS, short_names=("cm",)),
         SecretStrategy(r.SECRETS, selectable_fields=("type",)),
         BuiltinStrategy(
@@ -141,7 +159,7 @@ def _workloads() -> list[KindStrategy]:
             Resource("apps", "v1", "daemonsets", "DaemonSet"), generation=True, short_names=("ds",),
             categories=("all",), subresources=("status",),
         ),
-        BuiltinStrategy(r.CONTROLLERREVISIONS),
+        RevisionStrategy(r.CONTROLLERREVISIONS),
         JobStrategy(
             r.JOBS, generation=True, categories=("all",), subresources=("status",),
             selectable_fields=("status.successful",),
@@ -167,9 +185,13 @@ def _plain() -> list[KindStrategy]:
             Resource("", "v1", "persistentvolumes", "PersistentVolume", False),
             short_names=("pv",), subresources=("status",),
         ),
-        BuiltinStrategy(Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", False), short_names=("sc",)),
-        BuiltinStrategy(
-            Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False), short_names=("pc",)
+        StorageClassStrategy(
+            Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", False), short_names=("sc",)
+        ),
+        PriorityClassStrategy(
+            Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False),
+            generation=True,
+            short_names=("pc",),
         ),
         RoleStrategy(rbac("roles", "Role", True), name_check=names.path_segment),
         RoleStrategy(rbac("clusterroles", "ClusterRole", False), name_check=names.path_segment),

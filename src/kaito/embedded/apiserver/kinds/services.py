@@ -119,8 +119,6 @@ class ServiceStrategy(BuiltinStrategy):
         if kind == "ExternalName":
             return
         spec.setdefault("internalTrafficPolicy", "Cluster")
-        spec.setdefault("ipFamilies", ["IPv4"])
-        spec.setdefault("ipFamilyPolicy", "SingleStack")
         if kind in _EXTERNAL:
             spec.setdefault("externalTrafficPolicy", "Cluster")
         if kind == "LoadBalancer":
@@ -138,6 +136,18 @@ class ServiceStrategy(BuiltinStrategy):
     def _allocate(self, obj: Object) -> None:
         spec, owner = obj["spec"], _owner(obj)
         problems: list[FieldError] = []
+        if spec["type"] != "ExternalName":
+            spec.setdefault("ipFamilies", ["IPv4"])
+            spec.setdefault("ipFamilyPolicy", "SingleStack")
+            if spec["ipFamilyPolicy"] == "RequireDualStack":
+                text = "Cluster is not configured for dual-stack services"
+                problems.append(FieldError("spec.ipFamilyPolicy", INVALID, text, "RequireDualStack"))
+            if "IPv6" in spec["ipFamilies"]:
+                place = spec["ipFamilies"].index("IPv6")
+                text = "not configured on this cluster"
+                problems.append(FieldError(f"spec.ipFamilies[{place}]", INVALID, text, "IPv6"))
+            if problems:
+                raise invalid(self.resource, obj["metadata"].get("name", ""), problems)
         if spec["type"] != "ExternalName" and spec["type"] in _TYPES:
             address = spec.get("clusterIP") or (spec.get("clusterIPs") or [""])[0]
             if not address:
@@ -190,6 +200,19 @@ class ServiceStrategy(BuiltinStrategy):
             errors.append(FieldError("spec.externalTrafficPolicy", INVALID, text, value))
         return errors
 
+    def prepare_status_update(self, new: Object, old: Object) -> None:
+        super().prepare_status_update(new, old)
+        for each in ((new.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
+            if each.get("ip"):
+                each.setdefault("ipMode", "VIP")
+
+    def check_status(self, new: Object, old: Object | None) -> list[FieldError]:
+        balancer = (new.get("status") or {}).get("loadBalancer") or {}
+        if balancer.get("ingress") and new["spec"]["type"] != "LoadBalancer":
+            text = "may only be used when `spec.type` is LoadBalancer"
+            return [FieldError("status.loadBalancer.ingress", FORBIDDEN, text)]
+        return []
+
     def check_update(self, new: Object, old: Object) -> list[FieldError]:
         before, after = old["spec"], new["spec"]
         if "ExternalName" in (before["type"], after["type"]) or not before.get("clusterIP"):
@@ -213,7 +236,11 @@ def _keep_addresses(new: Object, old: Object) -> None:
         return
     if old.get("clusterIP") and not new.get("clusterIP") and not new.get("clusterIPs"):
         new["clusterIP"], new["clusterIPs"] = old["clusterIP"], list(old.get("clusterIPs") or ())
-    elif new.get("clusterIP") and not new.get("clusterIPs"):
+    elif new.get("clusterIP") and (
+        not new.get("clusterIPs")
+        or (new["clusterIP"] != old.get("clusterIP") and new["clusterIPs"] == old.get("clusterIPs"))
+    ):
+        # Who changes the one address means the other list too.
         new["clusterIPs"] = [new["clusterIP"]]
     if new["type"] in _EXTERNAL:
         known = {_port_key(port): port["nodePort"] for port in old.get("ports") or () if port.get("nodePort")}

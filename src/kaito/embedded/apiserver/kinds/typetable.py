@@ -28,6 +28,8 @@ from kaito.embedded.apiserver.strategy import MergeSchema
 _FIELD = re.compile(r"(\d+) (\w+) (\[\]|\{\})?(\w+)([*!]?)((?: .*)?)")
 _DEFAULT = re.compile(r" default=(.*)$")
 NO_DEFAULT = object()
+_ZEROES = {"string": "", "bool": False, "int32": 0, "int64": 0, "time": None, "microtime": None}
+"""What Go writes for a field that is always written and was not set."""
 
 
 @dataclass(slots=True)
@@ -118,6 +120,9 @@ class TypeTable:
 
     def _link_defaults(self) -> None:
         for definition in self._types.values():
+            for item in definition.fields.values():
+                if item.always and not item.shape and item.target is None and item.default is NO_DEFAULT:
+                    item.default = _ZEROES.get(item.base, NO_DEFAULT)
             definition.defaults = [
                 item
                 for item in definition.fields.values()
@@ -153,7 +158,7 @@ class TypeTable:
         if item.base in ("raw", "fieldsv1"):
             base = MergeSchema("any" if item.base == "raw" else "scalar")
         elif item.target is None:
-            base = MergeSchema("scalar")
+            base = MergeSchema("scalar", implicit=item.always and not item.shape)
         else:
             base = self._object_schema(item.target)
         if item.shape == "map":

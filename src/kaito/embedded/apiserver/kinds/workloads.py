@@ -21,6 +21,12 @@ _STATEFULSET_FORBIDDEN = (
 )
 
 
+_PARTS = frozenset(
+    {"updatedReplicas", "readyReplicas", "availableReplicas", "fullyLabeledReplicas", "currentReplicas"}
+)
+"""Counts of a status that cannot be above `replicas`."""
+
+
 class WorkloadStrategy(BuiltinStrategy):
     """What has replicas, a selector and a pod template. The selector never changes."""
 
@@ -69,9 +75,19 @@ class WorkloadStrategy(BuiltinStrategy):
 
     def check_status(self, new: Object, old: Object | None) -> list[FieldError]:
         errors: list[FieldError] = []
-        for name, value in (new.get("status") or {}).items():
-            if isinstance(value, int):
-                errors += checks.non_negative(value, f"status.{name}")
+        status = new.get("status") or {}
+        replicas = status.get("replicas", 0)
+        for name, value in status.items():
+            if not isinstance(value, int):
+                continue
+            errors += checks.non_negative(value, f"status.{name}")
+            if name in _PARTS and value > replicas:
+                text = "cannot be greater than status.replicas"
+                errors.append(FieldError(f"status.{name}", INVALID, text, value))
+        available, ready = status.get("availableReplicas", 0), status.get("readyReplicas", 0)
+        if available > ready:
+            text = "cannot be greater than readyReplicas"
+            errors.append(FieldError("status.availableReplicas", INVALID, text, available))
         return errors
 
 
@@ -167,3 +183,15 @@ class DaemonSetStrategy(WorkloadStrategy):
 
     def warnings(self, obj: Object) -> list[str]:
         return ["no DaemonSet controller runs here: this object makes no pods"]
+
+
+class RevisionStrategy(BuiltinStrategy):
+    """ControllerRevisions: what they remember is fixed, only their number moves."""
+
+    def check(self, obj: Object) -> list[FieldError]:
+        return checks.non_negative(obj.get("revision", 0), "revision")
+
+    def check_update(self, new: Object, old: Object) -> list[FieldError]:
+        if new.get("data") == old.get("data"):
+            return []
+        return [FieldError("data", INVALID, IMMUTABLE, new.get("data"))]

@@ -27,17 +27,26 @@ def json_patch(target: Object, operations: Any) -> Object:
             f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
         )
     try:
-        result = jsonpatch.JsonPatch(operations).apply(target)
-    except (jsonpatch.InvalidJsonPatch, jsonpointer.JsonPointerException) as error:
-        if isinstance(error, jsonpatch.InvalidJsonPatch):
-            raise BadRequest(f"error decoding patch: {error}") from error
-        raise _rejected(error) from error
-    except jsonpatch.JsonPatchException as error:
+        result = jsonpatch.JsonPatch(_lenient(operations, target)).apply(target)
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
         raise _rejected(error) from error
     except (TypeError, KeyError, IndexError) as error:
         raise _rejected(error) from error
     if not isinstance(result, dict):
         raise BadRequest("the patch replaces the whole object by something that is not an object")
+    return result
+
+
+def _lenient(operations: list[Any], target: Object) -> list[Any]:
+    """`replace` of a field that is not there sets it, as the library of kube-apiserver has it."""
+    result = []
+    for item in operations:
+        path = item.get("path")
+        if item.get("op") == "replace" and isinstance(path, str) and path:
+            parent, last = jsonpointer.JsonPointer(path).to_last(target)
+            if isinstance(parent, dict) and last not in parent:
+                item = {**item, "op": "add"}
+        result.append(item)
     return result
 
 

@@ -59,7 +59,8 @@ def _merge_value(old: Any, value: Any, schema: MergeSchema, order: Any) -> Any:
     if isinstance(value, list) and schema.patch_key:
         live = old if isinstance(old, list) else []
         if schema.patch_key == ".":
-            return _ordered(live + [item for item in value if item not in live], order, str)
+            merged = live + [item for item in value if item not in live]
+            return _arranged(merged, live, value if order is None else order, str)
         return _merge_list(live, value, schema, order)
     return _strip(value, schema)
 
@@ -75,7 +76,7 @@ def _list_directive(result: Object, patch: Object, key: str, value: Any, schema:
         name = key[len(_ELEMENT_ORDER) :]
         child = schema.child(name) or _ANY
         if name not in patch and isinstance(result.get(name), list) and child.patch_key:
-            result[name] = _reorder(result[name], value, child.patch_key)
+            result[name] = _reorder(result[name], result[name], value, child.patch_key)
     else:
         raise BadRequest(f"unknown directive {key}")
 
@@ -98,23 +99,33 @@ def _merge_list(live: list[Any], patch: list[Any], schema: MergeSchema, order: A
             result.append(_merge_object({}, item, items))
         else:
             result[index] = _merge_object(result[index], item, items)
-    return _reorder(result, order, key)
+    return _reorder(result, live, patch if order is None else order, key)
 
 
-def _reorder(result: list[Any], order: Any, key: str) -> list[Any]:
+def _reorder(result: list[Any], live: list[Any], order: Any, key: str) -> list[Any]:
     if key == ".":
-        return _ordered(result, order, str)
-    return _ordered(result, order, lambda item: str(_key_of(item, key)))
+        return _arranged(result, live, order, str)
+    return _arranged(result, live, order, lambda item: str(_key_of(item, key)))
 
 
-def _ordered(result: list[Any], order: Any, key_of: Callable[[Any], str]) -> list[Any]:
-    """Elements named in `order` in that order among themselves; all others keep their places."""
+def _arranged(result: list[Any], live: list[Any], order: Any, key_of: Callable[[Any], str]) -> list[Any]:
+    """Elements of the patch in the order that it gives, woven into the others, which keep theirs.
+
+    Where a live element stood before an element of the patch it still does; elements new to the list come as early
+    as that allows.
+    """
     if not isinstance(order, list):
         return result
     rank = {key_of(item): index for index, item in enumerate(order)}
+    place = {key_of(item): index for index, item in enumerate(live)}
     named = sorted((item for item in result if key_of(item) in rank), key=lambda item: rank[key_of(item)])
-    following = iter(named)
-    return [next(following) if key_of(item) in rank else item for item in result]
+    others = [item for item in result if key_of(item) not in rank]
+    woven: list[Any] = []
+    while others and named:
+        first, second = place.get(key_of(others[0])), place.get(key_of(named[0]))
+        stays = first is not None and second is not None and first < second
+        woven.append((others if stays else named).pop(0))
+    return woven + others + named
 
 
 def _key_of(item: Any, key: str) -> Any:

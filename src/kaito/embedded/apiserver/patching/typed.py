@@ -135,7 +135,7 @@ def _fields(value: Any, schema: MergeSchema, *, declared: bool) -> FieldSet:
         return {}
     result: FieldSet = {}
     if isinstance(value, dict):
-        if not declared and schema.kind != "any":
+        if not declared:
             result[_SELF] = {}
         fields, other = schema.fields, schema.items or ANY
         for name, child in value.items():
@@ -177,12 +177,12 @@ def _compare(old: Any, new: Any, schema: MergeSchema) -> tuple[FieldSet | None, 
         before, after = index(schema, old), index(schema, new)
         for key, item in after.items():
             if key not in before:
-                changed[key] = _whole(item, items)
+                changed[key] = _whole(item, items, implicit=False)
             elif before[key] != item:
                 _put(key, _compare(before[key], item, items), changed, removed)
         for key, item in before.items():
             if key not in after:
-                removed[key] = _whole(item, items)
+                removed[key] = _whole(item, items, implicit=False)
     return changed or None, removed or None
 
 
@@ -192,7 +192,7 @@ def _compare_dict(old: Any, new: Any, schema: MergeSchema, changed: FieldSet, re
         if name in old:
             if old[name] != value:
                 _put(f"f:{name}", _compare(old[name], value, below), changed, removed)
-        else:
+        elif value or not below.implicit:
             changed[f"f:{name}"] = _whole(value, below)
     for name, value in old.items():
         if name not in new:
@@ -208,18 +208,24 @@ def _put(
         removed[key] = result[1]
 
 
-def _whole(value: Any, schema: MergeSchema) -> FieldSet:
-    """Everything in a value that is new or gone, containers included unless they are always there."""
+def _whole(value: Any, schema: MergeSchema, *, implicit: bool = True) -> FieldSet:
+    """Everything in a value that is new or gone, containers included unless they are always there.
+
+    `implicit`: the value is a field of the empty object, so what is always there was there before.
+    """
     if not value or not granular(schema, value):
         return {}
-    result: FieldSet = {} if schema.implicit else {_SELF: {}}
+    always = implicit and schema.implicit
+    result: FieldSet = {} if always else {_SELF: {}}
     if isinstance(value, dict):
         for name, child in value.items():
-            result[f"f:{name}"] = _whole(child, _below(schema, name))
+            below = _below(schema, name)
+            if child or not (always and below.implicit):
+                result[f"f:{name}"] = _whole(child, below, implicit=always)
     else:
         items = schema.items or ANY
         for item in value:
-            result[key_of(schema, item)] = _whole(item, items)
+            result[key_of(schema, item)] = _whole(item, items, implicit=False)
     return result
 
 

@@ -168,3 +168,20 @@ def fill_defaults(node: Node, value: Any) -> None:
     elif isinstance(value, list) and node.items is not None and node.items.default_children:
         for item in value:
             fill_defaults(node.items, item)
+
+
+def drop_nulls(node: Node, value: Any) -> None:
+    """Takes away nulls where none is allowed, in place: to Kubernetes such a field is not there."""
+    if isinstance(value, dict):
+        for key in list(value):
+            child = node.properties.get(key) or node.additional
+            if child is None:
+                continue
+            if value[key] is None and not child.nullable and (child.type or child.int_or_string):
+                del value[key]
+            elif isinstance(value[key], (dict, list)):
+                drop_nulls(child, value[key])
+    elif isinstance(value, list) and node.items is not None:
+        for item in value:
+            if isinstance(item, (dict, list)):
+                drop_nulls(node.items, item)

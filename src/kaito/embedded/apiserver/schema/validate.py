@@ -35,6 +35,7 @@ def validate(node: Node, value: Any, old: Any, path: str, errors: list[FieldErro
         return
     if not _has_type(node, value):
         errors.append(_type_error(node, value, path))
+        _check_enum(node, value, path, errors)
         return
     if isinstance(value, dict):
         _validate_object(node, value, old, path, errors)
@@ -129,11 +130,19 @@ def keyed(node: Node, values: list[Any]) -> dict[tuple[Any, ...], Any]:
 
 
 def _check(node: Node, value: Any, path: str, errors: list[FieldError]) -> None:
+    _check_enum(node, value, path, errors)
+    _check_value(node, value, path, errors)
+
+
+def _check_enum(node: Node, value: Any, path: str, errors: list[FieldError]) -> None:
     if node.enum is not None and not any(_same(value, item) for item in node.enum):
         allowed = ", ".join(item if isinstance(item, str) else go_value(item) for item in node.enum)
         listed = ", ".join(f'"{item if isinstance(item, str) else go_value(item)}"' for item in node.enum)
         if allowed:
             errors.append(FieldError(path, NOT_SUPPORTED, f"supported values: {listed}", value))
+
+
+def _check_value(node: Node, value: Any, path: str, errors: list[FieldError]) -> None:
     if isinstance(value, str):
         _check_string(node, value, path, errors)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):

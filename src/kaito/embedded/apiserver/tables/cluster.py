@@ -226,11 +226,11 @@ PRINTERS: dict[tuple[str, str], Printer] = {
         _node,
     ),
     ("", "Event"): Printer(
-        columns("Last Seen|Type|Reason|Object|*Subobject|*Source|Message|*First Seen|*#Count|*Name"), _event
+        columns("Last Seen|Type|Reason|Object|*Subobject|*Source|Message|*First Seen|*Count|*Name"), _event
     ),
-    ("", "ConfigMap"): Printer(columns("Name|#Data|Age"), _config_map),
-    ("", "Secret"): Printer(columns("Name|Type|#Data|Age"), _secret),
-    ("", "ServiceAccount"): Printer(columns("Name|#Secrets|Age"), _service_account),
+    ("", "ConfigMap"): Printer(columns("Name|Data|Age"), _config_map),
+    ("", "Secret"): Printer(columns("Name|Type|Data|Age"), _secret),
+    ("", "ServiceAccount"): Printer(columns("Name|Secrets|Age"), _service_account),
     ("", "PersistentVolumeClaim"): Printer(
         columns(
             "Name|Status|Volume|Capacity|Access Modes|StorageClass|VolumeAttributesClass|Age|*VolumeMode"
@@ -258,7 +258,7 @@ PRINTERS: dict[tuple[str, str], Printer] = {
         columns("Name|Min Available|Max Unavailable|#Allowed Disruptions|Age"), _disruption_budget
     ),
     ("scheduling.k8s.io", "PriorityClass"): Printer(
-        columns("Name|#Value|Global-Default|Age|*PreemptionPolicy"), _priority_class
+        columns("Name|#Value|?Global-Default|Age|PreemptionPolicy"), _priority_class
     ),
 }
 # Both groups serve the same events.

@@ -43,14 +43,25 @@ AGE = column("Age", description="Time since creation")
 
 
 def columns(spec: str) -> list[dict[str, Any]]:
-    """Column definitions from names separated by `|`; `*` before a name marks a wide column, `#` an integer."""
+    """Column definitions from names between `|`; `*` before a name marks a wide column, `#` an integer, `?` a boolean."""
     found = []
     for name in spec.split("|"):
-        bare = name.lstrip("*#")
+        bare = name.lstrip("*#?")
         if name == "Name":
             found.append(NAME)
+        elif bare == "Name":
+            found.append({**NAME, "priority": 1})
         else:
-            found.append(column(bare, "integer" if "#" in name else "string", wide="*" in name))
+            type_ = (
+                "boolean"
+                if "?" in name
+                else "integer"
+                if "#" in name
+                else "date"
+                if bare == "Created At"
+                else "string"
+            )
+            found.append(column(bare, type_, wide="*" in name))
     return found
 
 

@@ -42,6 +42,8 @@ class Tables:
                 row["object"] = orjson.Fragment(record.encoded_metadata())
             elif include == "Object":
                 row["object"] = orjson.Fragment(served.encoded(record))
+            else:
+                row["object"] = None
             rows.append(row)
         return orjson.dumps(
             {

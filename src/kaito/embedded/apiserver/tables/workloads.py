@@ -157,7 +157,7 @@ def _controller_revision(obj: Object, now: datetime) -> Cells:
 
 PRINTERS: dict[tuple[str, str], Printer] = {
     ("apps", "Deployment"): Printer(
-        columns("Name|Ready|#Up-to-date|#Available|Age|*Containers|*Images|*Selector"), _deployment
+        columns("Name|Ready|Up-to-date|Available|Age|*Containers|*Images|*Selector"), _deployment
     ),
     ("apps", "ReplicaSet"): Printer(
         columns("Name|#Desired|#Current|#Ready|Age|*Containers|*Images|*Selector"), _replica_set
@@ -169,12 +169,12 @@ PRINTERS: dict[tuple[str, str], Printer] = {
         ),
         _daemon_set,
     ),
-    ("apps", "ControllerRevision"): Printer(columns("Name|Controller|#Revision|Age"), _controller_revision),
+    ("apps", "ControllerRevision"): Printer(columns("Name|Controller|Revision|Age"), _controller_revision),
     ("batch", "Job"): Printer(
         columns("Name|Status|Completions|Duration|Age|*Containers|*Images|*Selector"), _job
     ),
     ("batch", "CronJob"): Printer(
-        columns("Name|Schedule|Timezone|Suspend|#Active|Last Schedule|Age|*Containers|*Images|*Selector"),
+        columns("Name|Schedule|Timezone|?Suspend|#Active|Last Schedule|Age|*Containers|*Images|*Selector"),
         _cron_job,
     ),
 }

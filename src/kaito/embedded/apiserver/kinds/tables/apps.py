@@ -40,8 +40,8 @@ DeploymentCondition
     2 status string!
     4 reason string
     5 message string
-    6 lastUpdateTime time
-    7 lastTransitionTime time
+    6 lastUpdateTime time!
+    7 lastTransitionTime time!
 
 ReplicaSet
     1 metadata ObjectMeta!
@@ -66,7 +66,7 @@ ReplicaSetStatus
 WorkloadCondition
     1 type string!
     2 status string!
-    3 lastTransitionTime time
+    3 lastTransitionTime time!
     4 reason string
     5 message string
 
@@ -222,8 +222,8 @@ JobStatus
 JobCondition
     1 type string!
     2 status string!
-    3 lastProbeTime time
-    4 lastTransitionTime time
+    3 lastProbeTime time!
+    4 lastTransitionTime time!
     5 reason string
     6 message string
 

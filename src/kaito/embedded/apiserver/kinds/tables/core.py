@@ -45,11 +45,11 @@ Event
     3 reason string
     4 message string
     5 source EventSource!
-    6 firstTimestamp time
-    7 lastTimestamp time
+    6 firstTimestamp time!
+    7 lastTimestamp time!
     8 count int32
     9 type string
-    10 eventTime microtime
+    10 eventTime microtime!
     11 series EventSeries
     12 action string
     13 related ObjectReference
@@ -77,8 +77,8 @@ EventsV1Event
     10 note string
     11 type string
     12 deprecatedSource EventSource!
-    13 deprecatedFirstTimestamp time
-    14 deprecatedLastTimestamp time
+    13 deprecatedFirstTimestamp time!
+    14 deprecatedLastTimestamp time!
     15 deprecatedCount int32
 
 ResourceQuota

@@ -24,8 +24,8 @@ PodStatus
 PodCondition
     1 type string!
     2 status string!
-    3 lastProbeTime time
-    4 lastTransitionTime time
+    3 lastProbeTime time!
+    4 lastTransitionTime time!
     5 reason string
     6 message string
     7 observedGeneration int64
@@ -69,15 +69,15 @@ ContainerStateWaiting
     2 message string
 
 ContainerStateRunning
-    1 startedAt time
+    1 startedAt time!
 
 ContainerStateTerminated
     1 exitCode int32!
     2 signal int32
     3 reason string
     4 message string
-    5 startedAt time
-    6 finishedAt time
+    5 startedAt time!
+    6 finishedAt time!
     7 containerID string
 
 Binding
@@ -127,8 +127,8 @@ NodeStatus
 NodeCondition
     1 type string!
     2 status string!
-    3 lastHeartbeatTime time
-    4 lastTransitionTime time
+    3 lastHeartbeatTime time!
+    4 lastTransitionTime time!
     5 reason string
     6 message string
 
