@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from kaito.runtime.clock import Clock, LoopClock
 from kaito.runtime.controller import Controller, ControllerOptions
 from kaito.runtime.errors import ApiError
 from kaito.runtime.events import EventRecorder
+from kaito.runtime.groups import Group
 from kaito.runtime.leader import LeaderElectionLost, LeaderElectionOptions
 from kaito.runtime.manager import Manager, ManagerOptions
 from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, EVENTS, LEASES, ObjectKey
@@ -228,6 +230,103 @@ async def test_what_is_added_while_running_starts_at_once_and_afterwards_not_at_
         rig.manager.add(rig.diary.runnable("too late", elected=True))
     with pytest.raises(RuntimeError, match="make a new one"):
         await rig.manager.run()
+
+
+async def test_a_runnable_says_in_which_group_it_runs(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock)
+    for group in Group:
+        runnable = rig.diary.runnable(group.name.lower(), elected=True)
+        runnable.group = group
+        rig.manager.add(runnable)
+    await rig.run_for(10)
+    assert rig.diary.entries == [
+        *(f"0 {group.name.lower()} starts" for group in Group),
+        "10 every_replica ends",
+        "10 warmup ends",
+        "10 leader ends",
+        "10 caches ends",
+        "10 webhooks ends",
+        "10 servers ends",
+    ]
+
+
+async def test_what_ignores_every_cancellation_is_named_and_left_alone(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock, grace_period=5)
+    released = asyncio.Event()
+
+    class Deaf:
+        name = "deaf"
+
+        async def run(self) -> None:
+            while not released.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await released.wait()
+
+    rig.manager.add(Deaf())
+    with pytest.raises(TimeoutError, match="not everything ended within the grace period of 5 s: deaf"):
+        await rig.run_for(10)
+    assert virtual_clock.now() == 16.0
+    released.set()
+
+
+async def test_readiness_follows_the_caches(virtual_clock: VirtualClock) -> None:
+    rig = Rig(virtual_clock, ready_cache_lag=30)
+    rig.manager.cache.informer(CONFIGMAPS)
+    down: list[Exception] = [ApiError("not yet")]
+
+    def fail(request: Any) -> None:
+        if down:
+            raise down[0]
+
+    def why() -> str:
+        try:
+            rig.manager._check_caches()
+        except RuntimeError as error:
+            return str(error)
+        return ""
+
+    rig.api.before = fail
+    task = asyncio.create_task(rig.manager.run(rig.stop))
+    await virtual_clock.sleep(1)
+    assert why().startswith("configmaps has never been listed completely")
+    down.clear()
+    await virtual_clock.sleep(30)
+    assert why() == ""
+    down.append(ApiError("gone away"))
+    for informer in rig.manager.cache.informers:
+        informer.reselect(label_selector="a=b")
+    await virtual_clock.sleep(29)
+    assert why() == "", "a short trouble is none of the load balancer's business"
+    await virtual_clock.sleep(31)
+    assert "configmaps" in why()
+    assert "could not be followed for" in why()
+    down.clear()
+    await virtual_clock.sleep(60)
+    assert why() == ""
+    rig.stop.set()
+    await task
+
+
+async def test_managers_that_share_a_client_hear_of_each_others_writes(virtual_clock: VirtualClock) -> None:
+    heard: list[str] = []
+    api = FakeApi(virtual_clock)
+    client = api.client()
+    client.on_write = before = lambda write: heard.append(write.key.name)
+    first = Manager(client, clock=virtual_clock)
+    second = Manager(client, clock=virtual_clock)
+    stop = asyncio.Event()
+    for manager in (first, second):
+        manager.add(Controller("c", nothing, primary=CONFIGMAPS))
+    await client.create(CONFIGMAPS, {"metadata": {"name": "a", "namespace": "n"}})
+    for manager in (first, second):
+        (controller,) = manager._controllers.values()
+        assert controller._bound is not None
+        assert list(controller._bound.consistency.unseen) == [ObjectKey("n", "a")]
+    assert heard == ["a"]
+    virtual_clock.call_later(5, stop.set)
+    await second.run(stop)
+    await first.run(stop)
+    assert client.on_write is before, "nothing of a manager stays with the client"
 
 
 async def test_controllers_have_names_of_their_own(virtual_clock: VirtualClock) -> None:

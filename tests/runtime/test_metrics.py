@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from kaito.runtime.client import RequestRecord
@@ -62,6 +65,15 @@ def test_every_label_set_is_there_from_the_start() -> None:
                 "longest_running_processor_seconds",
             )
         ),
+        *(
+            (f"kaito_{name}", one)
+            for name in (
+                "own_write_waits_total",
+                "own_write_timeouts_total",
+                "reconcile_loop_blocked_total",
+                "reconcile_loop_blocked_seconds_total",
+            )
+        ),
         ("workqueue_depth", (*both, ("priority", "0"))),
         ("leader_election_master_status", (("name", "lease"),)),
     }
@@ -117,6 +129,20 @@ def test_requests_are_counted_and_watches_have_no_latency() -> None:
     assert found["rest_client_requests_total", failed] == 1
     seconds = "rest_client_request_duration_seconds_sum", (("host", "api:6443"), ("verb", "GET"))
     assert found[seconds] == pytest.approx(0.3)
+
+
+def test_other_parts_add_their_own_families() -> None:
+    class Source:
+        def collect(self) -> Iterator[Metric]:
+            family = GaugeMetricFamily("demo_age_seconds", "An age.", labels=["what"])
+            family.add_metric(["cheese"], 3.0)
+            yield family
+
+    metrics, source = RuntimeMetrics(lambda: 0.0), Source()
+    metrics.add(source)
+    metrics.add(source)
+    assert scrape(metrics)["demo_age_seconds", (("what", "cheese"),)] == 3.0
+    assert sum(family.name == "demo_age_seconds" for family in metrics.collect()) == 1
 
 
 def test_managers_do_not_share_metrics() -> None:

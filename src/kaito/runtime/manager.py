@@ -89,7 +89,8 @@ class Manager:
         self.cache = InformerCache(client)
         self.metrics.add(CacheMetrics(self.cache))
         self._own_writes = OwnWrites()
-        client.on_write = _both(client.on_write, self._own_writes.note)
+        self._heard_before = client.on_write
+        self._on_write = client.on_write = _both(client.on_write, self._own_writes.note)
         self._watchdog = LoopWatchdog(options.loop_block_limit, lambda: self.metrics.controllers)
         self._live, self._ready = Probe("healthz"), Probe("readyz")
         self._ready.add("caches", self._check_caches)
@@ -171,6 +172,8 @@ class Manager:
             if self._failure.done():
                 errors.append(_error_of(self._failure))
             errors += await self._stop(lost=any(isinstance(error, LeaderElectionLost) for error in errors))
+            if self.client.on_write is self._on_write:
+                self.client.on_write = self._heard_before
         if len(errors) > 1:
             raise ExceptionGroup("the manager failed and did not stop cleanly", errors)
         if errors:

@@ -162,7 +162,8 @@ class Consistency:
         return True
 
     def close(self) -> None:
-        """Listens no more."""
+        """Listens no more, and files nothing any more."""
+        self._timeout = 0.0
         self.unseen.clear()
         self._parked.clear()
         self._unsubscribe()
