@@ -28,7 +28,7 @@ _AGGREGATED = ",".join(
 Object = dict[str, Any]
 
 
-class NoMatch(LookupError):
+class NoMatch(Exception):
     """The server does not serve what was asked for; the message says what comes near."""
 
 
