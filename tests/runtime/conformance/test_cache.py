@@ -10,6 +10,7 @@ import pytest
 
 from fakeapi import FakeApi
 from kaito.runtime.cache import InformerCache
+from kaito.runtime.namespaces import UnknownNamespace
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import CONFIGMAPS, SECRETS, ObjectKey, Resource
 from kaito.runtime.testing import VirtualClock
@@ -73,6 +74,19 @@ async def test_reads_limited_by_namespace_and_labels(world: World) -> None:
         assert names(of_n.lister.list()) == ["n/a", "n/b"]
         assert names(red.lister.list()) == ["m/c", "n/a"]
         assert everything.lister.get("c", "n") is None
+
+
+@pytest.mark.conforms("controller-runtime cache multi-namespace: error for a namespace that is not watched")
+async def test_several_namespaces_are_read_as_one_and_no_other(world: World) -> None:
+    for namespace in ("m", "n", "o"):
+        world.put("a", namespace)
+    view = world.cache.namespaces(CONFIGMAPS, ["m", "n"])
+    async with world.running():
+        await view.wait_synced()
+        assert names(view.list()) == ["m/a", "n/a"]
+        assert names(view.list("n")) == ["n/a"]
+        with pytest.raises(UnknownNamespace, match="o"):
+            view.get("a", "o")
 
 
 @pytest.mark.conforms("controller-runtime cache deep copy on and off")

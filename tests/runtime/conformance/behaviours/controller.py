@@ -180,8 +180,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour(_CACHE + "by namespace, by label", "Reads can be limited to a namespace and to labels."),
     Behaviour(
         _CACHE + "multi-namespace: error for a namespace that is not watched",
-        "Reading a namespace that no informer follows is an error.",
-        "A lister belongs to one informer, which follows one namespace or all; there is none for several.",
+        "Several namespaces can be read as one; reading a namespace that is not among them is an error.",
     ),
     Behaviour(
         _CACHE + "Limit and Continue",
