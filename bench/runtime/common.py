@@ -10,6 +10,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("aiohttp", "msgspec", "orjson", "prometheus-client", "kubernetes-asyncio")
-PATIENCE = 600.0
+PATIENCE = 180.0
 """Seconds after which a measured process is given up."""
 
 Row = dict[str, Any]
@@ -123,9 +124,12 @@ def medians(rows: Sequence[Row]) -> Row:
 def alternate(runs: int, contenders: Mapping[str, Callable[[], Row]]) -> dict[str, list[Row]]:
     """Every contender once, then every one again: what else the machine does meets all of them."""
     rows: dict[str, list[Row]] = {name: [] for name in contenders}
-    for _ in range(runs):
+    for run in range(runs):
         for name, measure in contenders.items():
+            started = time.monotonic()
             rows[name].append(measure())
+            seconds = time.monotonic() - started
+            print(f"  run {run + 1}/{runs}, {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
     return rows
 
 

@@ -4,8 +4,9 @@
 
 The whole stack (client, reflector, informer, queue, controller, manager with leader election, metrics that are scraped)
 in virtual time over the in-memory transport. 2,000 objects; 50 changes per second, of which one in ten creates and one
-deletes; a reconcile reads the cache and now and then writes. The token rotates every 50 minutes, every second time so
-that the old one is refused at once; the API server restarts every three hours, every second time with its history lost.
+in ten deletes; a reconcile reads the cache and now and then writes. The token rotates every 50 minutes, every second
+time so that the old one is refused at once; the API server restarts every three hours, every second time with its
+history lost.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ SCRAPE_EVERY, BOOKMARK_EVERY = 30.0, 60.0
 SETTLE = 180.0
 """Seconds without changes after which the cache has to equal the server."""
 MORE_MIB = 2.0
+HISTORY = 2000
+"""Changes that the server remembers: 40 seconds, so that its own memory hardly counts."""
 
 
 class Tokens:
@@ -85,8 +88,8 @@ class Day:
         self.random = random.Random(5)
         self.token = directory / "token"
         self.token.write_text("token-0")
-        self.api = MemoryApi(CONFIGMAPS)
-        self.leases = MemoryApi(LEASES)
+        self.api = MemoryApi(CONFIGMAPS, history=HISTORY)
+        self.leases = MemoryApi(LEASES, history=HISTORY)
         self.names: list[str] = []
         self.made = 0
         self.reconciles = self.writes = self.failed_writes = self.changes = self.restarts = 0
@@ -144,12 +147,13 @@ class Day:
             "labels": {"app": "bench", "group": name[-2:]},
             "annotations": {"example.com/note": "n" * 80},
         }
-        return {"metadata": metadata, "data": {"value": f"{self.random.random():.16f}" * 30}}
+        return {"metadata": metadata, "data": {"value": f"{self.random.random():.8f}" * 60}}
 
     def change(self) -> None:
         self.changes += 1
         what = self.random.random()
-        if what < 0.1 or len(self.names) < OBJECTS // 2:
+        fewer = len(self.names) < OBJECTS
+        if what < 0.2 and fewer:
             self.create()
             return
         place = self.random.randrange(len(self.names))

@@ -20,7 +20,7 @@ from kaito.runtime.transport import BufferedResponse, Request, Response, Streame
 
 JSON = {"Content-Type": "application/json"}
 HISTORY = 20_000
-"""Changes that a watch can resume from."""
+"""Changes that a watch can resume from, where nothing else is said."""
 Object = dict[str, Any]
 
 
@@ -58,7 +58,7 @@ class _Watch:
 class MemoryApi:
     """Objects by path, and who watches them."""
 
-    def __init__(self, resource: Resource, objects: Iterable[Object] = ()) -> None:
+    def __init__(self, resource: Resource, objects: Iterable[Object] = (), *, history: int = HISTORY) -> None:
         self.resource = resource
         self.objects: dict[tuple[str, str], bytes] = {}
         self.versions: dict[tuple[str, str], int] = {}
@@ -70,7 +70,7 @@ class MemoryApi:
         self.requests = 0
         self.refused = 0
         self._oldest = 1
-        self._history: deque[tuple[int, bytes]] = deque(maxlen=HISTORY)
+        self._history: deque[tuple[int, bytes]] = deque(maxlen=history)
         self._watches: set[_Watch] = set()
         for tree in objects:
             self._keep(tree)
@@ -121,7 +121,7 @@ class MemoryApi:
 
     def _tell(self, word: bytes, raw: bytes) -> None:
         line = b'{"type":"' + word + b'","object":' + raw + b"}\n"
-        if len(self._history) == HISTORY:
+        if len(self._history) == self._history.maxlen:
             self._oldest = self._history[0][0]
         self._history.append((self.version, line))
         for watch in self._watches:

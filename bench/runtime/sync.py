@@ -112,7 +112,7 @@ def measure(quick: bool, runs: int) -> tuple[Results, list[Limit], Row]:
         plane.install_crds()
 
         def step(label: str, form: str, count: int, times: int) -> None:
-            print(f"sync: {label}", file=sys.stderr)
+            print(f"{label}:", file=sys.stderr, flush=True)
             rows = alternate(times, contenders(plane, form, count))
             found.extend(limits(label, rows))
             results.update((f"{label}: {name}", each) for name, each in rows.items())
