@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaito.runtime.objects import decode_envelope
-from kaito.runtime.wire import LineSplitter, MalformedStream, decode_event, decode_page
+from kaito.runtime.wire import LineSplitter, MalformedStream, PageSplitter, decode_event, decode_page
 
 
 @given(
@@ -97,3 +97,66 @@ def test_pages_are_cut_into_items() -> None:
 def test_what_is_not_a_list_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedStream, match="not a Kubernetes list"):
         decode_page(body)
+
+
+metadata = st.fixed_dictionaries({"name": st.text('ab{},:[]"\\', min_size=1, max_size=6)})
+templates = st.lists(st.fixed_dictionaries({"metadata": metadata}), max_size=3)
+items = st.lists(
+    st.fixed_dictionaries(
+        {"metadata": metadata, "volumeClaimTemplates": templates}, optional={"x": json_values}
+    ),
+    max_size=6,
+)
+
+
+@given(items, st.booleans(), st.booleans(), st.data())
+def test_a_list_is_cut_into_its_items_while_it_arrives(
+    items: list[dict[str, object]], spaced: bool, items_first: bool, data: st.DataObject
+) -> None:
+    """However it is written and cut, and although items hold lists of objects that begin like items."""
+    head = {"kind": "XList", "metadata": {"resourceVersion": "7", "continue": "t"}}
+    tree = {"items": items, **head} if items_first else {**head, "items": items}
+    body = json.dumps(tree, separators=None if spaced else (",", ":")).encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=10)))
+    splitter = PageSplitter()
+    seen: list[bytes] = []
+    for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True):
+        for item in splitter.feed(body[start:end]):
+            seen.append(item.object)
+            if item.envelope is not None:
+                assert item.envelope.metadata.name == json.loads(item.object)["metadata"]["name"]
+    page = splitter.finish()
+    seen += [bytes(raw) for raw in page.items or ()]
+    assert [json.loads(raw) for raw in seen] == items
+    assert (page.metadata.resource_version, page.metadata.continue_token) == ("7", "t")
+
+
+def test_a_long_list_is_not_kept_as_a_whole() -> None:
+    item = json.dumps({"metadata": {"name": "a"}, "data": "x" * 1000}, separators=(",", ":")).encode()
+    splitter = PageSplitter(limit=5000)
+    chunks = [b'{"metadata":{"resourceVersion":"7"},"items":[', *[item + b","] * 999, item, b"]}"]
+    seen = 0
+    for chunk in chunks:
+        seen += len(list(splitter.feed(chunk)))
+        assert len(splitter._rest) < 3 * len(item)
+    assert seen + len(splitter.finish().items or ()) == 1000
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_an_item_beyond_the_cap_is_refused(size: int) -> None:
+    body = json.dumps(
+        {"items": [{"a": "x" * 10}, {"a": "x" * 200}, {"a": 1}]}, separators=(",", ":")
+    ).encode()
+    splitter = PageSplitter(limit=100)
+    with pytest.raises(MalformedStream, match="an item of the list is larger than 100 bytes"):
+        [list(splitter.feed(body[start : start + size])) for start in range(0, len(body), size)]
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"metadata":{"resourceVersion":"7"},"items":[{"a":1},{"a"', b"", b'{"items":[']
+)
+def test_a_list_that_breaks_off_is_refused(body: bytes) -> None:
+    splitter = PageSplitter()
+    list(splitter.feed(body))
+    with pytest.raises(MalformedStream, match="not a Kubernetes list"):
+        splitter.finish()
