@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kaito.runtime.client import Client
+from kaito.runtime.client import Client, PatchType
 from kaito.runtime.conflicts import Outcome, RetrySteps, create_or_patch, create_or_update, retry_on_conflict
 from kaito.runtime.connection import Connection
 from kaito.runtime.discovery import Discovery, NoMatch
-from kaito.runtime.errors import ApiError, BadRequest, Conflict, NotFound, Unauthorized
+from kaito.runtime.errors import ApiError, BadRequest, Conflict, NotFound, Unauthorized, UnsupportedMediaType
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.leader import LeaderElectionOptions, LeaderElector
 from kaito.runtime.lease import holder_of
@@ -268,3 +268,57 @@ async def test_events_are_counted_and_combined(world: World) -> None:
             ) == [("Same", 3)] + [("Similar", 1)] * 10 + [("Similar", 2)]
 
         await world.until(complete, "the events are there")
+
+
+async def test_evictions_are_created_below_their_pod(world: World) -> None:
+    told: list[Write] = []
+    client = world.connect("evictor")
+    client.on_write = told.append
+    pod = {"metadata": world.meta("p"), "spec": {"containers": [{"name": "a", "image": "example.com/a:1"}]}}
+    await world.client.create(PODS, pod)
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": world.meta("p")}
+    answer = await client.create(PODS, eviction, subresource="eviction")
+    assert answer["status"] == "Success"
+    await world.gone(PODS, "p")
+    assert told == []  # the answer names no version of the pod
+    with pytest.raises(NotFound):
+        await client.create(PODS, eviction, subresource="eviction")
+
+
+async def test_strategic_patches_merge_lists_of_built_in_kinds_only(world: World) -> None:
+    containers = [{"name": "a", "image": "example.com/a:1"}, {"name": "b", "image": "example.com/b:1"}]
+    labels = {"app": "x"}
+    deployment = {
+        "metadata": world.meta("d"),
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": containers}},
+        },
+    }
+    await world.client.create(DEPLOYMENTS, deployment)
+    change = {"spec": {"template": {"spec": {"containers": [{"name": "b", "image": "example.com/b:2"}]}}}}
+    patched = await world.client.patch(
+        DEPLOYMENTS, "d", world.namespace, patch=change, patch_type=PatchType.STRATEGIC
+    )
+    images = {each["name"]: each["image"] for each in patched["spec"]["template"]["spec"]["containers"]}
+    assert images == {"a": "example.com/a:1", "b": "example.com/b:2"}
+    assert (await world.client.get_scale(DEPLOYMENTS, "d", world.namespace))["spec"].get("replicas", 0) == 0
+    scaled = await world.client.scale(DEPLOYMENTS, "d", world.namespace, replicas=2)
+    assert scaled["spec"]["replicas"] == 2
+    with pytest.raises(Conflict):
+        await world.client.scale(DEPLOYMENTS, "d", world.namespace, replicas=3, resource_version="1")
+    await world.define(definition(GADGETS.group, size={"type": "integer"}))
+
+    async def refused() -> bool:
+        try:
+            await world.client.patch(
+                GADGETS, "none", world.namespace, patch={"spec": {}}, patch_type=PatchType.STRATEGIC
+            )
+        except UnsupportedMediaType:
+            return True
+        except NotFound:
+            return False
+        return False
+
+    await world.until(refused, "strategic patches of custom resources are refused", limit=10)

@@ -128,6 +128,19 @@ async def test_server_name_and_proxy_of_a_cluster(tmp_path: Path) -> None:
         await proxied.close()
 
 
+async def test_a_proxy_of_the_environment(tmp_path: Path) -> None:
+    async def proxy(request: web.Request) -> web.Response:
+        return web.json_response({"certificate": f"proxied {request.raw_path}"})
+
+    target = "http://api.cluster.example:8001"
+    path = kubeconfig(tmp_path / "config", target)
+    async with serving(proxy) as proxy_url:
+        environ = {"HTTP_PROXY": proxy_url, "NO_PROXY": "other.example"}
+        connection = Connection.from_kubeconfig(path, environ=environ)
+        assert (await ask(connection))["certificate"] == f"proxied {target}/api/v1/nodes/n"
+        await connection.close()
+
+
 PLUGIN = """#!{python}
 import json, os, pathlib
 counter = pathlib.Path({counter!r})
@@ -245,6 +258,21 @@ async def test_a_failing_exec_plugin_is_told_apart(tmp_path: Path) -> None:
             "{contexts: [{name: a, context: {cluster: c}}], current-context: a, clusters: [{name: c, cluster: "
             "{server: 'https://127.0.0.1', certificate-authority: nowhere.crt}}]}",
             "nowhere.crt",
+        ),
+        (
+            "{contexts: [{name: a, context: {cluster: c}}], current-context: a, clusters: "
+            "[{name: c, cluster: {server: '127.0.0.1:6443'}}]}",
+            r"server '127\.0\.0\.1:6443' is no URL; write https://HOST:PORT",
+        ),
+        (
+            "{contexts: [{name: a, context: {cluster: c}}], current-context: a, clusters: "
+            "[{name: c, cluster: {server: 'https://x', proxy-url: 'socks5://localhost'}}]}",
+            "context 'a', cluster: the proxy socks5://localhost cannot be used",
+        ),
+        (
+            "{contexts: [{name: a, context: {cluster: c, user: u}}], current-context: a, clusters: "
+            "[{name: c, cluster: {server: 'https://x'}}], users: [{name: u, user: {as: admin}}]}",
+            r"context 'a', user: impersonation \(as\) is not supported",
         ),
     ],
 )

@@ -110,6 +110,8 @@ def load_context(paths: str, context: str | None) -> Context:
     server = cluster.text("server")
     if not server:
         raise ConfigurationError(f"kubeconfig {paths}: the cluster of context {name!r} has no server")
+    if not server.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{where}: server {server!r} is no URL; write https://HOST:PORT")
     namespace = (contexts[name] or {}).get("namespace") or "default"
     return Context(name, namespace, server.rstrip("/"), cluster, user)
 
