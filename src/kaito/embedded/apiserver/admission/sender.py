@@ -63,7 +63,8 @@ class HttpsSender:
                 return answer
             if 200 <= status < 300:
                 raise Unreachable(
-                    f"0-length response with status code: {status} and content type: {response.content_type}"
+                    f"0-length response with status code: {status} and content type: "
+                    f"{response.headers.get('Content-Type', 'application/json')}"
                 )
             raise Unreachable(_status_text(status, answer))
         raise Unreachable(f'Post "{shown}": {why}')
