@@ -106,14 +106,14 @@ class Envelope(msgspec.Struct, gc=False):
         without them leaves them as they are.
         """
         fields, self.metadata.managed_fields = self.metadata.managed_fields, _NO_FIELDS
-        value = memoryview(fields)
+        value = bytes(fields)
         if not value:
             return raw
         start = raw.find(_MANAGED_FIELDS)
         while start >= 0:
             end = start + len(_MANAGED_FIELDS)
             end += raw[end : end + 1] == b" "
-            if raw[end : end + len(value)] == value:
+            if raw.startswith(value, end):
                 return _without(raw, start, end + len(value))
             start = raw.find(_MANAGED_FIELDS, end)
         return raw
