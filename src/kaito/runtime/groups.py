@@ -50,17 +50,20 @@ class RunGroup:
         self._on_failure = on_failure
         self._waiting: list[Run] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._readiness: list[Run] = []
         self._started = False
         self._stopped = False
 
-    def add(self, run: Run) -> None:
+    def add(self, run: Run, ready: Run | None = None) -> None:
         """Adds something that starts with the group, or at once if that has started.
 
-        Raises RuntimeError once the group was stopped.
+        `ready` returns when others may rely on it. Raises RuntimeError once the group was stopped.
         """
         if self._stopped:
             raise RuntimeError("the manager is stopping: nothing can be added any more")
         self._waiting.append(run)
+        if ready is not None:
+            self._readiness.append(ready)
         if self._started:
             self.start()
 
@@ -74,6 +77,11 @@ class RunGroup:
             self._tasks.add(task)
             task.add_done_callback(self._on_done)
         self._waiting.clear()
+
+    async def wait_ready(self) -> None:
+        """Returns when everything is ready that said how to find out."""
+        for ready in self._readiness:
+            await ready()
 
     async def stop(self, deadline: float | None) -> list[str]:
         """Cancels all and waits; at the deadline (clock reading, None: never) cancels again.

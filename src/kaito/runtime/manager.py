@@ -40,7 +40,8 @@ log = get_logger(__name__)
 class Runnable(Protocol):
     """Something with a life of its own.
 
-    It may also have an attribute `group` (a `Group`), or `needs_leader_election` (default True).
+    It may also have an attribute `group` (a `Group`) or `needs_leader_election` (default True), and a method
+    `wait_ready`, a coroutine that returns when others may rely on it: later groups start after that.
     """
 
     async def run(self) -> None:
@@ -127,7 +128,7 @@ class Manager:
             )
             if runnable.options.warmup:
                 self._groups[Group.WARMUP].add(runnable.warm_up)
-        self._groups[_group_of(runnable)].add(runnable.run)
+        self._groups[_group_of(runnable)].add(runnable.run, getattr(runnable, "wait_ready", None))
 
     def add_health_check(self, name: str, check: Check) -> None:
         """Adds a check to /healthz: a failing one gets the process restarted."""
@@ -205,8 +206,9 @@ class Manager:
             await server.start()
         if self.clock.real_time and self.options.loop_block_limit > 0:
             self._groups[Group.SERVERS].add(self._watchdog.run)
-        self._groups[Group.SERVERS].start()
-        self._groups[Group.WEBHOOKS].start()
+        for group in (Group.SERVERS, Group.WEBHOOKS):
+            self._groups[group].start()
+            await self._groups[group].wait_ready()
         caches = self._groups[Group.CACHES]
         caches.add(self.cache.run)
         caches.start()

@@ -135,6 +135,7 @@ class WebhookServer:
         self._answerers: dict[str, tuple[Answerer, HookMetrics]] = {}
         self._host, self._wanted_port = split_address(self.options.address)
         self._runner: web.AppRunner | None = None
+        self._listening = asyncio.Event()
 
     # -- registration ----------------------------------------------------------------------------------------
 
@@ -196,6 +197,10 @@ class WebhookServer:
             raise RuntimeError("the webhook server is not listening")
         return int(self._runner.addresses[0][1])
 
+    async def wait_ready(self) -> None:
+        """Until the server listens; the manager's caches start after that."""
+        await self._listening.wait()
+
     async def run(self) -> None:
         """Serves until cancelled, then lets the requests that are under way finish.
 
@@ -224,6 +229,7 @@ class WebhookServer:
         try:
             await web.TCPSite(runner, self._host, self._wanted_port, ssl_context=context).start()
             self._runner = runner
+            self._listening.set()
             log.info("serving webhooks", port=self.port, paths=", ".join(sorted(self._answerers)))
             await watcher.run(self._clock)
         finally:
