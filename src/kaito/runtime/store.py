@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from kaito.runtime.indexes import Index, IndexFunction
@@ -92,15 +93,16 @@ class Store:
                 return self.all()
             return tuple(self._namespaces.get(namespace, {}).values())
         parsed = label_selector(selector)
-        candidates = self._by_label(parsed)
-        if candidates is None:
-            table = self._objects if namespace is None else self._namespaces.get(namespace, {})
-            return tuple(obj for obj in table.values() if parsed.matches(obj.meta.labels))
-        return tuple(
-            obj
-            for obj in candidates
-            if namespace in (None, obj.key.namespace) and parsed.matches(obj.meta.labels)
-        )
+        for position, requirement in enumerate(parsed.requirements):
+            index = self._label_indexes.get(requirement.key)
+            if index is not None and requirement.operator is Operator.IN:
+                found: Iterable[CachedObject] = chain.from_iterable(map(index.get, requirement.values))
+                if namespace is not None:
+                    found = (obj for obj in found if obj.key.namespace == namespace)
+                rest = parsed.requirements[:position] + parsed.requirements[position + 1 :]
+                return tuple(found) if not rest else _matching(found, LabelSelector(rest))
+        table = self._objects if namespace is None else self._namespaces.get(namespace, {})
+        return _matching(table.values(), parsed)
 
     def by_index(self, index: str, value: str) -> Sequence[CachedObject]:
         """Objects for which the index function gave `value`. Raises KeyError for an unknown index."""
@@ -113,14 +115,6 @@ class Store:
         if index not in self._indexes:
             raise KeyError(f"no index {index!r}; known: {', '.join(self._indexes) or '(none)'}")
         return self._indexes[index].values()
-
-    def _by_label(self, selector: LabelSelector) -> Iterable[CachedObject] | None:
-        """Candidates from the index of a label that the selector asks for; None where no index helps."""
-        for requirement in selector.requirements:
-            index = self._label_indexes.get(requirement.key)
-            if index is not None and requirement.operator is Operator.IN:
-                return [obj for value in requirement.values for obj in index.get(value)]
-        return None
 
     # Writing
 
@@ -292,6 +286,11 @@ class Swap:
         store._objects, store._namespaces = self._objects, namespaces
         store._indexes, store._label_indexes = indexes, label_indexes
         self._finish()
+
+
+def _matching(objects: Iterable[CachedObject], selector: LabelSelector) -> tuple[CachedObject, ...]:
+    matches = selector.matches
+    return tuple(obj for obj in objects if matches(obj.meta.labels))
 
 
 def _filled(index: Index, objects: Iterable[CachedObject]) -> Index:
