@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from base64 import b64decode
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import aiohttp
 import orjson
 import pytest
 import yaml
+from aiohttp import web
 
 from kaito.embedded.apiserver.server import ApiServer
 from kaito.runtime.client import Client
@@ -49,12 +52,9 @@ class Bench:
         proxy.write_kubeconfig(folder / "proxied")
         config = yaml.safe_load((folder / "proxied").read_text())
         self.kubeconfig = folder / "proxied"
-        from base64 import b64decode
-
-        ca = b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]).decode()
         self.http = aiohttp.ClientSession(
             proxy.url,
-            connector=aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=ca)),
+            connector=aiohttp.TCPConnector(ssl=trust(self.kubeconfig)),
             headers={
                 "Authorization": f"Bearer {config['users'][0]['user']['token']}",
                 "User-Agent": "plain/1",
@@ -107,6 +107,52 @@ async def test_without_rules_it_is_not_noticed(bench: Bench) -> None:
         assert orjson.loads(await stream.content.readline())["type"] == "DELETED"
     await connection.close()
     assert bench.faults.injected == ()
+
+
+async def test_a_body_as_large_as_an_api_server_takes_it(bench: Bench) -> None:
+    body = {"metadata": {"name": "large"}, "data": {"quotes": '"' * 600_000}}
+    sent = BytesIO(orjson.dumps(body))
+    async with bench.http.post(COLLECTION, data=sent, headers={"Content-Type": "application/json"}) as answer:
+        assert (answer.status, len(await answer.read()) > 1_200_000) == (201, True)
+
+
+async def test_headers_pass_as_they_are(tmp_path: Path) -> None:
+    async def serve(request: web.BaseRequest) -> web.Response:
+        told = {key.lower(): value for key, value in request.headers.items() if key != "Host"}
+        groups = request.headers.getall("Impersonate-Group", [])
+        return web.json_response({"headers": told, "groups": groups}, headers={"Warning": '299 - "old"'})
+
+    upstream = web.Server(serve)
+    listening = await asyncio.get_running_loop().create_server(upstream, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    clock = LoopClock()
+    async with FaultProxy(Upstream(f"http://127.0.0.1:{port}", None, "t"), Faults(clock), clock) as proxy:
+        proxy.write_kubeconfig(tmp_path / "k")
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port, ssl=trust(tmp_path / "k"))
+        lines = (
+            "GET /api HTTP/1.1",
+            "Host: x",
+            "Impersonate-Group: a",
+            "Impersonate-Group: b",
+            "TE: trailers",
+        )
+        writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+    listening.close()
+    await upstream.shutdown(0)
+    told = orjson.loads(body)
+    assert told == {"headers": {"impersonate-group": "b"}, "groups": ["a", "b"]}, (
+        "nothing added, nothing lost"
+    )
+    assert b'Warning: 299 - "old"' in head
+
+
+def trust(kubeconfig: Path) -> ssl.SSLContext:
+    """What a client makes of the authority in a kubeconfig."""
+    cluster = yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]
+    return ssl.create_default_context(cadata=b64decode(cluster["certificate-authority-data"]).decode())
 
 
 async def test_a_script_of_answers_with_proper_bodies(bench: Bench) -> None:

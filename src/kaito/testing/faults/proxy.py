@@ -8,18 +8,20 @@ nothing is held back that no rule holds back. Upgraded connections (exec, attach
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from base64 import b64decode
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import aiohttp
 import orjson
 import yaml
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -49,8 +51,11 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 
+_NOT_ADDED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""Headers that aiohttp would make up where the client sent none."""
+
 Answered = Callable[[ApiCall, int, bytes], None]
-"""Told of every write's answer: the call, the status, the body that was sent for it ("" if it was not JSON)."""
+"""Told of every write's answer: the call, the status, the answer's body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,17 @@ def _trust(cluster: dict[str, Any], folder: Path) -> ssl.SSLContext | None:
     return ssl.create_default_context()
 
 
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
+
+
 class FaultProxy:
     """Listens on a free loopback port between `start` and `stop`.
 
@@ -117,6 +133,11 @@ class FaultProxy:
         """Where the proxy listens."""
         return f"https://{LOOPBACK}:{self._port}"
 
+    @property
+    def port(self) -> int:
+        """Its port on 127.0.0.1."""
+        return self._port
+
     def write_kubeconfig(self, path: Path, *, namespace: str = "default", token: str | None = None) -> None:
         """Write a kubeconfig (mode 0600) that leads to the proxy, with the server's own token unless given."""
         config = orjson.loads(
@@ -134,7 +155,9 @@ class FaultProxy:
             timeout=aiohttp.ClientTimeout(total=None),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._front = web.Server(self._serve, handler_cancellation=True, access_log=None)
+        self._front = web.Server(
+            self._serve, request_factory=_request, handler_cancellation=True, access_log=None
+        )
         self._server = await asyncio.get_running_loop().create_server(
             self._front, LOOPBACK, self._port, ssl=self._identity.server_context()
         )
@@ -196,10 +219,16 @@ class FaultProxy:
         del headers["Host"]
         if any(isinstance(action, WatchAction) for action in actions):
             headers["Accept"] = _as_json(headers.get("Accept", "*/*"))
+            headers["Accept-Encoding"] = "identity"
         url = URL(self._upstream.url + request.rel_url.raw_path_qs, encoded=True)
         try:
             answer = await session.request(
-                request.method, url, headers=headers, data=neutral.body, allow_redirects=False
+                request.method,
+                url,
+                headers=headers,
+                data=None if neutral.body is None else BytesIO(neutral.body),
+                allow_redirects=False,
+                skip_auto_headers=_NOT_ADDED,
             )
         except (aiohttp.ClientError, OSError) as error:
             raise TransportError(f"the API server does not answer: {error}") from error
@@ -295,10 +324,3 @@ def _break(request: web.BaseRequest) -> NoReturn:
     if request.transport is not None:
         request.transport.abort()
     raise asyncio.CancelledError
-
-
-@contextlib.asynccontextmanager
-async def open_proxy(kubeconfig_path: Path, faults: Faults, clock: Clock) -> AsyncIterator[FaultProxy]:
-    """A proxy in front of the API server of a kubeconfig, for as long as the body runs."""
-    async with FaultProxy(Upstream.from_kubeconfig(kubeconfig_path), faults, clock) as proxy:
-        yield proxy
