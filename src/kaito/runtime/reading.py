@@ -6,7 +6,7 @@ and for tools.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
@@ -102,7 +102,7 @@ class Reading(RestClient):
         label_selector: str = "",
         field_selector: str = "",
         limit: int = DEFAULT_PAGE,
-    ) -> AsyncIterator[Page]:
+    ) -> AsyncGenerator[Page, None]:
         """The same list page by page; only one page is held at a time.
 
         The server keeps a list's snapshot for some minutes (etcd compacts every five). A reader slower than that
