@@ -11,14 +11,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
 from kaito.runtime.client import Client
 from kaito.runtime.errors import ApiError, MalformedObject, NotFound, TransportError, from_status
-from kaito.runtime.objects import CachedObject, Envelope, Pool, decode_envelope
+from kaito.runtime.intake import Intake, where
+from kaito.runtime.objects import CachedObject, Envelope, decode_envelope
 from kaito.runtime.reflector_rules import first_state, next_request, relist, silence_limit, watch_timeout
 from kaito.runtime.reflector_rules import on_event as decide
 from kaito.runtime.reflector_states import (
@@ -32,6 +32,7 @@ from kaito.runtime.reflector_states import (
     Marked,
     Opened,
     ReflectorOptions,
+    ReflectorStats,
     Silent,
     StreamingList,
     Wait,
@@ -92,18 +93,6 @@ class Sink(Protocol):
         """Everything up to this version has been seen."""
 
 
-@dataclass
-class ReflectorStats:
-    """Counts since the start."""
-
-    lists: int = 0
-    watches: int = 0
-    events: int = 0
-    failures: int = 0
-    skipped: int = 0
-    silences: int = 0
-
-
 class _Reopen(Exception):
     """This stream is of no use."""
 
@@ -130,7 +119,6 @@ class Reflector:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.state = first_state(options)
-        self.stats = ReflectorStats()
         self.last_error: Exception | None = None
         self.last_byte: float | None = None
         self.failing_since: float | None = None
@@ -139,12 +127,11 @@ class Reflector:
         self._client = client
         self._clock = client.clock
         self._sink = sink
-        self._transform = transform
-        self._keep_managed_fields = keep_managed_fields
+        self.stats = ReflectorStats()
+        self._intake = Intake(self.stats, transform, keep_managed_fields=keep_managed_fields)
         self._bookmarked: set[Resource] = set() if bookmarked is None else bookmarked
         self._on_error = on_error
         self._draw = draw
-        self._pool = Pool()
         self._slice = 0  # bytes handled since the last turn of the loop
         self._unreported = 0  # objects handed on that the rules do not know of yet
         self._last_version = ""
@@ -227,7 +214,7 @@ class Reflector:
         return page
 
     async def _collect(self, raw: bytes, envelope: Envelope | None) -> None:
-        obj = self._object(raw, envelope)
+        obj = self._intake.take(raw, envelope, self.selection)
         if obj is not None:
             self._sink.collect(obj)
         await self._breathe(len(raw))
@@ -257,7 +244,7 @@ class Reflector:
             await self._step(Closed(self._clock.now()))
         except TimeoutError:
             self.stats.silences += 1
-            log.info("watch fell silent, reconnecting", extra=self._where())
+            log.info("watch fell silent, reconnecting", extra=where(self.selection))
             await self._step(Silent(self._clock.now()))
         except (ApiError, TransportError, MalformedStream) as error:
             await self._failed(error)
@@ -290,14 +277,14 @@ class Reflector:
     async def _line(self, line: WatchEvent) -> None:
         match line.type:
             case "ADDED" | "MODIFIED" | "DELETED":
-                obj = self._object(line.object, line.envelope)
+                obj = self._intake.take(line.object, line.envelope, self.selection)
                 if obj is not None:
                     self._hand_on(obj, line.type == "DELETED")
             case "BOOKMARK":
                 try:
                     meta = (line.envelope or decode_envelope(line.object)).metadata
                 except MalformedObject as error:
-                    self._skip(f"bookmark: {error}")
+                    self._intake.skip(f"bookmark: {error}", self.selection)
                     return
                 self._bookmarked.add(self.selection.resource)
                 meta.source = line.object
@@ -306,7 +293,7 @@ class Reflector:
             case "ERROR":
                 raise _stream_error(line.object)
             case _:
-                self._skip(f"unknown event type {line.type!r}")
+                self._intake.skip(f"unknown event type {line.type!r}", self.selection)
 
     def _hand_on(self, obj: CachedObject, deleted: bool) -> None:
         """Give an object to the sink; the rules learn of many at a time (see `_report`)."""
@@ -341,7 +328,9 @@ class Reflector:
                 self.last_error = self.failing_since = None
                 restart = action is Action.RESTART
                 if restart:
-                    log.warning("the server's history began anew, taking its state", extra=self._where())
+                    log.warning(
+                        "the server's history began anew, taking its state", extra=where(self.selection)
+                    )
                 await self._sink.commit(self.state.memory.resource_version, restart=restart)
             case Action.BOOKMARK:
                 self._sink.bookmark(self.state.memory.resource_version)
@@ -363,51 +352,21 @@ class Reflector:
             try:
                 self._on_error(error)
             except Exception:
-                log.exception("error hook failed", extra=self._where())
+                log.exception("error hook failed", extra=where(self.selection))
 
     def _log_failure(self, error: Exception) -> None:
         level = logging.INFO if isinstance(error, ApiError) and error.status == 410 else logging.WARNING
         pause = f", next try in {self.state.seconds:g} s or more" if isinstance(self.state, Waiting) else ""
         hint = " (is its CustomResourceDefinition installed?)" if isinstance(error, NotFound) else ""
-        log.log(level, "cannot follow %s: %s%s%s", self.selection, error, hint, pause, extra=self._where())
-
-    def _object(self, raw: bytes, envelope: Envelope | None) -> CachedObject | None:
-        """The object to store; None (and a line in the log) when these bytes are not one."""
-        try:
-            envelope = envelope or decode_envelope(raw)
-        except MalformedObject as error:
-            self._skip(str(error))
-            return None
-        problem = self.selection.misfit(envelope)
-        if problem:
-            self._skip(problem)
-            return None
-        if self._keep_managed_fields:
-            envelope.forget_managed_fields()
-        else:
-            raw = envelope.cut_managed_fields(raw)
-        self._pool.share(envelope.metadata)
-        obj = CachedObject(raw, self.selection.resource, envelope.metadata)
-        if self._transform is None:
-            return obj
-        try:
-            return self._transform(obj)
-        except Exception:
-            log.exception("transform failed, keeping the object as it came", extra=self._where())
-            return obj
-
-    def _skip(self, problem: str) -> None:
-        self.stats.skipped += 1
-        log.warning("skipping what %s sent: %s", self.selection, problem, extra=self._where())
+        log.log(
+            level, "cannot follow %s: %s%s%s", self.selection, error, hint, pause, extra=where(self.selection)
+        )
 
     async def _breathe(self, size: int) -> None:
         self._slice += max(size, SLICE_FLOOR)
         if self._slice >= SLICE_BYTES:
             self._slice = 0
             await self._clock.sleep(0)
-
-    def _where(self) -> dict[str, str]:
-        return {"resource": str(self.selection.resource), "path": self.selection.path}
 
 
 class _MarkReminder:
@@ -433,7 +392,7 @@ class _MarkReminder:
             log.warning(
                 "still waiting for the end of the streaming list of %s; the last event came %g s ago",
                 *(reflector.selection, silent),
-                extra=reflector._where(),
+                extra=where(reflector.selection),
             )
             self._timer = self._clock.call_later(MARK_REMINDER, self._remind)
 

@@ -234,3 +234,21 @@ class Action(Enum):
     APPLY = 4  # the objects change the store
     BOOKMARK = 5  # only memory.resource_version has moved
     REOPEN = 6  # this stream is of no use: close it and ask again
+
+
+@dataclass
+class ReflectorStats:
+    """Counts since the start."""
+
+    lists: int = 0
+    """LIST requests, one for each page."""
+    watches: int = 0
+    """WATCH requests, streaming lists included."""
+    events: int = 0
+    """Objects added, modified or deleted by watch events."""
+    failures: int = 0
+    """Failed requests and broken streams."""
+    skipped: int = 0
+    """Objects and events that could not be understood and were left out."""
+    silences: int = 0
+    """Watches given up because nothing came any more."""
