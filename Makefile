@@ -1,7 +1,7 @@
 # KAITO in Python. `make demo` shows the main job; `make test` runs every test. GNU Make 3.81 suffices.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format manifests docs constraints check-wheels wheels bench clean
+.PHONY: help demo test test-cluster lint format manifests docs constraints check-wheels wheels bench bench-runtime clean record-differences explore-differences
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/'
@@ -13,6 +13,12 @@ demo: ## Apply a Workspace on this machine and get an answer from /chat
 test: ## Run every test
 	@hack/venv.sh dev
 	@KAITO_TEST_KUBECTLS=$$(hack/kubectls.sh) .venv/bin/python -m pytest $(PYTEST_ARGS)
+
+test-cluster: ## Run what needs a cluster on a real one: etcd, kube-apiserver, kwok, kubectl 1.32 to 1.35 (built with Go once)
+	@hack/venv.sh dev
+	@KAITO_TEST_KUBECTLS=$$(hack/cluster/kubectls.sh) && export KAITO_TEST_KUBECTLS && \
+		KAITO_TEST_BACKEND=real .venv/bin/python -m pytest -m needs $(PYTEST_ARGS) && \
+		KAITO_TEST_BACKEND=real .venv/bin/python -m pytest tests/differential $(PYTEST_ARGS)
 
 lint: ## Format check, lint, strict types, layers
 	@hack/venv.sh dev
@@ -48,9 +54,21 @@ wheels: ## Build both distributions into dist/
 	@.venv/bin/python -m build --quiet --wheel --no-isolation --outdir dist presets
 	@.venv/bin/python -m build --quiet --wheel --no-isolation --outdir dist .
 
+record-differences: ## Ask the real API server everything in the corpus anew and keep its answers
+	@hack/venv.sh dev
+	@PYTHONPATH=tests .venv/bin/python -m differential.record
+
+explore-differences: ## Play fresh sequences on both API servers; new differences join the corpus (ARGS=--count=200)
+	@hack/venv.sh dev
+	@PYTHONPATH=tests .venv/bin/python -m differential.explore $(ARGS)
+
 bench: ## Measure convergence against the raw floor (JSON on standard output)
 	@hack/venv.sh dev
 	@.venv/bin/python -m bench.converge
+
+bench-runtime: ## Measure kaito.runtime beside Go and other Python libraries (about 15 minutes; ARGS=--quick: 3)
+	@hack/venv.sh dev
+	@.venv/bin/python -m bench.runtime --out $(if $(findstring --quick,$(ARGS)),bench/results/runtime-quick.local.json,bench/results/runtime-2-cores.json) $(ARGS)
 
 clean: ## Remove what the targets made
 	rm -rf .venv .kaito dist

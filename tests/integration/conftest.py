@@ -7,7 +7,7 @@ backends without exception.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -50,18 +50,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[place] = item
 
 
-@pytest.fixture(scope="session")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    """The session's backends."""
-    pool = Pool(tmp_path_factory.mktemp("backend"))
-    yield pool
-    pool.close()
-
-
 @pytest.fixture
-async def backend(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Backend]:
+async def backend(request: pytest.FixtureRequest, kube_backends: Pool) -> AsyncIterator[Backend]:
     """What the test needs, running."""
-    async with pool.lend(_needs(request.node)) as backend:
+    async with kube_backends.lend(_needs(request.node)) as backend:
         failures = request.session.testsfailed
         yield backend
         if request.session.testsfailed > failures and (words := backend.last_words()):
