@@ -40,7 +40,7 @@ from kaito.runtime.transport import BufferedResponse, Request
 from kaito.runtime.webhook import WebhookServer
 
 TARGET = Path(__file__).parents[1] / "docs" / "runtime"
-ALSO = ("Backoff", "Watch")
+ALSO = ("Backoff", "RetrySteps", "Watch")
 """Dataclasses that users fill in and that are not named ...Options."""
 INTERNAL = ("TlsOptions",)
 """Named ...Options, but made by the runtime itself."""

@@ -49,6 +49,7 @@ PUBLIC = [
     "Predicate",
     "Resource",
     "Result",
+    "RetrySteps",
     "TerminalError",
     "TransportError",
     "Watch",

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from kaito.runtime.cache import InformerCache
     from kaito.runtime.client import Client, PatchType
     from kaito.runtime.clock import Clock, LoopClock
-    from kaito.runtime.conflicts import Outcome, create_or_patch, create_or_update, retry_on_conflict
+    from kaito.runtime.conflicts import (
+        Outcome,
+        RetrySteps,
+        create_or_patch,
+        create_or_update,
+        retry_on_conflict,
+    )
     from kaito.runtime.connection import Connection
     from kaito.runtime.controller import Controller, ControllerOptions, Watch
     from kaito.runtime.discovery import Discovery, NoMatch
@@ -64,7 +70,7 @@ _MODULES = {
     "cache": ("InformerCache",),
     "client": ("Client", "PatchType"),
     "clock": ("Clock", "LoopClock"),
-    "conflicts": ("Outcome", "create_or_patch", "create_or_update", "retry_on_conflict"),
+    "conflicts": ("Outcome", "RetrySteps", "create_or_patch", "create_or_update", "retry_on_conflict"),
     "connection": ("Connection",),
     "controller": ("Controller", "ControllerOptions", "Watch"),
     "discovery": ("Discovery", "NoMatch"),
@@ -134,6 +140,7 @@ __all__ = [
     "Predicate",
     "Resource",
     "Result",
+    "RetrySteps",
     "TerminalError",
     "TransportError",
     "Watch",

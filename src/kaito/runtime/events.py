@@ -35,6 +35,11 @@ COMBINED = "(combined from similar events): "
 Reference = tuple[tuple[str, str], ...]
 
 
+def per_object(regarding: Reference, type: EventTypeName, reason: str) -> Hashable:
+    """The usual `spam_key`: an object has one allowance for all its events."""
+    return regarding
+
+
 @dataclass(frozen=True, slots=True)
 class EventOptions:
     """How repeated and many events are tamed; the defaults are client-go's."""
@@ -49,7 +54,7 @@ class EventOptions:
     """Events of one object before the spam filter cuts in. Default 25."""
     refill_interval: float = 300.0
     """Seconds in which the spam filter lets one more event of an object pass. Default 300."""
-    spam_key: Callable[[Reference, EventTypeName, str], Hashable] = lambda regarding, type, reason: regarding
+    spam_key: Callable[[Reference, EventTypeName, str], Hashable] = per_object
     """What the spam filter counts together, of object, type and reason. Default: all events of an object."""
     queue_size: int = 1000
     """Events that may wait for the API server; further ones are dropped, with a log line. Default 1000."""
