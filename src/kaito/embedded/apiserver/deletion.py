@@ -91,7 +91,7 @@ class Deleter:
         served = selection.served
         records = list(selection.filter(served.collection.select(selection.namespace)))
         for record in records:
-            _admit(served, record, options)
+            _admit(served, record, options, named=False)
         if not options.dry_run:
             for record in records:
                 self.begin(served, record, options.propagation, options.grace)
@@ -164,8 +164,8 @@ class Deleter:
         return self._core.store.put(served.collection, record.key, {**record.obj, "metadata": changed})
 
 
-def _admit(served: Served, record: Record, options: DeleteOptions) -> None:
-    """Asks the admission webhooks about the deletion of an object."""
+def _admit(served: Served, record: Record, options: DeleteOptions, *, named: bool = True) -> None:
+    """Asks the admission webhooks about the deletion of an object; whether the request has `named` it."""
     if options.review is None:
         return
     preconditions = {"uid": options.uid, "resourceVersion": options.revision}
@@ -174,7 +174,7 @@ def _admit(served: Served, record: Record, options: DeleteOptions) -> None:
             operation=DELETE,
             served=served,
             namespace=record.key.namespace,
-            name=record.key.name,
+            name=record.key.name if named else "",
             object=None,
             old_object=served.view(record),
             kind=kind_of(served),

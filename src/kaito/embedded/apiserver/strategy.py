@@ -225,8 +225,8 @@ class KindStrategy:
         """
         return []
 
-    def preset(self, obj: Object) -> None:
-        """Constant defaults, which Kubernetes fills in while decoding: admission webhooks see them."""
+    def preset(self, obj: Object, old: Object | None) -> None:
+        """Defaults, which Kubernetes fills in while decoding, so that admission webhooks see them."""
 
     def prepare_create(self, obj: Object) -> None:
         """Defaults, generation 1, and removal of what a create may not set (status)."""

@@ -159,6 +159,11 @@ class Subresources:
             )
         if not target.get("name"):
             raise invalid(served.resource, name, [FieldError("target.name", REQUIRED)])
+        if options.review is not None:
+            attributes = _attributes(
+                served, namespace, name, CREATE, "binding", body, options, Gvk("", "v1", "Binding")
+            )
+            options.review.check(attributes)
         record = require(served, namespace, name)
         if record.metadata.get("deletionTimestamp"):
             raise conflict(served, name, f"pod {name} is being deleted, cannot be assigned to a host")
@@ -174,11 +179,6 @@ class Subresources:
             failed = conflict(served, name, f"pod {name} has non-empty .spec.schedulingGates")
             failed.details["kind"] = "pods/binding"
             raise failed
-        if options.review is not None:
-            attributes = _attributes(
-                served, namespace, name, CREATE, "binding", body, options, Gvk("", "v1", "Binding")
-            )
-            options.review.check(attributes)
         # A binding changes what no ordinary update of a pod may change, so it goes to the store directly.
         conditions = [
             each
@@ -225,7 +225,7 @@ class Subresources:
                 served, namespace, name, CREATE, "eviction", body, options, Gvk("policy", "v1", "Eviction")
             )
             options.review.check(attributes)
-        deletion = DeleteOptions.parse({}, body.get("deleteOptions") or {}, options.review)
+        deletion = DeleteOptions.parse({}, body.get("deleteOptions") or {})
         budgets = self._core.registry.builtin("poddisruptionbudgets.policy")
         admit_eviction(
             self._core, served, budgets, require(served, namespace, name), dry_run=deletion.dry_run

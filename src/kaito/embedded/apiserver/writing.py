@@ -199,8 +199,7 @@ class Writer:
             Invalid: it does not validate.
         """
         strategy, old = served.strategy, served.view(record)
-        self._carry_metadata(served, record, new)
-        emptied = new["metadata"].get("managedFields") == []
+        emptied = metadata_of(new).get("managedFields") == []
         warnings = self._prune_change(served, new, old, options, subresource)
         if emptied:
             # To say that there are none is not to say nothing: it ends the tracking.
@@ -210,7 +209,7 @@ class Writer:
         about = (options, record.key.namespace or None, record.key.name, subresource)
         if review is not None:
             self._mutate(served, new, old, *about)
-            self._carry_metadata(served, record, new)
+        self._carry_metadata(served, record, new)
         if subresource == "status":
             strategy.prepare_status_update(new, old)
         else:
@@ -239,6 +238,8 @@ class Writer:
         self._check(served, new, old, subresource)
         warnings += strategy.warnings(new)
         new["metadata"]["resourceVersion"] = record.metadata["resourceVersion"]
+        if managed is None and not old["metadata"].get("managedFields"):
+            sent = None
         _set(new["metadata"], "managedFields", sent)
         given_up = sent is not None and managed is None and bool(old["metadata"].get("managedFields"))
         unchanged = not given_up and _unchanged(new, old, managed=not track)
@@ -267,7 +268,8 @@ class Writer:
     ) -> list[str]:
         """The same for a new revision. Of a status write only the part that counts, where the rest is as it was."""
         kept = (new.keys() | old.keys()) - _OF_STATUS
-        if subresource != "status" or any(new.get(name) != old.get(name) for name in kept):
+        whole = subresource != "status" or options.review is not None
+        if whole or any(new.get(name) != old.get(name) for name in kept):
             return self._prune(served, new, options)
         part = {name: value for name, value in new.items() if name in _OF_STATUS}
         warnings = self._prune(served, part, options)
@@ -333,9 +335,9 @@ class Writer:
 
         def refresh(obj: Object) -> None:
             served.strategy.prune(obj)
-            served.strategy.preset(obj)
+            served.strategy.preset(obj, old)
 
-        served.strategy.preset(new)
+        served.strategy.preset(new, old)
         options.review.mutate(_attributes(served, new, old, options, namespace, name, subresource), refresh)
 
     @staticmethod

@@ -68,8 +68,9 @@ class BuiltinStrategy(KindStrategy):
     def prune(self, obj: Object) -> list[str]:
         return normalise(obj, self.type, self.resource.version)
 
-    def preset(self, obj: Object) -> None:
+    def preset(self, obj: Object, old: Object | None) -> None:
         fill_defaults(obj, self.type)
+        self.default(obj, old)
 
     def prepare_create(self, obj: Object) -> None:
         if self.has_status:

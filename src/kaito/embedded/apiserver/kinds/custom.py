@@ -87,7 +87,7 @@ class CustomStrategy(KindStrategy):
         prune(self._node, obj, "", unknown, root=True)
         return unknown
 
-    def preset(self, obj: Object) -> None:
+    def preset(self, obj: Object, old: Object | None) -> None:
         fill_defaults(self._node, obj)
 
     def prepare_create(self, obj: Object) -> None:
