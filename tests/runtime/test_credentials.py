@@ -139,7 +139,20 @@ async def test_a_failing_renewal_leaves_the_old_token_until_its_end(
         "credentials cannot be renewed, using the old ones to their end"
     ] * 2
     plugin.failing = False
+    await virtual_clock.sleep(1)
     assert (await credentials.current()).header == "Bearer token-5"
+
+
+async def test_a_failure_is_shared_by_all_who_wait(virtual_clock: VirtualClock) -> None:
+    plugin = FakePlugin(virtual_clock)
+    plugin.failing, plugin.duration = True, 2.0
+    credentials = ExecCredentials(plugin, virtual_clock, TLS)
+    answers = await asyncio.gather(*(credentials.current() for _ in range(50)), return_exceptions=True)
+    assert {str(each) for each in answers} == {"the plugin is on strike"}
+    assert plugin.at == [0.0]
+    await virtual_clock.sleep(1)
+    plugin.failing = False
+    assert (await credentials.current()).header == "Bearer token-2"
 
 
 async def test_refusals_renew_at_once_but_not_each_time(virtual_clock: VirtualClock) -> None:

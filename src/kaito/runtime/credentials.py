@@ -30,6 +30,9 @@ REFUSAL_PAUSE = 5.0
 refused late, and a plugin whose credentials are always refused must not run for each request.
 """
 
+FAILURE_PAUSE = 1.0
+"""Seconds for which a plugin's failure is the answer to all requests: those that waited must not each run it again."""
+
 log = get_logger(__name__)
 
 
@@ -156,9 +159,12 @@ class ExecCredentials:
         self._end: float | None = None
         self._obtained = 0.0
         self._refused = False
+        self._failed: tuple[float, str] | None = None
 
     async def current(self) -> Authentication:
         async with self._lock:
+            if self._failed is not None and self._clock.now() < self._failed[0] + FAILURE_PAUSE:
+                raise CredentialsError(self._failed[1])
             if self._current is None or (self._due is not None and self._clock.now() >= self._due):
                 await self._renew()
             assert self._current is not None
@@ -177,10 +183,12 @@ class ExecCredentials:
         except CredentialsError as error:
             now = self._clock.now()
             if self._current is None or (self._end is not None and now >= self._end):
+                self._failed = (now, str(error))
                 raise
             self._due = now + SHORTEST_LIFE
             log.warning("credentials cannot be renewed, using the old ones to their end", cause=str(error))
             return
+        self._failed = None
         self._keep(credential)
 
     def _keep(self, credential: ExecCredential) -> None:
