@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
-
-import cel
+from typing import Final
 
 from kaito.embedded.apiserver.admission.attributes import CREATE, UPDATE, Attributes
 from kaito.embedded.apiserver.core import NAMESPACES, Core
 from kaito.embedded.apiserver.kinds.webhooks import CONDITION_VARIABLES
-from kaito.embedded.apiserver.schema.rules import compile_expression
+from kaito.embedded.apiserver.schema.expression import Expression
 from kaito.embedded.apiserver.served import Registry, Served
 from kaito.embedded.apiserver.store import Collection, Event, Key, Object
 from kaito.runtime.errors import Forbidden
@@ -42,8 +39,7 @@ class Hook:
         self._namespaces: LabelSelector = label_selector(spec.get("namespaceSelector"))
         self._objects: LabelSelector = label_selector(spec.get("objectSelector"))
         self._conditions = [
-            _Condition(each["expression"], *compile_expression(each["expression"], CONDITION_VARIABLES))
-            for each in spec.get("matchConditions") or ()
+            Expression(each["expression"], CONDITION_VARIABLES) for each in spec.get("matchConditions") or ()
         ]
 
     def match(self, attributes: Attributes, core: Core) -> Served | None:
@@ -69,14 +65,11 @@ class Hook:
         }
         failures = []
         for condition in self._conditions:
-            context = cel.Context(values)
-            for name, function in condition.functions.items():
-                context.add_function(name, function)
             try:
-                if condition.program.execute(context) is not True:
+                if condition.evaluate(values) is not True:
                     return False
-            except Exception as error:
-                failures.append(f"expression '{condition.expression}' resulted in error: {_reason(error)}")
+            except ValueError as error:
+                failures.append(f"expression '{condition.text}' resulted in error: {error}")
         if failures and not self.ignores_failures:
             raise ConditionError(", ".join(failures))
         return not failures
@@ -116,17 +109,6 @@ class Hook:
 
 class ConditionError(Exception):
     """A match condition that cannot be evaluated, so that nobody knows whether to ask the webhook."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Condition:
-    expression: str
-    program: cel.Program
-    functions: Mapping[str, Any]
-
-
-def _reason(error: Exception) -> str:
-    return f"no such key: {error.args[0]}" if isinstance(error, KeyError) else str(error)
 
 
 def _labels(obj: Object | None) -> Mapping[str, str]:

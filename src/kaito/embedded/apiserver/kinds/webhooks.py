@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from kaito.embedded.apiserver.kinds import checks, names
 from kaito.embedded.apiserver.kinds.base import BuiltinStrategy
-from kaito.embedded.apiserver.schema.rules import RuleError, compile_expression
+from kaito.embedded.apiserver.schema.expression import Expression
+from kaito.embedded.apiserver.schema.rules import RuleError
 from kaito.embedded.apiserver.strategy import (
     DUPLICATE,
     FORBIDDEN,
@@ -149,7 +150,7 @@ def _check_conditions(conditions: Sequence[Object], path: str) -> list[FieldErro
             errors.append(FieldError(f"{path}[{index}].expression", REQUIRED))
             continue
         try:
-            compile_expression(expression, CONDITION_VARIABLES)
+            Expression(expression, CONDITION_VARIABLES)
         except RuleError as error:
             errors.append(FieldError(f"{path}[{index}].expression", INVALID, str(error), expression))
     return errors
