@@ -8,16 +8,15 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
-from kaito.runtime.cache import InformerCache
+from kaito.runtime.cache import CacheOptions, InformerCache
 from kaito.runtime.client import Client
 from kaito.runtime.memory_transport import MemoryTransport
 from kaito.runtime.namespaces import UnknownNamespace
 from kaito.runtime.objects import CachedObject
-from kaito.runtime.reflector_states import ReflectorOptions
 from kaito.runtime.resources import CONFIGMAPS, NODES, PODS
 from kaito.runtime.testing import Exchange, ScriptedServer, VirtualClock, json_response
 from kaito.runtime.transport import Request, Response, StreamedResponse
-from runtime.support import Recorder, World, config_map, listed, watched
+from runtime.support import LIST, Recorder, World, config_map, listed, watched
 
 
 class Server:
@@ -204,7 +203,7 @@ async def test_managed_fields_are_kept_on_request_only(virtual_clock: VirtualClo
     body = {"metadata": {"resourceVersion": "5"}, "items": [config_map("a", 1, managedFields=managed)]}
     server = ScriptedServer(virtual_clock, [Exchange(body=body), Exchange(hold=True)])
     client = Client(MemoryTransport(server.handle, virtual_clock), clock=virtual_clock)
-    cache = InformerCache(client, options=ReflectorOptions(watch_list=False), keep_managed_fields=keep)
+    cache = InformerCache(client, options=CacheOptions(LIST, keep_managed_fields=keep))
     informer = cache.informer(CONFIGMAPS)
     async with running(cache):
         await cache.wait_synced()

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from kaito.embedded.apiserver.server import ApiServer, ApiServerOptions
-from kaito.runtime.cache import InformerCache
+from kaito.runtime.cache import CacheOptions, InformerCache
 from kaito.runtime.cache_metrics import LABELS, CacheMetrics
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
@@ -235,7 +235,7 @@ async def test_a_watch_that_stays_open_ends_the_trouble_even_if_nothing_comes(
 
 async def test_metrics_name_what_each_informer_follows(virtual_clock: VirtualClock) -> None:
     client = Client(MemoryTransport(ScriptedServer(virtual_clock).handle, virtual_clock), clock=virtual_clock)
-    cache = InformerCache(client, options=LIST)
+    cache = InformerCache(client, options=CacheOptions(LIST))
     cache.informer(PODS, namespace="team", label_selector="app=x", field_selector="spec.nodeName=n")
     cache.informer(WIDGETS, metadata_only=True)
     cache.informer(WIDGETS, metadata_only=True, transform=lambda obj: obj)

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kaito.runtime.cache import InformerCache
+    from kaito.runtime.cache import CacheOptions, InformerCache
     from kaito.runtime.client import Client, PatchType
     from kaito.runtime.clock import Clock, LoopClock
     from kaito.runtime.conflicts import (
@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     from kaito.runtime.finalizers import FinalizerError, add_finalizer, remove_finalizer, with_finalizer
     from kaito.runtime.groups import Group
     from kaito.runtime.handlers import by_field_index, by_object, by_owner, field_index
-    from kaito.runtime.informer import Informer, Lister
+    from kaito.runtime.informer import Informer, Lister, Registration
     from kaito.runtime.leader import LeaderElectionLost, LeaderElectionOptions
     from kaito.runtime.logs import configure_logging, get_logger
     from kaito.runtime.manager import Manager, ManagerOptions
+    from kaito.runtime.namespaces import NamespacesView, UnknownNamespace
     from kaito.runtime.objects import CachedObject, ObjectMeta, OwnerReference
     from kaito.runtime.owners import AlreadyOwned, controller_reference, is_controlled_by, set_controller
     from kaito.runtime.patches import merge_patch
@@ -62,12 +63,13 @@ if TYPE_CHECKING:
         resource_version_changed,
     )
     from kaito.runtime.ratelimit import Bucket, ItemExponential, MaxOf
+    from kaito.runtime.reflector_states import Backoff, ReflectorOptions
     from kaito.runtime.resources import ObjectKey, Resource
     from kaito.runtime.result import Result, TerminalError
     from kaito.runtime.workqueue import WorkQueue
 
 _MODULES = {
-    "cache": ("InformerCache",),
+    "cache": ("CacheOptions", "InformerCache"),
     "client": ("Client", "PatchType"),
     "clock": ("Clock", "LoopClock"),
     "conflicts": ("Outcome", "RetrySteps", "create_or_patch", "create_or_update", "retry_on_conflict"),
@@ -82,7 +84,8 @@ _MODULES = {
     "finalizers": ("FinalizerError", "add_finalizer", "remove_finalizer", "with_finalizer"),
     "groups": ("Group",),
     "handlers": ("by_field_index", "by_object", "by_owner", "field_index"),
-    "informer": ("Informer", "Lister"),
+    "informer": ("Informer", "Lister", "Registration"),
+    "namespaces": ("NamespacesView", "UnknownNamespace"),
     "leader": ("LeaderElectionLost", "LeaderElectionOptions"),
     "logs": ("configure_logging", "get_logger"),
     "manager": ("Manager", "ManagerOptions"),
@@ -94,6 +97,7 @@ _MODULES = {
         *("labels_changed", "negate", "resource_version_changed"),
     ),
     "ratelimit": ("Bucket", "ItemExponential", "MaxOf"),
+    "reflector_states": ("Backoff", "ReflectorOptions"),
     "resources": ("ObjectKey", "Resource"),
     "result": ("Result", "TerminalError"),
     "workqueue": ("WorkQueue",),
@@ -104,7 +108,9 @@ __all__ = [
     "AlreadyExists",
     "AlreadyOwned",
     "ApiError",
+    "Backoff",
     "Bucket",
+    "CacheOptions",
     "CachedObject",
     "Client",
     "Clock",
@@ -130,6 +136,7 @@ __all__ = [
     "Manager",
     "ManagerOptions",
     "MaxOf",
+    "NamespacesView",
     "NoMatch",
     "NotFound",
     "ObjectKey",
@@ -138,11 +145,14 @@ __all__ = [
     "OwnerReference",
     "PatchType",
     "Predicate",
+    "ReflectorOptions",
+    "Registration",
     "Resource",
     "Result",
     "RetrySteps",
     "TerminalError",
     "TransportError",
+    "UnknownNamespace",
     "Watch",
     "WorkQueue",
     "add_finalizer",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from kaito.runtime.client import Client
 from kaito.runtime.garbage import CollectorCare
@@ -17,35 +19,38 @@ from kaito.runtime.reflector_states import ReflectorOptions
 from kaito.runtime.resources import Resource
 from kaito.runtime.selection import Selection
 
-ErrorHook = Callable[[Informer, Exception], None]
+ErrorHook: TypeAlias = Callable[[Informer, Exception], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOptions:
+    """What the informers of a cache have in common."""
+
+    reflector: ReflectorOptions = field(default_factory=ReflectorOptions)
+    """How collections are fetched and followed."""
+    keep_managed_fields: bool = False
+    """Keep `metadata.managedFields` too, which is a fifth to a half of many objects and of use to nobody but the
+    server; updates without them leave them as they are. Default off."""
+    tend_collector: bool = True
+    """While lists of 1,000 objects and more are received let Python's cyclic collector look less often, and take what
+    they brought out of its sight (`gc.freeze`), which otherwise makes for pauses of the event loop. Default on."""
+    on_error: ErrorHook | None = None
+    """Called with the informer and the error at every failure to follow a collection, beside the log. Default: not."""
 
 
 class InformerCache:
     """Informers by what they select, all read through one client (and so under one user agent)."""
 
     def __init__(
-        self,
-        client: Client,
-        *,
-        watch_list: bool = True,
-        options: ReflectorOptions | None = None,
-        keep_managed_fields: bool = False,
-        tend_collector: bool = True,
-        on_error: ErrorHook | None = None,
+        self, client: Client, *, watch_list: bool = True, options: CacheOptions | None = None
     ) -> None:
         """`watch_list` (default on): ask for initial lists as streams, with LIST as the fallback.
 
-        `options`: everything else about fetching and following; its own `watch_list` counts if it is given.
-        `keep_managed_fields` (default off): keep `metadata.managedFields` too, a fifth to a half of many objects.
-        `tend_collector` (default on): while large lists are received let Python's cyclic collector look less often,
-        and take what they brought out of its sight (`gc.freeze`); see `kaito.runtime.garbage`.
-        `on_error` is called with every failure of an informer to follow its collection.
+        `options`: everything else; where they are given their own `reflector.watch_list` counts.
         """
         self._client = client
-        self._options = options or ReflectorOptions(watch_list=watch_list)
-        self._keep_managed_fields = keep_managed_fields
-        self._collector = CollectorCare() if tend_collector else None
-        self._on_error = on_error
+        self.options = options or CacheOptions(ReflectorOptions(watch_list=watch_list))
+        self._collector = CollectorCare() if self.options.tend_collector else None
         self._bookmarked: set[Resource] = set()
         self._informers: list[Informer] = []
         self._tasks: dict[Informer, asyncio.Task[None]] = {}
@@ -188,13 +193,13 @@ class InformerCache:
             self._tasks.clear()
 
     def _make(self, selection: Selection, transform: Transform | None) -> Informer:
-        hook = self._on_error
+        hook = self.options.on_error
         informer = Informer(
             self._client,
             selection,
             transform=transform,
-            options=self._options,
-            keep_managed_fields=self._keep_managed_fields,
+            options=self.options.reflector,
+            keep_managed_fields=self.options.keep_managed_fields,
             bookmarked=self._bookmarked,
             collector=self._collector,
             on_error=None if hook is None else lambda error: hook(informer, error),

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from kaito.runtime.cache import InformerCache
+from kaito.runtime.cache import CacheOptions, InformerCache
 from kaito.runtime.client import Client
 from kaito.runtime.errors import Forbidden, InternalError
 from kaito.runtime.informer import Informer, Registration
@@ -121,8 +121,9 @@ async def test_the_hook_of_a_cache_says_which_informer(virtual_clock: VirtualClo
     client = Client(MemoryTransport(server.handle, virtual_clock), clock=virtual_clock)
     cache = InformerCache(
         client,
-        options=LIST,
-        on_error=lambda informer, error: seen.append((str(informer.resource), str(error))),
+        options=CacheOptions(
+            LIST, on_error=lambda informer, error: seen.append((str(informer.resource), str(error)))
+        ),
     )
     async with running(cache.informer(CONFIGMAPS)):
         await virtual_clock.sleep(5)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kaito.embedded.apiserver.server import ApiServer, ApiServerOptions
-from kaito.runtime.cache import InformerCache
+from kaito.runtime.cache import CacheOptions, InformerCache
 from kaito.runtime.client import Client
 from kaito.runtime.errors import (
     ApiError,
@@ -199,7 +199,7 @@ async def test_refused_connections_are_tried_again_with_doubling_waits(
             virtual_clock, [*(REFUSED for _ in range(refusals)), listed(1), watched(hold=True)]
         )
         client = Client(MemoryTransport(server.handle, virtual_clock), clock=virtual_clock)
-        informer = InformerCache(client, options=options).informer(CONFIGMAPS)
+        informer = InformerCache(client, options=CacheOptions(options)).informer(CONFIGMAPS)
         informer._reflector._draw = lambda: draw
         started = virtual_clock.now()
         running = asyncio.ensure_future(informer.run())
@@ -557,7 +557,7 @@ async def test_a_streaming_list_holds_what_list_answers(virtual_clock: VirtualCl
         )
 
     async def contents(options: ReflectorOptions) -> tuple[str, dict[str, CachedObject]]:
-        informer = InformerCache(client, options=options).informer(CONFIGMAPS)
+        informer = InformerCache(client, options=CacheOptions(options)).informer(CONFIGMAPS)
         running = asyncio.ensure_future(informer.run())
         await informer.wait_synced()
         await stop(running)
