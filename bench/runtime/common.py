@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("aiohttp", "msgspec", "orjson", "prometheus-client", "kubernetes-asyncio")
-PATIENCE = 180.0
+PATIENCE = 600.0
 """Seconds after which a measured process is given up."""
 
 Row = dict[str, Any]
