@@ -165,3 +165,29 @@ def test_field_text_of_things_that_are_not_text() -> None:
     assert field_text({"a": {"b": 3}}, "a.b") == "3"
     assert field_text({"a": "x"}, "a.b") == ""
     assert field_text({"a": False}, "a") == "false"
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "a=1",
+                "a!=1",
+                "a in (1,2)",
+                "a notin (1,2)",
+                "a",
+                "!a",
+                "a>1",
+                "a<2",
+                "b=1",
+                "b in ()",
+                "b notin (1)",
+            ]
+        ),
+        max_size=4,
+    ),
+    st.dictionaries(st.sampled_from("ab"), st.sampled_from(["", "0", "1", "2", "x"])),
+)
+def test_a_compiled_selector_selects_the_same(terms: list[str], labels: dict[str, str]) -> None:
+    selector = parse_label_selector(",".join(terms))
+    assert selector.compiled()(labels) is selector.matches(labels)

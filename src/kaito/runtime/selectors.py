@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 
 class SelectorError(ValueError):
@@ -27,6 +27,10 @@ class Operator(StrEnum):
     DOES_NOT_EXIST = "DoesNotExist"
     GREATER = "Gt"
     LESS = "Lt"
+
+
+Check: TypeAlias = Callable[[Mapping[str, str]], bool]
+"""Whether these labels fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,24 @@ class Requirement:
             case _:
                 return value is not None and self._compares(value)
 
+    def compiled(self) -> Check:
+        """`matches` with everything looked up beforehand that does not depend on the labels."""
+        key, values = self.key, self.values
+        match self.operator:
+            case Operator.IN if len(values) == 1:
+                (wanted,) = values
+                return lambda labels: labels.get(key) == wanted
+            case Operator.IN:
+                return lambda labels: labels.get(key) in values
+            case Operator.NOT_IN:
+                return lambda labels: labels.get(key) not in values
+            case Operator.EXISTS:
+                return lambda labels: key in labels
+            case Operator.DOES_NOT_EXIST:
+                return lambda labels: key not in labels
+            case _:
+                return self.matches
+
     def _compares(self, value: str) -> bool:
         try:
             left, right = int(value), int(next(iter(self.values)))
@@ -67,6 +89,16 @@ class LabelSelector:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         return all(requirement.matches(labels) for requirement in self.requirements)
+
+    def compiled(self) -> Check:
+        """`matches` for many objects: several times as fast."""
+        checks = [requirement.compiled() for requirement in self.requirements]
+        if len(checks) == 1:
+            return checks[0]
+        if len(checks) == 2:
+            first, second = checks
+            return lambda labels: first(labels) and second(labels)
+        return lambda labels: all(check(labels) for check in checks)
 
     def __str__(self) -> str:
         return ",".join(_requirement_text(requirement) for requirement in self.requirements)

@@ -289,7 +289,7 @@ class Swap:
 
 
 def _matching(objects: Iterable[CachedObject], selector: LabelSelector) -> tuple[CachedObject, ...]:
-    matches = selector.matches
+    matches = selector.compiled()
     return tuple(obj for obj in objects if matches(obj.meta.labels))
 
 
