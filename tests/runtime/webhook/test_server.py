@@ -222,6 +222,7 @@ async def test_a_renewed_certificate_is_served_at_the_next_handshake(served: Ser
 async def test_a_broken_pair_is_counted_and_the_old_one_stays(served: Served) -> None:
     (served.directory / "tls.key").write_bytes(made().key)
     assert (await served.post(VALIDATE, review(widget(size=1))))[0] == 200
+    await served.server.check()
     (served.directory / "tls.crt").write_bytes(b"half a certifi")
     assert (await served.post(VALIDATE, review(widget(size=1))))[0] == 200
     assert served.metric("certwatcher_read_certificate_errors_total") == 2

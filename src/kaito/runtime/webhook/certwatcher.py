@@ -45,6 +45,7 @@ class CertificateWatcher:
         self._interval = interval
         self._metrics = metrics
         self._seen: Stamp = ()
+        self._serving = ""
         self._current: ssl.SSLContext | None = None
         self._context: ssl.SSLContext | None = None
 
@@ -52,6 +53,11 @@ class CertificateWatcher:
     def client_ca(self) -> Path | None:
         """The authority whose clients are let in; None lets in everybody."""
         return self._client_ca
+
+    @property
+    def serving(self) -> str:
+        """The certificate chain (PEM) that clients are shown at the moment."""
+        return self._serving
 
     def open(self) -> ssl.SSLContext:
         """The context to listen with.
@@ -114,6 +120,7 @@ class CertificateWatcher:
             except OSError as error:
                 self._metrics.certificate_errors += 1
                 raise CertificateError(f"client CA {self._client_ca}: {error}") from error
+        self._serving = self.certificate.read_text(encoding="ascii", errors="replace")
         return context
 
     def _stamp(self) -> Stamp:

@@ -135,6 +135,7 @@ class WebhookServer:
         self._answerers: dict[str, tuple[Answerer, HookMetrics]] = {}
         self._host, self._wanted_port = split_address(self.options.address)
         self._runner: web.AppRunner | None = None
+        self._watcher: CertificateWatcher | None = None
         self._listening = asyncio.Event()
 
     # -- registration ----------------------------------------------------------------------------------------
@@ -215,6 +216,7 @@ class WebhookServer:
             interval=self.options.poll_interval,
         )
         context = watcher.open()
+        self._watcher = watcher
         app = web.Application(client_max_size=self.options.max_body)
         for path in self._answerers:
             app.router.add_route("*", path, self._serve)
@@ -237,19 +239,24 @@ class WebhookServer:
             await runner.cleanup()
 
     async def check(self) -> None:
-        """For /readyz: dials the server; only the certificate in the directory passes its TLS handshake.
+        """For /readyz: dials the server and completes a TLS handshake with it.
 
-        Fails before the server listens, and when its certificate has expired.
+        Fails before the server listens, and when the certificate that it shows has expired. A renewed pair that cannot
+        be used is no failure while the old one is still good: that is counted, and taking every replica out of the
+        Service would help nobody.
 
         Raises:
             RuntimeError: it does not listen yet.
             OSError: the handshake failed (`ssl.SSLError`), or nobody answers.
         """
-        port = self.port
-        context = ssl.create_default_context(cafile=str(self.options.directory / "tls.crt"))
+        port, watcher = self.port, self._watcher
+        assert watcher is not None
+        watcher.check()
+        context = ssl.create_default_context(cadata=watcher.serving)
         context.check_hostname = False
-        # Trust the leaf itself: no authority needs to be in the directory.
+        # Trust the leaf itself, whoever issued it, and ask no more of it than Kubernetes does.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         host = "127.0.0.1" if self._host in (None, "0.0.0.0", "::") else self._host
         async with self._clock.timeout(self.options.handler_timeout):
             _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname="localhost")
