@@ -106,7 +106,10 @@ def test_names_are_defaulted() -> None:
         ({"versions": []}, "spec.versions: Required value"),
         ({"versions__0__storage": False}, "must have exactly one version marked as storage version"),
         ({"versions__0__name": "V1"}, "spec.versions[0].name: Invalid value"),
-        ({"versions__0__schema": {}}, "spec.versions[0].schema.openAPIV3Schema: Required value: schemas are required"),
+        (
+            {"versions__0__schema": {}},
+            "spec.versions[0].schema.openAPIV3Schema: Required value: schemas are required",
+        ),
         ({"preserveUnknownFields": True}, "spec.preserveUnknownFields: Invalid value"),
         ({"conversion": {"strategy": "Webhook"}}, "conversion webhooks are not implemented"),
         (

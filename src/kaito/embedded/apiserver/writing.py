@@ -238,8 +238,8 @@ class Writer:
         self._check(served, new, old, subresource)
         warnings += strategy.warnings(new)
         new["metadata"]["resourceVersion"] = record.metadata["resourceVersion"]
-        if managed is None and not old["metadata"].get("managedFields"):
-            sent = None
+        if not managed and not old["metadata"].get("managedFields"):
+            sent = managed = None
         _set(new["metadata"], "managedFields", sent)
         given_up = sent is not None and managed is None and bool(old["metadata"].get("managedFields"))
         unchanged = not given_up and _unchanged(new, old, managed=not track)

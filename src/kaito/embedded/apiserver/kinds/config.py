@@ -150,6 +150,32 @@ class EventStrategy(BuiltinStrategy):
         text = "does not match event.namespace"
         return [FieldError("involvedObject.namespace", INVALID, text, namespace)]
 
+    def validate(self, new: Object, old: Object | None = None, subresource: str = "") -> list[FieldError]:
+        errors = super().validate(new, old, subresource)
+        if self.storage is self.resource:
+            return errors
+        return errors + (self._check_new(new) if old is None else self._check_fixed(new, old))
+
+    @staticmethod
+    def _check_new(obj: Object) -> list[FieldError]:
+        """What events.k8s.io asks of a new Event; the core group asks for nothing of it."""
+        errors: list[FieldError] = []
+        for name in ("eventTime", "reportingController", "reportingInstance", "action", "reason"):
+            errors += checks.required(obj.get(name), name)
+        if obj.get("reportingController"):
+            errors += checks.syntax(obj["reportingController"], names.qualified_name, "reportingController")
+        return errors + checks.one_of(obj.get("type", ""), ("Normal", "Warning"), "type")
+
+    @staticmethod
+    def _check_fixed(new: Object, old: Object) -> list[FieldError]:
+        """An Event of events.k8s.io is told again by its series only."""
+        free = ("metadata", "series", "deprecatedCount", "deprecatedLastTimestamp")
+        return [
+            FieldError(name, INVALID, IMMUTABLE, new.get(name))
+            for name in sorted(new.keys() | old.keys())
+            if name not in free and (new.get(name) or None) != (old.get(name) or None)
+        ]
+
     def to_storage(self, obj: Object) -> Object:
         return self._translate(obj, _EVENT_FIELDS, self.storage.api_version)
 
@@ -159,6 +185,8 @@ class EventStrategy(BuiltinStrategy):
     def _translate(self, obj: Object, table: Mapping[str, str], api_version: str) -> Object:
         if self.storage is self.resource:
             return obj
+        # What the core group always writes the other leaves out where it is empty.
+        obj = {key: value for key, value in obj.items() if value != "" or not key.startswith("reporting")}
         return {**{table.get(key, key): value for key, value in obj.items()}, "apiVersion": api_version}
 
 
@@ -227,7 +255,10 @@ class NodeStrategy(BuiltinStrategy):
         errors: list[FieldError] = []
         for name, path in (("podCIDRs", "spec.podCIDRs"), ("providerID", "spec.providerID")):
             before = old["spec"].get(name)
-            if before and before != new["spec"].get(name):
+            after = new["spec"].get(name)
+            if name == "podCIDRs" and new["spec"].get("podCIDR", "") not in ("", *(after or ())):
+                after = [new["spec"]["podCIDR"]]
+            if before and before != after:
                 text = f'node updates may not change {name} except from "" to valid'
                 errors.append(FieldError(path, FORBIDDEN, text))
         return errors

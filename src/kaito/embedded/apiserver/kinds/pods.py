@@ -102,9 +102,10 @@ class PodStrategy(BuiltinStrategy):
             errors.append(FieldError("spec.tolerations", FORBIDDEN, text))
         gated = bool(old["spec"].get("schedulingGates"))
         known = {item["name"] for item in old["spec"].get("schedulingGates") or ()}
-        if any(item["name"] not in known for item in new["spec"].get("schedulingGates") or ()):
-            text = "only deletion is allowed, but found new scheduling gates"
-            errors.append(FieldError("spec.schedulingGates", FORBIDDEN, text))
+        for index, item in enumerate(new["spec"].get("schedulingGates") or ()):
+            if item["name"] not in known:
+                text = f"only deletion is allowed, but found new scheduling gate '{item['name']}'"
+                errors.append(FieldError(f"spec.schedulingGates[{index}].name", FORBIDDEN, text))
         if _frozen(new["spec"], gated=gated) != _frozen(old["spec"], gated=gated):
             errors.append(FieldError("spec", FORBIDDEN, _IMMUTABLE))
         return errors

@@ -46,8 +46,31 @@ def validate_pod_spec(spec: Object, path: str) -> list[FieldError]:
         errors += _validate_affinity(spec["affinity"], f"{path}.affinity")
     for index, item in enumerate(spec.get("topologySpreadConstraints") or ()):
         errors += _validate_spread(item, f"{path}.topologySpreadConstraints[{index}]")
+    errors += _validate_network(spec, path)
+    if spec.get("schedulingGates") and spec.get("nodeName"):
+        text = "cannot be set until all schedulingGates have been cleared"
+        errors.append(FieldError(f"{path}.nodeName", FORBIDDEN, text))
+    for index, item in enumerate(spec.get("readinessGates") or ()):
+        here = f"{path}.readinessGates[{index}].conditionType"
+        errors += checks.syntax(item.get("conditionType", ""), names.qualified_name, here)
     for index, item in enumerate(spec.get("hostAliases") or ()):
         errors += checks.syntax(item.get("ip", ""), names.ip_address, f"{path}.hostAliases[{index}].ip")
+    return errors
+
+
+def _validate_network(spec: Object, path: str) -> list[FieldError]:
+    """DNS that is the pod's own must be given, and ports on the node's network are the node's."""
+    errors: list[FieldError] = []
+    if spec.get("dnsPolicy") == "None" and not (spec.get("dnsConfig") or {}).get("nameservers"):
+        text = "must provide `dnsConfig` when `dnsPolicy` is None"
+        errors.append(FieldError(f"{path}.dnsConfig", REQUIRED, text))
+    for group in ("initContainers", "containers") if spec.get("hostNetwork") else ():
+        for place, container in enumerate(spec.get(group) or ()):
+            for index, port in enumerate(container.get("ports") or ()):
+                if port.get("hostPort") != port.get("containerPort"):
+                    here = f"{path}.{group}[{place}].ports[{index}].containerPort"
+                    text = "must match `hostPort` when `hostNetwork` is true"
+                    errors.append(FieldError(here, INVALID, text, port.get("containerPort")))
     return errors
 
 

@@ -149,7 +149,7 @@ def _workloads() -> list[KindStrategy]:
         ),
         WorkloadStrategy(
             r.REPLICASETS, generation=True, short_names=("rs",), categories=("all",),
-            subresources=scaled, scale=WORKLOAD_SCALE, selectable_fields=("status.replicas",),
+            subresources=scaled, scale=WORKLOAD_SCALE,
         ),
         StatefulSetStrategy(
             r.STATEFULSETS, generation=True, short_names=("sts",), categories=("all",),

@@ -192,6 +192,7 @@ class RevisionStrategy(BuiltinStrategy):
         return checks.non_negative(obj.get("revision", 0), "revision")
 
     def check_update(self, new: Object, old: Object) -> list[FieldError]:
-        if new.get("data") == old.get("data"):
-            return []
-        return [FieldError("data", INVALID, IMMUTABLE, new.get("data"))]
+        errors: list[FieldError] = []
+        if new.get("data") != old.get("data"):
+            errors.append(FieldError("data", INVALID, IMMUTABLE, new.get("data")))
+        return errors

@@ -230,7 +230,7 @@ def _whole(value: Any, schema: MergeSchema, *, implicit: bool = True) -> FieldSe
 
 
 def remove(value: Any, gone: FieldSet, kept: FieldSet, schema: MergeSchema) -> Any:
-    """`value` without the fields of `gone`, save those that `kept` has or leads to."""
+    """`value` without the fields of `gone`, save those that `kept` has; declared fields also where it has parts."""
     if isinstance(value, dict):
         return _remove_from_dict(value, gone, kept, schema)
     if not isinstance(value, list):
@@ -241,7 +241,7 @@ def remove(value: Any, gone: FieldSet, kept: FieldSet, schema: MergeSchema) -> A
         key = key_of(schema, item)
         if key not in gone:
             result.append(item)
-        elif key in kept:
+        elif key in kept and _itself(kept[key]):
             result.append(remove(item, gone[key], kept[key], items))
     return value if _identical(result, value) else result
 
@@ -252,7 +252,7 @@ def _remove_from_dict(value: dict[str, Any], gone: FieldSet, kept: FieldSet, sch
         name = key[2:]
         if not key.startswith("f:") or name not in value:
             continue
-        if key not in kept:
+        if key not in kept or (name not in schema.fields and not _itself(kept[key])):
             if result is value:
                 result = dict(value)
             del result[name]
@@ -265,6 +265,11 @@ def _remove_from_dict(value: dict[str, Any], gone: FieldSet, kept: FieldSet, sch
                     result = dict(value)
                 result[name] = child
     return result
+
+
+def _itself(owned: FieldSet) -> bool:
+    """Whether an element is owned and not only something in it: who owns a part cannot keep the whole."""
+    return not owned or _SELF in owned
 
 
 def _identical(left: list[Any], right: list[Any]) -> bool:

@@ -169,7 +169,7 @@ def _storage_class(obj: Object, now: datetime) -> Cells:
         obj.get("provisioner", ""),
         obj.get("reclaimPolicy") or "Delete",
         obj.get("volumeBindingMode") or "<unset>",
-        str(bool(obj.get("allowVolumeExpansion"))).lower(),
+        bool(obj.get("allowVolumeExpansion")),
         age_of(obj, now),
     ]
 
@@ -211,7 +211,7 @@ def _priority_class(obj: Object, now: datetime) -> Cells:
     return [
         name_of(obj),
         obj.get("value") or 0,
-        str(bool(obj.get("globalDefault"))).lower(),
+        bool(obj.get("globalDefault")),
         age_of(obj, now),
         obj.get("preemptionPolicy") or "PreemptLowerPriority",
     ]

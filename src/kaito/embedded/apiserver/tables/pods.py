@@ -90,7 +90,17 @@ def _restarts(pod: Object, now: datetime) -> str:
 def _cells(pod: Object, now: datetime) -> Cells:
     statuses = dig(pod, "status", "containerStatuses", default=[])
     ready = sum(1 for each in statuses if each.get("ready") and "running" in (each.get("state") or {}))
-    total = len(dig(pod, "spec", "containers", default=[]))
+    sidecars = {
+        each.get("name")
+        for each in dig(pod, "spec", "initContainers", default=[])
+        if each.get("restartPolicy") == "Always"
+    }
+    ready += sum(
+        1
+        for each in dig(pod, "status", "initContainerStatuses", default=[])
+        if each.get("name") in sidecars and each.get("ready")
+    )
+    total = len(dig(pod, "spec", "containers", default=[])) + len(sidecars)
     gates = dig(pod, "spec", "readinessGates", default=[])
     passed = {
         each.get("type")

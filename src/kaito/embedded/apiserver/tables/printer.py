@@ -43,7 +43,7 @@ AGE = column("Age", description="Time since creation")
 
 
 def columns(spec: str) -> list[dict[str, Any]]:
-    """Column definitions from names between `|`; `*` before a name marks a wide column, `#` an integer, `?` a boolean."""
+    """Column definitions from names between `|`; before a name `*` marks a wide column, `#` integers, `?` booleans."""
     found = []
     for name in spec.split("|"):
         bare = name.lstrip("*#?")
