@@ -370,13 +370,15 @@ class Contender:
         self.elector = LeaderElector(api.client(f"contender-{name}/1"), options, CLOCK)
 
     async def run(self) -> None:
-        while True:
-            await self.elector.acquire()
-            self._turns.append((self.name, "leads"))
-            try:
-                await self.elector.renew()
-            except LeaderElectionLost:
+        try:
+            while True:
+                await self.elector.acquire()
+                self._turns.append((self.name, "leads"))
+                with contextlib.suppress(LeaderElectionLost):
+                    await self.elector.renew()
                 self._turns.append((self.name, "steps down"))
+        finally:
+            await self.elector.release()
 
 
 async def test_a_leader_that_is_cut_off_steps_down_before_the_other_leads(kube_api: KubeApi) -> None:
