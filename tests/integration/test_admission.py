@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kaito.runtime.errors import ApiError, Forbidden, InternalError
-from kaito.runtime.resources import CONFIGMAPS, NAMESPACES, ObjectKey
+from kaito.runtime.resources import CONFIGMAPS, NAMESPACES, SECRETS, ObjectKey
 from kaito.runtime.webhook import AdmissionRequest, Allow, Cause, Deny, WebhookOptions, WebhookServer
-from kaito.runtime.webhook.certificates import MUTATING, VALIDATING, CertificateKeeper, CertificateOptions
+from kaito.runtime.webhook.certificates import (
+    MUTATING,
+    VALIDATING,
+    CertificateKeeper,
+    CertificateOptions,
+    make_certificates,
+)
 from support.cluster import World
 from support.webhooks import made, write_pair
 
@@ -261,6 +268,39 @@ async def test_the_keeper_makes_announces_and_renews(world: World, tmp_path: Pat
         await keeper.ensure()
         again = await world.client.get(VALIDATING, f"check-{world.namespace}")
         assert again["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]
+
+
+async def test_a_new_authority_takes_over_while_webhooks_are_called(world: World, tmp_path: Path) -> None:
+    hooks = Hooks(world, tmp_path)
+    secret = ObjectKey(world.namespace, "certificate")
+    nine_days = timedelta(days=9)
+    old = make_certificates(
+        ("localhost",), world.clock.wall() - timedelta(days=8), lifetime=nine_days, ca_lifetime=nine_days
+    )
+    write_pair(tmp_path, old)
+    parts = {"ca.crt": old.bundle, "ca.key": old.ca_key, "tls.crt": old.chain, "tls.key": old.key}
+    data = {name: b64encode(value).decode() for name, value in parts.items()}
+    body = {"metadata": world.meta(secret.name), "type": "kubernetes.io/tls", "data": data}
+    await world.client.create(SECRETS, body)
+    async with serving(hooks):
+        await hooks.install(old.bundle)
+        await hooks.called()
+        options = CertificateOptions(
+            secret=secret,
+            service=ObjectKey(world.namespace, "hook"),
+            directory=tmp_path,
+            validating=(f"check-{world.namespace}",),
+            mutating=(f"change-{world.namespace}",),
+            extra_names=("localhost",),
+        )
+        await CertificateKeeper(world.client, clock=world.clock, options=options).ensure()
+        assert (tmp_path / "tls.crt").read_bytes() != old.chain
+        found = await world.client.get(VALIDATING, f"check-{world.namespace}")
+        announced = b64decode(found["webhooks"][0]["clientConfig"]["caBundle"])
+        assert announced.count(b"BEGIN CERTIFICATE") == 2
+        for number in range(10):
+            await world.client.create(CONFIGMAPS, {"metadata": world.meta(f"map-{number}")})
+        assert [each.name for each in hooks.asked] == [f"map-{number}" for number in range(10)]
 
 
 async def test_invalid_configurations_are_refused_alike(world: World) -> None:
