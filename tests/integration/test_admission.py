@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kaito.runtime.errors import ApiError, Forbidden, InternalError
-from kaito.runtime.resources import CONFIGMAPS, NAMESPACES, SECRETS, ObjectKey
+from kaito.runtime.resources import CONFIGMAPS, NAMESPACES, SECRETS, ObjectKey, Resource
 from kaito.runtime.webhook import AdmissionRequest, Allow, Cause, Deny, WebhookOptions, WebhookServer
 from kaito.runtime.webhook.certificates import (
     MUTATING,
@@ -22,8 +22,11 @@ from kaito.runtime.webhook.certificates import (
     CertificateOptions,
     make_certificates,
 )
-from support.cluster import World
+from support.cluster import Wire, World
 from support.webhooks import made, write_pair
+
+ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
+ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
 
 pytestmark = pytest.mark.needs("api")
 CHECK = "/validate--v1-configmap"
@@ -182,6 +185,31 @@ async def test_an_unchanged_object_is_judged_as_well(hooks: Hooks, world: World)
     again = await world.client.update(CONFIGMAPS, stored)
     assert again["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
     assert [each.operation for each in hooks.asked] == ["CREATE", "UPDATE"]
+
+
+async def test_who_asks_is_told(hooks: Hooks, world: World) -> None:
+    admin = world.client
+    role = {
+        "metadata": world.meta("writer"),
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]}],
+    }
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "writer"}
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "ann"}
+    await admin.create(ROLES, role)
+    binding = {"metadata": world.meta("writer"), "roleRef": reference, "subjects": [subject]}
+    await admin.create(ROLE_BINDINGS, binding)
+    ann = world.connect("ann", wire=Wire(world.backend, "ann"))
+
+    async def may() -> bool:
+        with contextlib.suppress(Forbidden):
+            await ann.create(CONFIGMAPS, {"metadata": world.meta("one")})
+            return True
+        return False
+
+    await world.until(may, "the right is known")
+    user = hooks.asked[-1].user
+    assert user.username == "ann"
+    assert user.groups == ("system:authenticated",)
 
 
 async def test_a_dry_run_is_told(hooks: Hooks, world: World) -> None:

@@ -7,12 +7,12 @@ a request the admission webhooks are asked that it cannot do without (see `admis
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
-from kaito.embedded.apiserver.admission.attributes import CONNECT, Attributes
+from kaito.embedded.apiserver.admission.attributes import CONNECT, Attributes, subject_of
 from kaito.embedded.apiserver.admission.connecting import options_kind, options_object
 from kaito.embedded.apiserver.admission.hooks import Hooks
 from kaito.embedded.apiserver.admission.review import Pending, Review
@@ -65,8 +65,8 @@ Result = TypeVar("Result")
 
 VERSION: Final = {
     "major": "1",
-    "minor": "36",
-    "gitVersion": "v1.36.0+kaito-embedded",
+    "minor": "34",
+    "gitVersion": "v1.34.4+kaito-embedded",
     "gitCommit": "",
     "gitTreeState": "clean",
     "buildDate": "1970-01-01T00:00:00Z",
@@ -74,7 +74,7 @@ VERSION: Final = {
     "compiler": "python",
     "platform": "any",
 }
-"""`/version`. The Kubernetes version whose behaviour this server follows."""
+"""`/version`: the Kubernetes version that the answers of this server are compared with."""
 
 MAX_RUNS: Final = 100
 """Times that a request is begun anew because of webhooks; more means that the object changes all the time."""
@@ -118,7 +118,7 @@ class Api:
         """The answer to a request; never raises for anything the request says."""
         review = None
         if request.method not in ("GET", "HEAD") and self._hooks.exist:
-            review = Review(self.core, self._hooks, self._send_review)
+            review = Review(self.core, self._hooks, self._send_review, subject_of(request.headers))
         try:
             response = await self._admitted(review, lambda: self._answer(request, review))
         except ApiError as error:
@@ -134,7 +134,9 @@ class Api:
             add_warning(response, warning)
         return response
 
-    async def admit_connect(self, target: Target, query: Sequence[tuple[str, str]]) -> None:
+    async def admit_connect(
+        self, target: Target, query: Sequence[tuple[str, str]], headers: Mapping[str, str]
+    ) -> None:
         """Asks the webhooks about a connection (exec, attach, portforward, proxy) before it is made.
 
         Raises:
@@ -144,7 +146,7 @@ class Api:
         kind = options_kind(target.plural, target.subresource)
         if served is None or kind is None or not self._hooks.exist:
             return
-        review = Review(self.core, self._hooks, self._send_review)
+        review = Review(self.core, self._hooks, self._send_review, subject_of(headers))
         attributes = Attributes(
             operation=CONNECT,
             served=served,

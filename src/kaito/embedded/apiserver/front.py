@@ -118,7 +118,7 @@ class Front:
     async def _stream_subresource(self, request: web.Request, target: Target) -> web.StreamResponse:
         if self.streams is None:
             raise not_implemented(f"{target.plural}/{target.subresource}", "no kubelet is attached")
-        await self._api.admit_connect(target, tuple(request.query.items()))
+        await self._api.admit_connect(target, tuple(request.query.items()), request.headers)
         return await self.streams(request, target)
 
     async def _send(self, request: web.Request, response: Response) -> web.StreamResponse:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from kaito.embedded.apiserver.authorization import Subject
 from kaito.embedded.apiserver.core import NAMESPACES
 from kaito.embedded.apiserver.reviews import GROUPS, USER
 from kaito.embedded.apiserver.served import Served
@@ -49,7 +51,7 @@ class Attributes:
         """Whether the object is of the resource's kind, so that it has other versions."""
         return self.kind == kind_of(self.served)
 
-    def review(self, uid: str, matched: Served) -> Object:
+    def review(self, uid: str, matched: Served, user: Subject) -> Object:
         """The `request` of an AdmissionReview for a webhook whose rule matched this version."""
         asked, found = self.served.resource, matched.resource
         kind = kind_of(matched) if self.own_kind else self.kind
@@ -60,7 +62,7 @@ class Attributes:
             "requestKind": self.kind._asdict(),
             "requestResource": {"group": asked.group, "version": asked.version, "resource": asked.plural},
             "operation": self.operation,
-            "userInfo": {"username": USER, "groups": list(GROUPS)},
+            "userInfo": {"username": user.user, "groups": list(user.groups)},
             "object": self.object,
             "oldObject": self.old_object,
             "dryRun": self.dry_run,
@@ -75,6 +77,15 @@ class Attributes:
         elif asked.name == NAMESPACES and self.name:
             request["namespace"] = self.name
         return request
+
+
+def subject_of(headers: Mapping[str, str]) -> Subject:
+    """Who sends a request: the one user there is, or whom that user impersonates."""
+    user = next((value for name, value in headers.items() if name.lower() == "impersonate-user"), "")
+    if not user:
+        return Subject(USER, GROUPS)
+    groups = [value for name, value in headers.items() if name.lower() == "impersonate-group"]
+    return Subject.impersonated(user, groups)
 
 
 def kind_of(served: Served) -> Gvk:

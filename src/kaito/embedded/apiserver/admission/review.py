@@ -35,6 +35,7 @@ from kaito.embedded.apiserver.admission.hooks import (
     unanswerable,
 )
 from kaito.embedded.apiserver.admission.sender import Send
+from kaito.embedded.apiserver.authorization import Subject
 from kaito.embedded.apiserver.core import Core
 from kaito.embedded.apiserver.naming import new_uid
 from kaito.embedded.apiserver.patching.jsonpatch import json_patch
@@ -80,6 +81,7 @@ class Review:
     core: Core
     hooks: Hooks
     send: Send
+    user: Subject
     agreed_uid: str = field(default_factory=new_uid)
     agreed_time: str = ""
     answers: dict[tuple[str, ...], Answer] = field(default_factory=dict)
@@ -177,7 +179,7 @@ class Review:
             Forbidden: a match condition cannot be evaluated.
         """
         shown = attributes if matched is attributes.served else _converted(attributes, matched)
-        request = shown.review(new_uid(), matched)
+        request = shown.review(new_uid(), matched, self.user)
         try:
             if not hook.applies(request):
                 return None
