@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from fakeapi import FakeApi
+from kaito.runtime.cache import CacheOptions
 from kaito.runtime.clock import Clock, LoopClock
 from kaito.runtime.controller import Controller, ControllerOptions
 from kaito.runtime.errors import ApiError
@@ -343,6 +344,22 @@ async def test_managers_that_share_a_client_hear_of_each_others_writes(virtual_c
     assert client.on_write is before, "nothing of a manager stays with the client"
 
 
+async def test_the_cache_has_the_managers_options(virtual_clock: VirtualClock) -> None:
+    told: list[str] = []
+    cache = CacheOptions(on_error=lambda informer, error: told.append(f"{informer.resource}: {error}"))
+    rig = Rig(virtual_clock, cache=cache)
+    rig.manager.cache.informer(CONFIGMAPS)
+
+    def fail(request: Any) -> None:
+        if virtual_clock.now() < 1:
+            raise ApiError("not yet")
+
+    rig.api.before = fail
+    await rig.run_for(10)
+    assert told
+    assert all(text.startswith("configmaps: ") and "not yet" in text for text in told)
+
+
 async def test_controllers_have_names_of_their_own(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock)
     rig.manager.add(Controller("same", nothing, primary=DEPLOYMENTS))
@@ -435,6 +452,7 @@ async def _eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
 PROGRAM = """
 import asyncio
 from kaito.runtime.client import Client
+from kaito.runtime.cache import CacheOptions
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.manager import Manager, ManagerOptions
 from kaito.runtime.memory_transport import MemoryTransport

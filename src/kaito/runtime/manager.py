@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from kaito.runtime.cache import InformerCache
+from kaito.runtime.cache import CacheOptions, InformerCache
 from kaito.runtime.cache_metrics import CacheMetrics
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
@@ -74,6 +74,8 @@ class ManagerOptions:
     nobody looks."""
     ready_cache_lag: float = 60.0
     """Seconds for which a cache may be unable to follow its resource before /readyz fails."""
+    cache: CacheOptions = field(default_factory=CacheOptions)
+    """How all informers of the manager list, watch and keep objects."""
 
 
 class Manager:
@@ -87,7 +89,7 @@ class Manager:
         self.metrics = RuntimeMetrics(clock.now)
         if client.observer is None:
             client.observer = self.metrics.rest.observer(_host(client))
-        self.cache = InformerCache(client)
+        self.cache = InformerCache(client, options=options.cache)
         self.metrics.add(CacheMetrics(self.cache))
         self._own_writes = OwnWrites()
         self._heard_before = client.on_write
