@@ -117,7 +117,7 @@ def node_status(name: str, labels: Mapping[str, str], machine: Machine, port: in
             "containerRuntimeVersion": f"kaito-processes://{__version__}",
             "kernelVersion": machine.kernel,
             "kubeProxyVersion": "",
-            "kubeletVersion": f"v1.36.0+kaito-{__version__}",
+            "kubeletVersion": f"v1.34.4+kaito-{__version__}",
             "machineID": "",
             "operatingSystem": machine.system,
             "osImage": machine.os_image,

@@ -60,7 +60,10 @@ def server_side_apply(
     result["metadata"] = dict(merged.get("metadata") or {})
     if manager == _KUBECTL and not subresource:
         _refresh_last_applied(result["metadata"], applied)
-    result["metadata"]["managedFields"] = encode(owners)
+    if entries := encode(owners):
+        result["metadata"]["managedFields"] = entries
+    else:
+        result["metadata"].pop("managedFields", None)
     return result
 
 

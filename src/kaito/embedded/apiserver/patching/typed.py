@@ -97,25 +97,41 @@ def merge(live: Any, applied: Any, schema: MergeSchema) -> Any:
 
 
 def _merge_list(live: list[Any], applied: list[Any], schema: MergeSchema) -> list[Any]:
-    """Applied elements in their order; elements only in `live` stay before the one they preceded."""
+    """Applied elements in their order, woven into those that are only in `live`, which keep theirs.
+
+    Both lists are walked side by side. A shared element of `live` whose turn in the applied order has not come is
+    passed over, so what is only in `live` goes before the shared element that follows it there.
+    """
     items = schema.items or ANY
     old = index(schema, live)
-    wanted = [key_of(schema, item) for item in applied]
-    shared = set(wanted)
+    live_keys, keys = [key_of(schema, item) for item in live], [key_of(schema, item) for item in applied]
+    given = dict(zip(keys, applied, strict=True))
+    turns = [key for key in keys if key in old]
     result: list[Any] = []
-    position = 0
     done: set[str] = set()
-    live_keys = [key_of(schema, item) for item in live]
-    for key, item in zip(wanted, applied, strict=True):
-        while position < len(live) and (live_keys[position] not in shared or live_keys[position] in done):
-            if live_keys[position] not in shared:
-                result.append(live[position])
-            position += 1
-        result.append(merge(old[key], item, items) if key in old else item)
+
+    def take(key: str) -> None:
+        result.append(merge(old[key], given[key], items) if key in old else given[key])
         done.add(key)
-        if position < len(live) and live_keys[position] == key:
-            position += 1
-    result += [live[i] for i in range(position, len(live)) if live_keys[i] not in shared]
+        if turns and turns[0] == key:
+            turns.pop(0)
+
+    here, there = 0, 0
+    while here < len(live) or there < len(applied):
+        if here < len(live):
+            key = live_keys[here]
+            if key not in given:
+                result.append(live[here])
+                here += 1
+                continue
+            waits = there < len(applied) and key != keys[there] and bool(turns) and turns[0] != key
+            if key in done or waits:
+                here += 1
+                continue
+            here += there < len(applied) and key == keys[there]
+        if there < len(applied):
+            take(keys[there])
+            there += 1
     if len(result) == len(live) and all(new is before for new, before in zip(result, live, strict=True)):
         return live
     return result
