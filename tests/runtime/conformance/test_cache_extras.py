@@ -423,7 +423,7 @@ async def test_reading_and_telling_leave_turns_to_others(virtual_clock: VirtualC
         await watching
     assert len(world.recorder.events) == 5000
     assert turns >= 5000 // 64 + 5000 // 500 + 5000 // 100
-    assert worst <= 100
+    assert worst <= 200, "two slices, when the order within a moment is unlucky"
 
 
 PROGRAM = """
