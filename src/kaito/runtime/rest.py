@@ -30,6 +30,9 @@ JSON_TYPE = "application/json"
 DEFAULT_TIMEOUT = 30.0
 """Seconds for one request that is not a watch."""
 
+_OPEN_ENDED = ("watch", "follow")
+"""Parameters of requests whose answer goes on for as long as somebody listens."""
+
 RETRY_LIMIT = 10
 """Times that a request is repeated because the server named a Retry-After, as client-go does."""
 
@@ -206,7 +209,7 @@ class RestClient:
                         code=code,
                         user_agent=self.user_agent,
                         duration=self.clock.now() - started,
-                        watch=stream,
+                        watch=stream and any(name in _OPEN_ENDED for name, _ in request.query),
                         attempt=attempt,
                         request_size=len(request.body or b""),
                         response_size=size,
