@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from bench.runtime import report
 from bench.runtime.common import ROOT, Row, peers, versions
 
 BENCHES = (
@@ -25,32 +26,15 @@ BENCHES = (
 
 
 def measured(bench: str, *, quick: bool) -> Row:
-    """One bench's answer; where it broke, an answer with its last words in place of numbers."""
+    """One bench's answer; where it broke, one without numbers. What it says on the way is shown as it comes."""
     command = [sys.executable, "-m", f"bench.runtime.{bench}", *(["--quick"] if quick else [])]
     started = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
     try:
         row: Row = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
-        words = done.stderr.strip()[-2000:]
-        return {"bench": bench, "broken": words, "limits": [], "wall_seconds": time.monotonic() - started}
+        row = {"bench": bench, "broken": f"exit status {done.returncode}", "limits": []}
     return {**row, "wall_seconds": round(time.monotonic() - started, 1)}
-
-
-def table(answers: list[Row]) -> str:
-    """One line for each limit."""
-    lines = [f"{'measure':68} {'limit':>16} {'measured':>10} {'peer':>10} {'ratio':>7}"]
-    for answer in answers:
-        if "broken" in answer:
-            lines.append(f"{answer['bench']}: broken: {answer['broken'].splitlines()[-1]}")
-        for row in answer["limits"]:
-            peer = "" if row["peer"] is None else f"{row['peer']:.4g}"
-            ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
-            missed = "" if row["met"] else "  MISSED"
-            lines.append(
-                f"{row['measure']:68} {row['limit']:>16} {row['measured']:>10.4g} {peer:>10} {ratio:>7}{missed}"
-            )
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -63,18 +47,18 @@ def main() -> None:
     if unknown := sorted(set(wanted) - set(BENCHES)):
         parser.error(f"--only: {', '.join(unknown)}: write a comma list of {', '.join(BENCHES)}")
     peers()
-    answers = []
+    found, answers, text = versions(), [], ""
     for bench in wanted:
         print(f"{bench} …", file=sys.stderr, flush=True)
         answers.append(measured(bench, quick=chosen.quick))
         print(f"  {answers[-1]['wall_seconds']:.0f} s", file=sys.stderr, flush=True)
-    text = json.dumps({"quick": chosen.quick, "versions": versions(), "benches": answers}, indent=1)
+        text = json.dumps({"quick": chosen.quick, "versions": found, "benches": answers}, indent=1)
+        if chosen.out is not None:  # also what there is so far
+            chosen.out.parent.mkdir(parents=True, exist_ok=True)
+            chosen.out.write_text(text + "\n")
     if chosen.out is None:
         print(text)
-    else:
-        chosen.out.parent.mkdir(parents=True, exist_ok=True)
-        chosen.out.write_text(text + "\n")
-    print(table(answers), file=sys.stderr)
+    print(report.text(answers), file=sys.stderr)
     kept = all("broken" not in answer and all(row["met"] for row in answer["limits"]) for answer in answers)
     raise SystemExit(0 if kept else 1)
 
