@@ -127,7 +127,7 @@ class Day:
         self.writes += 1
         patch = {"metadata": {"annotations": {"example.com/reconciled": f"{self.clock.now():012.1f}"}}}
         try:
-            await self.client.patch(CONFIGMAPS, key.name, patch, key.namespace)
+            await self.client.patch(CONFIGMAPS, key.name, key.namespace, patch=patch)
         except (ApiError, TransportError):
             self.failed_writes += 1
 
@@ -243,6 +243,7 @@ class Day:
             "events": stats.events,
             "objects": len(self.informer.store),
             "differences": differences,
+            "panics": self.manager.metrics.controller("day").panics,
         }
 
     def differences(self) -> int:
@@ -283,6 +284,8 @@ def main() -> None:
             "objects in the cache unlike the server's, or not reconciled", row["differences"], 0, "objects"
         ),
     ]
+    if row["panics"] or row["failed_writes"] > row["writes"] // 100:
+        raise SystemExit(f"reconciles failed: {row['panics']} panics, {row['failed_writes']} failed writes")
     finish("day", {"kaito": [row]}, limits, {"hours": hours})
 
 

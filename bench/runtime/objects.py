@@ -118,11 +118,11 @@ def _status(pod: Object) -> Object:
 
 def _managed_fields(pod: Object) -> Object:
     metadata, spec = pod["metadata"], pod["spec"]
-    env = {
+    env: Object = {
         f'k:{{"name":"{each["name"]}"}}': {".": {}, "f:name": {}, "f:value": {}}
         for each in spec["containers"][0]["env"]
     }
-    mounts = {
+    mounts: Object = {
         f'k:{{"mountPath":"{each["mountPath"]}"}}': {".": {}, "f:mountPath": {}, "f:name": {}}
         for each in spec["containers"][0]["volumeMounts"]
     }
