@@ -181,6 +181,7 @@ class ApiServer:
         if self._runner is None:
             return
         runner, self._runner = self._runner, None
+        await self.api.close()
         for site in list(runner.sites):
             await site.stop()
         if runner.server is not None:
