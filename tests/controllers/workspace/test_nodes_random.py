@@ -167,7 +167,8 @@ class Nodes(RuleBasedStateMachine):
         bare = {key: value for key, value in self.observed.workspace.items() if key != "status"}
         self.observed = replace(self.observed, workspace=bare)
         self.used.clear()
-        self.catch_up()  # together with an old cache nothing at all would be known
+        self.snapshots.clear()  # together with an old cache nothing at all would be known
+        self.catch_up()
 
     @rule(seconds=st.sampled_from([1, 30, 700]))
     def time_passes(self, seconds: float) -> None:

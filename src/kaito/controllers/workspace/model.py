@@ -77,9 +77,10 @@ class Decision:
     """What is to be done, in this order: finalizer added, writes, deletions, status, events, finalizer removed."""
 
     replaces: frozenset[str] | None = None
-    """Set where a claim is given up because the caches no longer show it: the uids of those that they do show. Caches
-    may be older than the status (another replica led a moment ago, the server answered from an old copy) and a
-    replacement costs money, so nothing is done while the server itself has others."""
+    """Set where a claim is given up because the caches no longer show it, or a node is asked for after the first pass:
+    the uids of the claims that the caches do show. Caches may be older than the world (another replica led a moment
+    ago, the server answered from an old copy) and a node costs money, so nothing is done while the server itself has
+    others."""
     writes: tuple[Write, ...] = ()
     deletions: tuple[Deletion, ...] = ()
     status: Object | None = None

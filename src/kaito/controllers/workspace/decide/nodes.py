@@ -137,9 +137,13 @@ class _Claims:
             claims=claims,
             writes=tuple(self._writes),
             deletions=tuple(self._deletions),
-            replaces=self._known() if self._lost else None,
+            replaces=self._known() if self._lost or self._asks_again() else None,
             requeue_after=min(self._retries, default=None),
         )
+
+    def _asks_again(self) -> bool:
+        """Whether a node is asked for and this is not the first pass: there may be claims that a cache does not show."""
+        return bool(self._writes and self._observed.workspace.get("status"))
 
     def _known(self) -> frozenset[str]:
         return frozenset(str(metadata(claim)["uid"]) for claim in self._observed.claims)
@@ -166,13 +170,16 @@ class _Claims:
 
     def _highest_attempt(self, number: int) -> int:
         """The newest attempt that the slot's claims tell of: of those that stay, else of those on their way out."""
-        found = [
+        return max(self._attempts(number), default=(False, 0))[1]
+
+    def _attempts(self, number: int) -> list[tuple[bool, int]]:
+        """Of each claim of the slot: whether it stays, and its attempt."""
+        return [
             (not deleting(claim), int(text))
             for claim in self._mine.values()
             if labels_of(claim).get(NODE_SLOT_LABEL) == str(number)
             and (text := labels_of(claim).get(NODE_ATTEMPT_LABEL) or "0").isdecimal()
         ]
-        return max(found, default=(False, 0))[1]
 
     def _settle(self, slot: Slot) -> Slot:
         """Find the slot's claim; give it up or ask for one where that is due."""
@@ -186,6 +193,8 @@ class _Claims:
         if claim is None:
             return self._ask(slot)
         self._used.add(metadata(claim)["name"])
+        if slot.claim_uid and metadata(claim)["uid"] != slot.claim_uid:
+            self._lost = True  # a predecessor of the one that was seen: this cache is older than the status
         if deleting(claim):
             return self._ask(self._next(slot, None))
         broken = failure(claim)
@@ -198,9 +207,10 @@ class _Claims:
     def _next(self, slot: Slot, why: tuple[str, str] | None) -> Slot:
         """The slot's next attempt. One that had a ready node starts at once, any other after a pause."""
         kept = why or ((slot.reason, slot.message) if not slot.was_ready else ("", ""))
+        made = (attempt for _, attempt in self._attempts(slot.number))
         return Slot(
             slot.number,
-            slot.attempt + 1,
+            max((slot.attempt, *made)) + 1,
             reason=kept[0],
             message=kept[1],
             failed_at="" if slot.was_ready else rfc3339(self._now),
