@@ -142,7 +142,7 @@ class _Claims:
         )
 
     def _asks_again(self) -> bool:
-        """Whether a node is asked for and this is not the first pass: there may be claims that a cache does not show."""
+        """Whether a node is asked for after the first pass: there may be claims that a cache does not show."""
         return bool(self._writes and self._observed.workspace.get("status"))
 
     def _known(self) -> frozenset[str]:
