@@ -211,12 +211,13 @@ def kubectl_id(binary: Path) -> str:
 
 
 def kubectl_binaries() -> list[Path]:
-    """Every different kubectl there is to test with."""
-    directories = [Path(sys.executable).parent]
-    directories += [
-        Path(each) for each in os.environ.get("KAITO_TEST_KUBECTLS", "").split(os.pathsep) if each
-    ]
-    candidates = [shutil.which("kubectl"), *(str(directory / "kubectl") for directory in directories)]
+    """Every different kubectl there is to test with; on the real API server only those that were named for it."""
+    named = [Path(each) for each in os.environ.get("KAITO_TEST_KUBECTLS", "").split(os.pathsep) if each]
+    if named and os.environ.get("KAITO_TEST_BACKEND") == "real":
+        directories, installed = named, None
+    else:
+        directories, installed = [Path(sys.executable).parent, *named], shutil.which("kubectl")
+    candidates = [installed, *(str(directory / "kubectl") for directory in directories)]
     found: dict[Path, None] = {}
     for candidate in candidates:
         if candidate and Path(candidate).is_file():
