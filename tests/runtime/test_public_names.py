@@ -6,8 +6,12 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import kaito.runtime as runtime
+from kaito.runtime import crd
 
 PUBLIC = [
     "AlreadyExists",
@@ -98,8 +102,9 @@ def test_every_public_name_can_be_imported() -> None:
     assert not hasattr(runtime, "Reflector")
 
 
-def test_type_checkers_see_the_same_names() -> None:
-    tree = ast.parse(Path(runtime.__file__).read_text(encoding="utf-8"))
+@pytest.mark.parametrize("package", [runtime, crd], ids=["runtime", "crd"])
+def test_type_checkers_see_the_same_names(package: ModuleType) -> None:
+    tree = ast.parse(Path(str(package.__file__)).read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {
         (alias.name, node.module)
@@ -107,7 +112,9 @@ def test_type_checkers_see_the_same_names() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert seen == {(name, f"kaito.runtime.{module}") for name, module in runtime._HOMES.items()}
+    assert seen == {(name, f"{package.__name__}.{module}") for name, module in package._HOMES.items()}
+    assert {name for name, _ in seen} == set(package.__all__)
+    assert all(getattr(package, name) is not None for name in package.__all__)
 
 
 def test_the_base_loads_nothing_of_the_extras() -> None:

@@ -5,23 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kaito.api.crds import crd_manifests
-from kaito.api.labels import GPU_COUNT_LABEL, INSTANT_CLOUD_LABEL
-from kaito.cli.errors import CliError
 from kaito.cli.local.images import image_map_options
 from kaito.cli.local.state import CONTEXT, LocalDirectory, RunningLock
 from kaito.cli.local.supervisor import ManagedProcess, ProcessSpec, Supervisor
 from kaito.embedded.processes.names import KUBELET_TOKEN_VARIABLE
-from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
-from kaito.runtime.connection import Connection
-from kaito.runtime.errors import ApiError
-from kaito.runtime.resources import CRDS, NODES
 
 SYSTEM_NODE = "kaito-local"
 
@@ -45,29 +38,15 @@ class LocalOptions:
     crds: Sequence[Mapping[str, Any]] = ()
 
 
+def _first_objects() -> Callable[[Path, Clock, LocalOptions], Awaitable[None]]:
+    """Takes about as long to load as the API server to start: done meanwhile."""
+    from kaito.cli.local.first_objects import install
+
+    return install
+
+
 Progress = Callable[[str, str, float], None]
 """Called as (part, detail, seconds it took) when a part serves."""
-
-
-def system_node(*, gpus: int = 0) -> dict[str, object]:
-    """The node that is there before any Workspace, as every cluster has one: for pods that want no GPU.
-
-    With byo, where nothing makes nodes, it says it has `gpus`, so that a Workspace can use it once it is labelled.
-    """
-    labels = {
-        INSTANT_CLOUD_LABEL: "true",
-        "kubernetes.io/arch": "amd64",
-        "kubernetes.io/hostname": SYSTEM_NODE,
-        "kubernetes.io/os": "linux",
-    }
-    if gpus:
-        labels[GPU_COUNT_LABEL] = str(gpus)
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": SYSTEM_NODE, "labels": labels},
-        "spec": {"providerID": f"local://{SYSTEM_NODE}"},
-    }
 
 
 class LocalCluster:
@@ -101,16 +80,19 @@ class LocalCluster:
 
     async def _start_parts(self, token: str, progress: Progress) -> None:
         begun = self._clock.now()
-        api = await self._child(
-            "api-server",
-            ["-m", "kaito.embedded.processes.apiserver", f"--kubeconfig={self.directory.kubeconfig}"],
-            token,
+        api, install = await asyncio.gather(
+            self._child(
+                "api-server",
+                ["-m", "kaito.embedded.processes.apiserver", f"--kubeconfig={self.directory.kubeconfig}"],
+                token,
+            ),
+            asyncio.to_thread(_first_objects),
         )
         self.url = str(api.facts["url"])
         progress("API server", self.url, self._clock.now() - begun)
 
         begun = self._clock.now()
-        await self._install_crds()
+        await install(self.directory.kubeconfig, self._clock, self.options)
         kinds = ["Workspace", "Adapter", "Machine", "NodeClaim"]
         kinds += [str(crd["spec"]["names"]["kind"]) for crd in self.options.crds]
         progress("custom resources", ", ".join(kinds), self._clock.now() - begun)
@@ -156,30 +138,6 @@ class LocalCluster:
             "--log-format=human",
             *image_map_options(self.options.images),
         ]
-
-    async def _install_crds(self) -> None:
-        connection = Connection.from_kubeconfig(self.directory.kubeconfig, CONTEXT, clock=self._clock)
-        try:
-            client = Client(
-                connection.transport, clock=self._clock, user_agent="kaito-local", field_manager="kaito-local"
-            )
-            await asyncio.gather(*(client.apply(CRDS, crd) for crd in crd_manifests()))
-            for crd in self.options.crds:
-                await self._install(client, crd)
-            if self.options.operator:
-                byo = self.options.node_provisioner == "byo"
-                await client.apply(NODES, system_node(gpus=1 if byo else 0))
-        finally:
-            await connection.close()
-
-    @staticmethod
-    async def _install(client: Client, crd: Mapping[str, Any]) -> None:
-        try:
-            await client.apply(CRDS, crd)
-        except ApiError as error:
-            raise CliError(
-                f"--crds: {crd.get('metadata', {}).get('name', 'without a name')}: {error}"
-            ) from None
 
     def _write_state(self) -> None:
         self.directory.write_state(

@@ -14,7 +14,6 @@ from typing import Any
 
 import typer
 
-from kaito.cli.connect import connect
 from kaito.cli.errors import CliError
 from kaito.cli.kubectl import find_kubectl
 from kaito.cli.local.cluster import SYSTEM_NODE, LocalCluster, LocalOptions, Progress
@@ -194,6 +193,7 @@ async def status(root: Path) -> None:
 
 async def _workspaces(directory: LocalDirectory) -> list[dict[str, Any]]:
     from kaito.api.resources import WORKSPACES
+    from kaito.cli.connect import connect
 
     connection, client = connect(directory.kubeconfig, CONTEXT, LoopClock())
     try:

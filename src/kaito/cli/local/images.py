@@ -11,11 +11,14 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kaito.catalog import Catalog
-from kaito.catalog.models import Preset
 from kaito.cli.errors import CliError
-from kaito.embedded.kubelet.images import ImageEntry, ImageTable
+
+if TYPE_CHECKING:
+    from kaito.catalog import Catalog
+    from kaito.catalog.models import Preset
+    from kaito.embedded.kubelet.images import ImageTable
 
 OCI_PREFIX = "oci:"
 
@@ -72,6 +75,7 @@ def image_table(catalog: Catalog, images: Mapping[str, Path], weights: Mapping[s
     `images` maps adapter images to OCI layouts. `weights` maps presets to folders with real weights; without any,
     stand-in weights answer for the Phi-3 family.
     """
+    from kaito.embedded.kubelet.images import ImageEntry, ImageTable
     from kaito_presets.demo import PRESET, WEIGHTS_MOUNT, stand_in_contents
 
     serve = {"kaito-serve": (sys.executable, "-m", "kaito_presets.server.main")}

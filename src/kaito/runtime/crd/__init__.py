@@ -24,33 +24,82 @@ are enums; `dict[str, X]` is a map; `list[X]` an array (mark it `ListMap("name")
 `Schemaless` is any object, `Quantity` and `IntOrString` take numbers or text; `Field(max_length=…, pattern=…,
 ge=…)` become their schema keywords. What a structural schema cannot say raises `CrdError` with the field's
 path.
+
+Modules are loaded when a name of theirs is first used: `manifests`, for one, needs no pydantic.
 """
 
-from kaito.runtime.crd.definition import (
-    AGE,
-    Column,
-    CustomResource,
-    Scale,
-    Version,
-    condition_column,
-    root_schema,
-    to_yaml,
-)
-from kaito.runtime.crd.markers import (
-    Atomic,
-    AtomicMap,
-    Format,
-    IntOrString,
-    ListMap,
-    ListSet,
-    Nullable,
-    PreserveUnknown,
-    Rule,
-)
-from kaito.runtime.crd.models import CustomObject, Metadata, Object, Quantity, Schemaless
-from kaito.runtime.crd.schema import CrdError, schema_of
-from kaito.runtime.crd.sources import Source, manifests
-from kaito.runtime.crd.structural import problems
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kaito.runtime.crd.definition import (
+        AGE,
+        Column,
+        CustomResource,
+        Scale,
+        Version,
+        condition_column,
+        root_schema,
+        to_yaml,
+    )
+    from kaito.runtime.crd.markers import (
+        Atomic,
+        AtomicMap,
+        Format,
+        IntOrString,
+        ListMap,
+        ListSet,
+        Nullable,
+        PreserveUnknown,
+        Rule,
+    )
+    from kaito.runtime.crd.models import CustomObject, Metadata, Object, Quantity, Schemaless
+    from kaito.runtime.crd.schema import CrdError, schema_of
+    from kaito.runtime.crd.sources import Source, manifests
+    from kaito.runtime.crd.structural import problems
+
+_MODULES = {
+    "definition": (
+        "AGE",
+        "Column",
+        "CustomResource",
+        "Scale",
+        "Version",
+        "condition_column",
+        "root_schema",
+        "to_yaml",
+    ),
+    "markers": (
+        "Atomic",
+        "AtomicMap",
+        "Format",
+        "IntOrString",
+        "ListMap",
+        "ListSet",
+        "Nullable",
+        "PreserveUnknown",
+        "Rule",
+    ),
+    "models": (
+        "CustomObject",
+        "Metadata",
+        "Object",
+        "Quantity",
+        "Schemaless",
+    ),
+    "schema": (
+        "CrdError",
+        "schema_of",
+    ),
+    "sources": (
+        "Source",
+        "manifests",
+    ),
+    "structural": ("problems",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "AGE",
@@ -81,3 +130,13 @@ __all__ = [
     "schema_of",
     "to_yaml",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the module of a public name when it is first used."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kaito.runtime.clock import Clock, LoopClock
 from kaito.testing.backends.base import API, Backend, BackendError
-from kaito.testing.backends.embedded import EmbeddedBackend
-from kaito.testing.backends.real import RealBackend
+
+if TYPE_CHECKING:
+    from kaito.testing.backends.real import RealBackend
 
 VARIABLE: Final = "KAITO_TEST_BACKEND"
 NAMES: Final = ("embedded", "real")
@@ -83,6 +84,8 @@ class Pool:
         if self.name == "real":
             yield await self._shared(needs)
             return
+        from kaito.testing.backends.embedded import EmbeddedBackend
+
         self._lent += 1
         directory = self._directory / f"embedded-{self._lent}"
         directory.mkdir(parents=True)
@@ -105,6 +108,8 @@ class Pool:
 
     async def _shared(self, needs: frozenset[str]) -> Backend:
         if self._real is None:
+            from kaito.testing.backends.real import RealBackend
+
             self._real = RealBackend(self._directory / "real", self._clock)
         await self._real.start(needs)
         return self._real
