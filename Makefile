@@ -66,7 +66,7 @@ bench: ## Measure convergence against the raw floor (JSON on standard output)
 	@hack/venv.sh dev
 	@.venv/bin/python -m bench.converge
 
-bench-runtime: ## Measure kaito.runtime beside Go and other Python libraries (about 15 minutes; ARGS=--quick: 3)
+bench-runtime: ## Measure kaito.runtime beside Go and other Python libraries (15 to 20 minutes; ARGS=--quick: 3)
 	@hack/venv.sh dev
 	@.venv/bin/python -m bench.runtime --out $(if $(findstring --quick,$(ARGS)),bench/results/runtime-quick.local.json,bench/results/runtime-2-cores.json) $(ARGS)
 

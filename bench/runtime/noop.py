@@ -79,7 +79,7 @@ def main() -> None:
         contenders[f"kaito, {workers} workers"] = partial(ours, "noop", "--run", str(keys), str(workers))
         contenders[f"go priority queue, {workers} workers"] = partial(peer, workers, True)
         contenders[f"go classic queue, {workers} workers"] = partial(peer, workers, False)
-    results = alternate(chosen.runs or (3 if chosen.quick else 7), contenders)
+    results = alternate(chosen.runs or (3 if chosen.quick else 5), contenders)
     middle = {name: medians(rows) for name, rows in results.items()}
     limits: list[Limit] = [
         ratio_at_least(
