@@ -21,6 +21,7 @@ from kaito.testing.backends import EVERYWHERE, PROCESSES, Backend, Pool, chosen_
 from support.apiserver import Kubectl, kubectl_binaries, kubectl_id, widget_definition
 from support.cluster import Wire, World
 
+HERE = Path(__file__).parent
 _numbers = itertools.count(1)
 
 
@@ -33,8 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     real = chosen_name() == "real"
     ours = []
     for index, item in enumerate(items):
-        if "backend" not in getattr(item, "fixturenames", ()):
-            continue
+        if item.path.parent != HERE or "backend" not in getattr(item, "fixturenames", ()):
+            continue  # pytest shows a conftest the tests of every folder
         needs = _needs(item)
         unknown = needs - EVERYWHERE - {PROCESSES}
         if unknown or not needs:
