@@ -53,6 +53,7 @@ from kaito.embedded.apiserver.selection import select
 from kaito.embedded.apiserver.served import Served
 from kaito.embedded.apiserver.store import Object
 from kaito.embedded.apiserver.subresources import UNIMPLEMENTED, Subresources
+from kaito.embedded.apiserver.swagger import OpenApiV2
 from kaito.embedded.apiserver.tables.render import Tables
 from kaito.embedded.apiserver.watching import Watcher
 from kaito.embedded.apiserver.writing import Outcome, Writer
@@ -109,6 +110,7 @@ class Api:
         self._subresources = Subresources(core, self.writer, self.deleter)
         self._discovery = Discovery(core.registry)
         self._openapi = OpenApi(core.registry, instance)
+        self._openapi_v2 = OpenApiV2(core.registry)
         Definitions(core, self.deleter)
         Collector(core, self.deleter)
         OrphanedPods(core, self.deleter)
@@ -221,7 +223,11 @@ class Api:
         if path == "/version":
             return json_response(VERSION)
         if path == "/":
-            return json_response({"paths": ["/api", "/apis", *HEALTH_PATHS, "/openapi/v3", "/version"]})
+            return json_response(
+                {"paths": ["/api", "/apis", *HEALTH_PATHS, "/openapi/v2", "/openapi/v3", "/version"]}
+            )
+        if path == "/openapi/v2":
+            return self._openapi_v2.answer(request.header("accept"))
         if path.startswith("/openapi/v3"):
             name = path.removeprefix("/openapi/v3").strip("/")
             if not name:

@@ -13,7 +13,8 @@ import orjson
 from kaito.embedded.apiserver.bodies import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
 from kaito.embedded.apiserver.served import Registry, Served
 
-_GVK: Final = "x-kubernetes-group-version-kind"
+GVK: Final = "x-kubernetes-group-version-kind"
+"""Extension that names kinds: one at an operation, a list at a schema."""
 
 
 def _parameter(name: str, where: str, type_: str = "string") -> dict[str, Any]:
@@ -113,10 +114,10 @@ def _document(served: list[Served]) -> dict[str, Any]:
             schemas.update(own)
             resource = each.resource
             gvk = {"group": resource.group, "version": resource.version, "kind": resource.kind}
-            if _GVK not in schemas[name]:
-                schemas[name] = {**schemas[name], _GVK: [gvk]}
+            if GVK not in schemas[name]:
+                schemas[name] = {**schemas[name], GVK: [gvk]}
             reference = {"$ref": f"#/components/schemas/{name}"}
-        paths.update(_paths(each, reference))
+        paths.update(paths_of(each, reference))
     return {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "unversioned"},
@@ -125,7 +126,8 @@ def _document(served: list[Served]) -> dict[str, Any]:
     }
 
 
-def _paths(served: Served, reference: dict[str, str] | None) -> dict[str, Any]:
+def paths_of(served: Served, reference: dict[str, str] | None) -> dict[str, Any]:
+    """The v3 description of the paths of a kind; `reference` is to its schema."""
     strategy, resource = served.strategy, served.resource
     gvk = {"group": resource.group, "version": resource.version, "kind": resource.kind}
     schema = reference or {"type": "object"}
@@ -136,7 +138,7 @@ def _paths(served: Served, reference: dict[str, str] | None) -> dict[str, Any]:
         described: dict[str, Any] = {
             "operationId": f"{action}{resource.kind}",
             "x-kubernetes-action": action,
-            _GVK: gvk,
+            GVK: gvk,
             "parameters": parameters,
             "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": schema}}}},
         }

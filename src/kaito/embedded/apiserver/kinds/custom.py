@@ -9,6 +9,7 @@ from typing import Any
 from kaito.embedded.apiserver.kinds import names
 from kaito.embedded.apiserver.kinds.metadata import STANDARD_FINALIZERS, carry_over, validate_metadata
 from kaito.embedded.apiserver.kinds.normalise import normalise_metadata
+from kaito.embedded.apiserver.kinds.openapi import openapi_schemas
 from kaito.embedded.apiserver.kinds.tables import TABLE
 from kaito.embedded.apiserver.schema.node import Node, drop_nulls, fill_defaults, prune
 from kaito.embedded.apiserver.schema.rules import RuleSet
@@ -198,7 +199,14 @@ class CustomStrategy(KindStrategy):
 
     def openapi(self) -> tuple[str, dict[str, Object]]:
         parts = [*reversed(self.resource.group.split(".")), self.resource.version, self.resource.kind]
-        return ".".join(parts), {".".join(parts): self._schema}
+        meta, schemas = openapi_schemas(TABLE["ObjectMeta"])
+        properties = {
+            **(self._schema.get("properties") or {}),
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"$ref": f"#/components/schemas/{meta}"},
+        }
+        return ".".join(parts), {**schemas, ".".join(parts): {**self._schema, "properties": properties}}
 
 
 def _desired(obj: Object) -> Object:
