@@ -13,6 +13,7 @@ from fakeapi import FakeApi
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.controller import CacheSyncTimeout, Controller, ControllerOptions, Reconcile, Watch
 from kaito.runtime.errors import ServiceUnavailable
+from kaito.runtime.finalizers import with_finalizer
 from kaito.runtime.logs import reconcile_id
 from kaito.runtime.metrics import RuntimeMetrics
 from kaito.runtime.objects import CachedObject
@@ -133,6 +134,57 @@ async def test_result_policy(
     assert {name: getattr(rig.numbers, name) for name in counts} == counts
     assert rig.numbers.reconcile_time.count == len(times)
     assert rig.numbers.active_workers == 0
+
+
+def failing(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "panics"),
+    [(ValueError("no such theme"), 0), (TypeError("text is no number"), 1)],
+)
+@pytest.mark.parametrize("way", ["plain", "under a finalizer", "in a task group"])
+async def test_a_failure_is_logged_with_its_place(
+    rig: Rig, caplog: pytest.LogCaptureFixture, error: Exception, panics: int, way: str
+) -> None:
+    async def reconcile(key: ObjectKey) -> Result | None:
+        if way == "plain":
+            failing(error)
+        if way == "in a task group":
+            raise ExceptionGroup("unhandled", [error_of(failing, error)])
+        obj = CachedObject.from_dict(
+            {"metadata": {"name": key.name, "namespace": key.namespace, "finalizers": ["example.com/x"]}}
+        )
+        return await with_finalizer(
+            rig.api.client(), DEPLOYMENTS, obj, "example.com/x", apply=apply, cleanup=apply
+        )
+
+    async def apply(obj: CachedObject) -> Result | None:
+        failing(error)
+        return None
+
+    rig.put("a")
+    async with rig.running(reconcile):
+        await rig.clock.sleep(0.5)
+    assert (rig.numbers.errors, rig.numbers.panics) == (1, panics)
+    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    fields = record.__dict__["fields"]
+    assert str(error) in fields["error"]
+    if panics:
+        assert "in failing" in fields["stacktrace"]
+    else:
+        line = failing.__code__.co_firstlineno + 1
+        assert fields["at"] == f"test_controller.py:{line} in failing"
+
+
+def error_of(function: Callable[[Exception], None], error: Exception) -> Exception:
+    """What `function` raises, as it was raised."""
+    try:
+        function(error)
+    except Exception as raised:
+        return raised
+    raise AssertionError("nothing was raised")
 
 
 async def test_one_objects_failure_never_stops_the_others(rig: Rig) -> None:

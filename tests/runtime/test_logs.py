@@ -53,6 +53,19 @@ def test_json_lines_carry_the_fields(stream: io.StringIO) -> None:
     }
 
 
+def test_formatters_of_others_show_the_fields_too(
+    stream: io.StringIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = logging.StreamHandler(stream)
+    logging.getLogger().handlers[:] = [handler, caplog.handler]
+    log.error("claim failed", error=ValueError("sent Bearer abcdefgh1234"), claim="a b", token="t")
+    (record,) = caplog.records
+    assert record.msg == "claim failed", "the constant, to look for"
+    text = 'claim failed  claim="a b"  token=***  error="sent Bearer ***"'
+    assert record.getMessage() == text
+    assert stream.getvalue() == f"{text}\n"
+
+
 def test_a_reconcile_names_itself(stream: io.StringIO) -> None:
     configure_logging("json", stream=stream)
     assert reconcile_id() == ""

@@ -97,7 +97,7 @@ class Rig:
         return [
             record.fields  # type: ignore[attr-defined]
             for record in self._caplog.records
-            if record.message == "a reconcile blocked the event loop" and record.levelno == logging.WARNING
+            if record.msg == "a reconcile blocked the event loop" and record.levelno == logging.WARNING
         ]
 
 
@@ -171,7 +171,7 @@ async def test_a_block_that_does_not_end_is_told_while_it_lasts(caplog: pytest.L
 
     def work() -> None:
         block(0.6)
-        seen.append(any(each.message == "a reconcile is blocking the event loop" for each in caplog.records))
+        seen.append(any(each.msg == "a reconcile is blocking the event loop" for each in caplog.records))
 
     async with rig.running(work):
         await rig.until(lambda: rig.numbers.loop_blocked >= 1)

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.clock import Clock
+from kaito.runtime.finalizers import FinalizerError
 from kaito.runtime.handlers import by_object, by_owner
 from kaito.runtime.logs import ReconcileContext, current_reconcile, get_logger
 from kaito.runtime.loop_watchdog import LoopWatchdog
 from kaito.runtime.metrics import ControllerMetrics, QueueMetrics, RuntimeMetrics
 from kaito.runtime.own_writes import Consistency, OwnWrites
+from kaito.runtime.places import raised_at
 from kaito.runtime.predicates import Predicate
 from kaito.runtime.ratelimit import ItemExponential, RateLimiter
 from kaito.runtime.resources import ObjectKey, Resource
@@ -312,8 +314,10 @@ class Controller:
                 self._tell_failure(bound, key, outcome)
 
     def _tell_failure(self, bound: _Bound, key: ObjectKey, error: BaseException) -> None:
-        if isinstance(error, Exception) and not isinstance(error, BUGS):
-            log.error("reconcile failed", error=error, failures=bound.queue.failures(key), **self._about(key))
+        cause = _cause(error)
+        if isinstance(cause, Exception) and not isinstance(cause, BUGS):
+            at, failures = raised_at(cause), bound.queue.failures(key)
+            log.error("reconcile failed", error=error, at=at, failures=failures, **self._about(key))
             return
         bound.metrics.panics += 1
         log.panic("reconcile failed with a bug", error=error, **self._about(key))
@@ -332,6 +336,16 @@ class Controller:
 
 
 _SUCCESS = Result()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong in the user's code: below the phase of a finalizer, and for groups the worst of their members."""
+    if isinstance(error, FinalizerError) and error.__cause__ is not None:
+        return _cause(error.__cause__)
+    if isinstance(error, BaseExceptionGroup):
+        causes = [_cause(member) for member in error.exceptions]
+        return next((each for each in causes if isinstance(each, BUGS)), causes[0])
+    return error
 
 
 def _as_result(answer: object) -> Result | Exception:

@@ -84,7 +84,23 @@ class Logger:
 
     def _emit(self, level: int, message: str, fields: dict[str, Any]) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, message, extra={"fields": fields}, stacklevel=3)
+            self._logger.log(level, _Message(message, fields), extra={"fields": fields}, stacklevel=3)
+
+
+class _Message(str):
+    """A constant message that shows its fields too where a formatter that knows nothing of them asks for its text:
+    in pytest's captured logs, under `logging.basicConfig`, and where logging was never configured.
+    """
+
+    fields: Mapping[str, Any]
+
+    def __new__(cls, text: str, fields: Mapping[str, Any]) -> _Message:
+        message = super().__new__(cls, text)
+        message.fields = fields
+        return message
+
+    def __str__(self) -> str:
+        return _as_line(redact(str.__str__(self)), _context() | _own(self.fields))
 
 
 def get_logger(name: str) -> Logger:
@@ -105,6 +121,14 @@ def redact(text: str) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    fields = _context() | _own(getattr(record, "fields", {}))
+    if record.exc_info and record.exc_info[1] is not None:
+        fields["error"] = redact(describe(record.exc_info[1]))
+        fields["stacktrace"] = redact("".join(traceback.format_exception(record.exc_info[1])))
+    return fields
+
+
+def _context() -> dict[str, Any]:
     fields: dict[str, Any] = {}
     context = current_reconcile.get()
     if context is not None:
@@ -113,12 +137,16 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
             fields["namespace"] = context.key.namespace
         fields["name"] = context.key.name
         fields["reconcileID"] = context.reconcile_id
-    own: Mapping[str, Any] = getattr(record, "fields", {})
-    fields.update((name, _clean(name, value)) for name, value in own.items())
-    if record.exc_info and record.exc_info[1] is not None:
-        fields["error"] = redact(describe(record.exc_info[1]))
-        fields["stacktrace"] = redact("".join(traceback.format_exception(record.exc_info[1])))
     return fields
+
+
+def _own(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _clean(name, value) for name, value in fields.items()}
+
+
+def _constant(record: logging.LogRecord) -> str:
+    text = str.__str__(record.msg) if isinstance(record.msg, _Message) else record.getMessage()
+    return redact(text)
 
 
 def _clean(name: str, value: Any) -> Any:
@@ -146,7 +174,7 @@ class JsonFormatter(logging.Formatter):
             "ts": _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "msg": redact(record.getMessage()),
+            "msg": _constant(record),
             **_fields(record),
         }
         return orjson.dumps(line).decode()
@@ -157,11 +185,14 @@ class HumanFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = _fields(record)
-        stack = fields.pop("stacktrace", "")
         moment = datetime.fromtimestamp(record.created).astimezone()
-        shown = "  ".join(f"{name}={_quote(value)}" for name, value in fields.items())
-        line = f"{moment:%H:%M:%S} {record.levelname:<7} {redact(record.getMessage())}"
-        return "\n".join(part for part in (f"{line}  {shown}".rstrip(), stack.rstrip()) if part)
+        return _as_line(f"{moment:%H:%M:%S} {record.levelname:<7} {_constant(record)}", fields)
+
+
+def _as_line(line: str, fields: dict[str, Any]) -> str:
+    stack = fields.pop("stacktrace", "")
+    shown = "  ".join(f"{name}={_quote(value)}" for name, value in fields.items())
+    return "\n".join(part for part in (f"{line}  {shown}".rstrip(), stack.rstrip()) if part)
 
 
 def _quote(value: Any) -> str:

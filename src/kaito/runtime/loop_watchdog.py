@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from types import CodeType, FrameType
 
 from kaito.runtime.logs import ReconcileContext, current_reconcile, get_logger
 from kaito.runtime.metrics import ControllerMetrics
+from kaito.runtime.places import RUNTIME, describe_line, users_line
 
 CHECKS_PER_LIMIT = 4
 """How often within the limit the thread looks for an answer."""
@@ -38,12 +38,6 @@ STILL_BLOCKED = 10
 
 log = get_logger(__name__)
 
-_LIBRARIES = tuple(
-    dict.fromkeys(
-        sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
-    )
-)
-_RUNTIME = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - compared with the text of co_filename
 _HANDLE_RUN: CodeType = asyncio.Handle._run.__code__
 
 
@@ -266,20 +260,13 @@ def _reconcile_of(frames: list[FrameType]) -> tuple[ReconcileContext, int] | Non
     return None
 
 
-_ENTRIES = frozenset({_RUNTIME + "controller.py"})
+_ENTRIES = frozenset({RUNTIME + "controller.py"})
 """Files whose frames have the running reconcile as a local variable `reconcile_context`."""
 
 
 def _describe(context: ReconcileContext, frames: list[FrameType]) -> Sighting:
-    """The user's line: the innermost that belongs neither to a library nor to this runtime."""
-    own = [frame for frame in frames if not frame.f_code.co_filename.startswith((*_LIBRARIES, _RUNTIME, "<"))]
-    below = [frame for frame in frames if not frame.f_code.co_filename.startswith((_RUNTIME, "<"))]
-    # An installed operator is itself in a library's place: then the reconcile function, where it all began.
-    frame = own[0] if own else below[-1] if below else frames[-1]
-    at, innermost = _place(frame), _place(frames[0])
-    return Sighting(context, at, frame.f_code.co_filename, "" if innermost == at else innermost)
-
-
-def _place(frame: FrameType) -> str:
-    code = frame.f_code
-    return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}"  # noqa: PTH119
+    """The user's line, and the innermost of all."""
+    lines = [(frame.f_code, frame.f_lineno) for frame in frames]
+    line = users_line(lines)
+    at, innermost = describe_line(line), describe_line(lines[0])
+    return Sighting(context, at, line[0].co_filename, "" if innermost == at else innermost)
