@@ -97,3 +97,7 @@ def test_an_operator_runs_with_the_base_alone(tmp_path: Path) -> None:
         PYTHONPATH=str(ROOT / "tests"),
     )
     assert json.loads(out) == {"data": {"greeting": "Hello, you!"}, "foreign": []}
+    command = subprocess.run([environment / "bin" / "kaito", "local", "up"], capture_output=True, text=True)
+    assert command.returncode == 1
+    assert "Install an extra: kaito[local]" in command.stderr
+    assert "Traceback" not in command.stderr

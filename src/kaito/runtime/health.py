@@ -9,6 +9,7 @@ endpoints.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -105,6 +106,15 @@ def split_address(address: str) -> tuple[str | None, int]:
     return host, port
 
 
+def cannot_listen(host: str | None, port: int, error: OSError) -> OSError:
+    """The same error as a sentence that names the address and says what to do."""
+    reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+    return OSError(
+        error.errno,
+        f"cannot listen on {host or ''}:{port}: {reason}; end what uses this address, or choose another (port 0: any)",
+    )
+
+
 class HttpServer:
     """A runnable that serves routes on one address; port 0 takes any free one, then see `port`."""
 
@@ -122,14 +132,14 @@ class HttpServer:
         return int(self._runner.addresses[0][1])
 
     async def start(self) -> None:
-        """Listens. Raises OSError when the address is taken."""
+        """Listens. Raises OSError, which names the address, when it is taken or not ours."""
         runner = web.AppRunner(self._app, access_log=None, keepalive_timeout=KEEPALIVE, shutdown_timeout=1.0)
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port).start()
-        except OSError:
+        except OSError as error:
             await runner.cleanup()
-            raise
+            raise cannot_listen(self._host, self._port, error) from error
         self._runner = runner
 
     async def stop(self) -> None:

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from kaito.runtime.clock import Clock
 from kaito.runtime.groups import Group
-from kaito.runtime.health import KEEPALIVE, split_address
+from kaito.runtime.health import KEEPALIVE, cannot_listen, split_address
 from kaito.runtime.logs import get_logger
 from kaito.runtime.resources import Resource
 from kaito.runtime.webhook import conversion
@@ -229,7 +229,10 @@ class WebhookServer:
         )
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._wanted_port, ssl_context=context).start()
+            try:
+                await web.TCPSite(runner, self._host, self._wanted_port, ssl_context=context).start()
+            except OSError as error:
+                raise cannot_listen(self._host, self._wanted_port, error) from error
             self._runner = runner
             self._listening.set()
             log.info("serving webhooks", port=self.port, paths=", ".join(sorted(self._answerers)))
