@@ -259,6 +259,15 @@ async def test_no_lost_wake_up_when_a_waiting_worker_was_cancelled(rig: Rig) -> 
     assert await second == Item("a", 0)
 
 
+async def test_nothing_is_kept_of_workers_that_waited_in_vain(rig: Rig) -> None:
+    for _ in range(10):
+        worker = asyncio.ensure_future(rig.queue.get())
+        await turn()
+        worker.cancel()
+        await turn()
+    assert len(rig.queue._waiters) == 0
+
+
 async def test_no_lost_wake_up_for_the_best_key_of_a_burst(rig: Rig) -> None:
     worker = asyncio.ensure_future(rig.queue.get())
     await turn()

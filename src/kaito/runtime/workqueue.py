@@ -10,6 +10,7 @@ has to be locked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections import deque
 from collections.abc import Hashable, Iterable
@@ -216,7 +217,10 @@ class WorkQueue(Generic[K]):
             try:
                 await waiter
             except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled():
+                if waiter.cancelled():
+                    with contextlib.suppress(ValueError):
+                        self._waiters.remove(waiter)  # or polling with a time limit would pile them up
+                elif waiter.done():
                     self._wake()  # the wake-up was meant for whoever takes the key
                 raise
 
