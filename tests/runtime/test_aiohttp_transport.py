@@ -59,6 +59,22 @@ async def test_a_request_arrives_as_it_was_meant() -> None:
     assert parse_qsl(seen[0][2]) == list(query)
 
 
+async def test_large_bodies_are_sent_whole() -> None:
+    sizes: list[tuple[int, int | None]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        arrived = sum([len(chunk) async for chunk in request.content.iter_any()])
+        sizes.append((arrived, request.content_length))
+        return web.json_response({})
+
+    async with serving(handler) as url:
+        transport = AioHttpTransport(url, clock=CLOCK)
+        for size in (3, 1 << 19, (1 << 19) + 1, 3 << 20):
+            await transport.send(Request("POST", "/", (), {}, b"x" * size), timeout=30)
+        await transport.close()
+    assert sizes == [(size, size) for size in (3, 1 << 19, (1 << 19) + 1, 3 << 20)]
+
+
 async def test_streams_arrive_in_pieces_and_may_be_left_early() -> None:
     left = asyncio.Event()
 

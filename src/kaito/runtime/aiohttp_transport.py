@@ -8,6 +8,7 @@ peers.
 from __future__ import annotations
 
 import contextlib
+import io
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -31,6 +32,8 @@ CONNECTION_LIMIT = 200
 READ_BUFFER = 1 << 20
 """Bytes that aiohttp buffers before it slows the sender down; large enough for chunks of a big LIST."""
 
+LARGE_BODY = 1 << 19
+"""Bytes of a request's body above which it is sent in pieces."""
 
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES = 30, 5, 3
 """Seconds of silence before the peer's kernel is asked whether it is there, seconds between such questions, and
@@ -164,7 +167,7 @@ class AioHttpTransport:
             request.method,
             url.with_query(list(request.query)) if request.query else url,
             headers=headers,
-            data=request.body,
+            data=_payload(request.body),
             proxy=self._proxy,
             allow_redirects=False,
             **extra,
@@ -190,6 +193,11 @@ class AioHttpTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """aiohttp warns of bytes above this size, because it writes them in one go; a file it reads in pieces."""
+    return body if body is None or len(body) <= LARGE_BODY else io.BytesIO(body)
 
 
 def _reason(error: BaseException) -> str:
