@@ -13,7 +13,6 @@ and when the lease runs out. Where the watch cannot be had or breaks, the tries 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from random import Random
 
@@ -104,8 +103,7 @@ class LeaderElector:
                 expired = await self._wait_for_chance(watch)
         finally:
             watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
+            await asyncio.wait({watching})  # not `await watching`: that would hide that we are cancelled too
         self._set_leading(True)
 
     async def renew(self) -> None:
@@ -246,6 +244,8 @@ class LeaderElector:
         return self._parent.named(self._parent.user_agent, self._parent.field_manager)
 
     def _open(self) -> None:
+        if self._client.transport is not self._parent.transport:
+            return  # still open from a try that was given up
         session = own_session(self._parent.transport)
         if session is not None:
             self._client.transport = session
