@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import subprocess
 import sys
@@ -116,6 +117,59 @@ async def test_the_first_error_ends_the_manager(virtual_clock: VirtualClock) -> 
     with pytest.raises(ValueError, match="weak broke"):
         await rig.manager.run()
     assert rig.diary.entries[2:] == ["5 weak ends", "7 late ends"]
+
+
+class _Ending:
+    """Ends with this exception."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self.name = "ending"
+
+    async def run(self) -> None:
+        raise self.error
+
+
+class _Odd(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (asyncio.CancelledError(), "ending ended as if cancelled, which nobody did"),
+        (_Odd("odd"), "ending failed: odd"),
+    ],
+)
+async def test_a_runnable_that_ends_oddly_ends_the_manager_too(
+    virtual_clock: VirtualClock, error: BaseException, text: str
+) -> None:
+    """What runs on without one of its parts looks well and does nothing."""
+    rig = Rig(virtual_clock)
+    rig.manager.add(_Ending(error))
+    with pytest.raises(RuntimeError, match=text):
+        await rig.run_for(100)
+    assert virtual_clock.now() == 0.0
+
+
+async def test_a_failure_while_stopping_is_told_in_the_log(
+    virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Clumsy:
+        async def run(self) -> None:
+            try:
+                await virtual_clock.sleep(1e6)
+            finally:
+                raise ValueError("could not tidy up")
+
+    rig = Rig(virtual_clock)
+    rig.manager.add(Clumsy())
+    await rig.run_for(1)
+    assert caplog.text.count("failed while stopping") == caplog.text.count("could not tidy up") == 1
+    del rig
+    gc.collect()
+    await virtual_clock.sleep(0)
+    assert "never retrieved" not in caplog.text
 
 
 async def test_a_manager_can_be_cancelled_while_it_starts(virtual_clock: VirtualClock) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 
 from kaito.runtime.clock import Clock
+from kaito.runtime.logs import describe
 
 Run = Callable[[], Awaitable[None]]
 
@@ -78,6 +79,10 @@ class RunGroup:
             task.add_done_callback(self._on_done)
         self._waiting.clear()
 
+    def close(self) -> None:
+        """Takes and starts nothing more; what runs goes on until `stop`, and may end as it likes."""
+        self._stopped = True
+
     async def wait_ready(self) -> None:
         """Returns when everything is ready that said how to find out."""
         for ready in self._readiness:
@@ -88,7 +93,7 @@ class RunGroup:
 
         Returns the names of those that were late.
         """
-        self._stopped = True
+        self.close()
         tasks = set(self._tasks)
         if not tasks:
             return []
@@ -110,8 +115,15 @@ class RunGroup:
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+        if task.cancelled():
+            if not self._stopped:
+                self._on_failure(RuntimeError(f"{task.get_name()} ended as if cancelled, which nobody did"))
+        elif isinstance(error := task.exception(), Exception):
             self._on_failure(error)
+        elif error is not None:
+            failure = RuntimeError(f"{task.get_name()} failed: {describe(error)}")
+            failure.__cause__ = error
+            self._on_failure(failure)
 
 
 async def _run(run: Run) -> None:

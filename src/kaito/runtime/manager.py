@@ -103,6 +103,7 @@ class Manager:
         self._controllers: dict[str, Controller] = {}
         self._elector = self._make_elector()
         self._failure: asyncio.Future[None] | None = None
+        self._stopping = False
 
     def add(self, runnable: Controller | Runnable) -> None:
         """Adds something to run; while the manager runs it starts at once, afterwards this raises
@@ -168,6 +169,7 @@ class Manager:
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._stopping = True
             for wait in waits - {self._failure}:
                 wait.cancel()
             starting.cancel()
@@ -239,7 +241,9 @@ class Manager:
 
     def _on_failure(self, error: Exception) -> None:
         """Only the first error counts; those that follow from stopping do not."""
-        if self._failure is not None and not self._failure.done():
+        if self._stopping:
+            log.error("failed while stopping", error=error)
+        elif self._failure is not None and not self._failure.done():
             log.error("stopping because something failed", error=error)
             self._failure.set_exception(error)
 
@@ -247,6 +251,8 @@ class Manager:
 
     async def _stop(self, *, lost: bool) -> list[Exception]:
         """Everything, in order, within the grace period; with a lost lease without waiting."""
+        for each in (*self._groups.values(), self._lease):
+            each.close()
         grace = 0.0 if lost else self.options.grace_period
         deadline = None if grace < 0 else self.clock.now() + grace
         late: list[str] = []
