@@ -233,6 +233,34 @@ async def test_a_watch_that_stays_open_ends_the_trouble_even_if_nothing_comes(
         assert informer.failing_for == pytest.approx(0.4)
 
 
+async def test_watches_that_open_and_stay_silent_where_bookmarks_come_count_as_failing(
+    virtual_clock: VirtualClock,
+) -> None:
+    """Something in between answers for a server that is gone: each watch opens, and the cache is frozen."""
+    _, cache = make_cache(
+        virtual_clock,
+        [
+            *(listed(10), watched(bookmark(11), hold=True), watched(hold=True), watched(hold=True)),
+            *(watched(50.0, bookmark(12), hold=True), watched(hold=True)),
+        ],
+    )
+    informer = cache.informer(CONFIGMAPS)
+    async with running(cache):
+        await virtual_clock.sleep(149)  # once silent, at 75: that may have been the connection
+        assert (informer.failing_for, cache.problems(60)) == (0.0, [])
+        await virtual_clock.sleep(2)
+        assert informer.failing_for == 151.0, "from the last byte"
+        assert cache.problems(60) == [
+            "configmaps could not be followed for 151 s: watches open, but nothing came on them for 150 s"
+        ]
+        await virtual_clock.sleep(120)  # the next opens at 225, and lives at 275
+        assert informer.failing_for == 271.0
+        await virtual_clock.sleep(5)
+        assert (informer.failing_for, informer.last_error, cache.problems(60)) == (0.0, None, [])
+        await virtual_clock.sleep(80)  # silent from 275 to 350: the first time again
+        assert (informer.stats.silences, informer.last_error) == (4, None)
+
+
 async def test_metrics_name_what_each_informer_follows(virtual_clock: VirtualClock) -> None:
     client = Client(MemoryTransport(ScriptedServer(virtual_clock).handle, virtual_clock), clock=virtual_clock)
     cache = InformerCache(client, options=CacheOptions(LIST))

@@ -9,7 +9,7 @@ import pytest
 
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.testing import Exchange, VirtualClock, watch_line
-from runtime.support import LIST, World, bookmark, config_map, listed, watched
+from runtime.support import LIST, Recorder, World, bookmark, config_map, listed, watched
 
 
 class _Failing:
@@ -32,6 +32,50 @@ async def test_a_failing_handler_blocks_neither_others_nor_sync(virtual_clock: V
         assert last.has_synced
         assert failing.failures == 2
         assert len(world.recorder.events) == 4
+
+
+@pytest.mark.parametrize("count", [1, 250], ids=["few", "many"])
+async def test_a_handler_that_raises_cancelled_is_a_failing_handler(
+    virtual_clock: VirtualClock, count: int
+) -> None:
+    """It looked into a future that had been cancelled; that is not the informer's own end."""
+    objects = [config_map(f"cm-{index}", index + 1) for index in range(count)]
+    world = World(
+        virtual_clock,
+        [listed(2000, *objects), watched(1.0, watch_line("ADDED", config_map("z", 2001)), hold=True)],
+    )
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+
+    class Peeking(Recorder):
+        def on_add(self, obj: CachedObject, initial: bool) -> None:
+            future.result()
+
+    peeking = world.informer.add_handler(Peeking())
+    last = Recorder()
+    world.informer.add_handler(last)
+    async with world.running(0.5):
+        assert world.informer.has_synced
+        await virtual_clock.sleep(1)
+        assert peeking.failures == count + 1 == len(world.recorder.events) == len(last.events)
+        assert [what for _, what, _ in world.requests] == ["LIST", "WATCH"]
+
+
+async def test_a_handler_that_comes_between_deletion_and_creation_is_told_once(
+    virtual_clock: VirtualClock,
+) -> None:
+    anew = watch_line("MODIFIED", config_map("a", 11, uid="another"))
+    world = World(virtual_clock, [listed(10, config_map("a", 1)), watched(1.0, anew, hold=True)])
+    late = Recorder()
+
+    class Opening(Recorder):
+        def on_delete(self, obj: CachedObject, stale: bool) -> None:
+            world.informer.add_handler(late)
+
+    world.informer.add_handler(Opening())
+    async with world.running(2):
+        assert world.recorder.events[1:] == [("delete", "a", "1", "stale"), ("add", "a", "11", "")]
+        assert late.events == [("add", "a", "11", "initial")]
 
 
 async def test_a_late_handler_is_told_of_everything_and_a_removed_one_of_nothing(

@@ -289,8 +289,11 @@ class Informer:
         self._ready.set()
 
     def apply(self, obj: CachedObject, deleted: bool) -> None:
+        registrations = (
+            self._registrations
+        )  # a handler that comes meanwhile is told of the store as it is by then
         for delta in self.store.drop(obj) if deleted else self.store.put(obj):
-            for registration in self._registrations:
+            for registration in registrations:
                 registration.tell(delta)
         self.bookmark(obj.meta.resource_version)
 

@@ -137,6 +137,9 @@ class Reflector:
         self._last_version = ""
         self._opened_at: float | None = None
         self._following: asyncio.Future[None] | None = None
+        self._restarting = False  # the server's history began anew, and the sink has not taken its list yet
+        self._silent_since: float | None = None
+        self._silence: TransportError | None = None  # watches open, and nothing comes on any of them
 
     def reselect(self, selection: Selection) -> None:
         """Follow this selection instead: what is under way is given up, and everything is listed anew."""
@@ -243,8 +246,7 @@ class Reflector:
                 await self._consume(response, guard, seconds)
             await self._step(Closed(self._clock.now()))
         except TimeoutError:
-            self.stats.silences += 1
-            log.info("watch fell silent, reconnecting", extra=where(self.selection))
+            self._fell_silent()
             await self._step(Silent(self._clock.now()))
         except (ApiError, TransportError, MalformedStream) as error:
             await self._failed(error)
@@ -319,23 +321,43 @@ class Reflector:
         self.state, action = decide(self.state, event)
         match event:
             case Opened(at):
-                self.last_error = None
+                self.last_error = self._silence
                 self._opened_at = at
             case Changed() | Marked():
-                self.failing_since = None
+                self._came_to_life()
+            case Closed():
+                self._silent_since = self._silence = None
         match action:
             case Action.COMMIT | Action.RESTART:
-                self.last_error = self.failing_since = None
-                restart = action is Action.RESTART
-                if restart:
+                self._came_to_life()
+                if action is Action.RESTART:
+                    self._restarting = True
                     log.warning(
                         "the server's history began anew, taking its state", extra=where(self.selection)
                     )
-                await self._sink.commit(self.state.memory.resource_version, restart=restart)
+                await self._sink.commit(self.state.memory.resource_version, restart=self._restarting)
+                self._restarting = False
             case Action.BOOKMARK:
                 self._sink.bookmark(self.state.memory.resource_version)
             case Action.REOPEN:
                 raise _Reopen
+
+    def _came_to_life(self) -> None:
+        self.last_error = self._silence = None
+        self.failing_since = self._silent_since = None
+
+    def _fell_silent(self) -> None:
+        """Once may be the connection's fault. Again, where bookmarks must come, means that the cache is not kept."""
+        self.stats.silences += 1
+        log.info("watch fell silent, reconnecting", extra=where(self.selection))
+        if self._silent_since is None or not self.state.memory.bookmarks:
+            self._silent_since = self.last_byte
+            return
+        silence = self._clock.now() - self._silent_since
+        self._silence = TransportError(f"watches open, but nothing came on them for {silence:.0f} s")
+        self.last_error = self._silence
+        self.failing_since = self._silent_since
+        log.warning("cannot follow %s: %s", self.selection, self._silence, extra=where(self.selection))
 
     async def _failed(self, error: ApiError | TransportError | MalformedStream) -> None:
         now = self._clock.now()

@@ -188,7 +188,10 @@ class Registration:
                 case (obj,):
                     if self._store.get(obj.key) is obj:  # else it has changed, and that is or will be told
                         self._handler.on_update(obj, obj)
-        except Exception:
+        except (
+            Exception,
+            asyncio.CancelledError,
+        ):  # a handler does not wait, so nobody can have cancelled it
             self.failures += 1
             self._failed()
             log.exception(

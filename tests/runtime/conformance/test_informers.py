@@ -438,6 +438,30 @@ async def test_another_selection_while_the_first_list_comes(
     world.server.assert_done()
 
 
+async def test_another_selection_while_a_restored_list_is_swapped_in(virtual_clock: VirtualClock) -> None:
+    """The list that comes instead is as old as the one that was given up, and as good."""
+    objects = [config_map(f"cm-{index:04d}", index + 1) for index in range(1000)]
+    world = World(
+        virtual_clock,
+        [
+            *(listed(5000, *objects), watched(1.0, status_event(410, "Expired"))),
+            *(listed(2000, *objects[:900]), listed(2000, *objects[:900])),  # older, and so is the newest
+            *(listed(2001, *objects[:500]), watched(hold=True)),
+        ],
+    )
+    informer = world.informer
+    async with running(informer):
+        await virtual_clock.sleep(1.8)  # the watch ended at 1.0, the first wait is 0.8
+        for _ in range(1000):
+            if informer._reflector.state.memory.resource_version == "2000":
+                break
+            await virtual_clock.sleep(0)
+        assert informer.store.resource_version == "5000", "in the middle"
+        informer.reselect(field_selector="metadata.name!=x")
+        await virtual_clock.sleep(5)
+        assert (informer.store.resource_version, len(informer.store)) == ("2001", 500)
+
+
 async def test_a_selection_that_no_server_understands_is_refused(virtual_clock: VirtualClock) -> None:
     world = World(virtual_clock, [listed(10), watched(hold=True)])
     async with world.running(1):
