@@ -101,6 +101,7 @@ class CertificateWatcher:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             context.load_cert_chain(self.certificate, self.key)
+            serving = self.certificate.read_text(encoding="ascii", errors="replace")
         except (OSError, ValueError) as error:
             self._metrics.certificate_errors += 1
             missing = [str(path) for path in (self.certificate, self.key) if not path.exists()]
@@ -120,7 +121,7 @@ class CertificateWatcher:
             except OSError as error:
                 self._metrics.certificate_errors += 1
                 raise CertificateError(f"client CA {self._client_ca}: {error}") from error
-        self._serving = self.certificate.read_text(encoding="ascii", errors="replace")
+        self._serving = serving
         return context
 
     def _stamp(self) -> Stamp:
