@@ -289,9 +289,8 @@ class Informer:
         self._ready.set()
 
     def apply(self, obj: CachedObject, deleted: bool) -> None:
-        registrations = (
-            self._registrations
-        )  # a handler that comes meanwhile is told of the store as it is by then
+        # A handler that comes meanwhile is told of the store as it is by then.
+        registrations = self._registrations
         for delta in self.store.drop(obj) if deleted else self.store.put(obj):
             for registration in registrations:
                 registration.tell(delta)

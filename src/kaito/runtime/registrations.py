@@ -188,10 +188,8 @@ class Registration:
                 case (obj,):
                     if self._store.get(obj.key) is obj:  # else it has changed, and that is or will be told
                         self._handler.on_update(obj, obj)
-        except (
-            Exception,
-            asyncio.CancelledError,
-        ):  # a handler does not wait, so nobody can have cancelled it
+        except (Exception, asyncio.CancelledError):
+            # Handlers do not wait, so nobody has cancelled one: it looked into something that was.
             self.failures += 1
             self._failed()
             log.exception(
