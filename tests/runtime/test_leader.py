@@ -135,6 +135,20 @@ async def test_a_foreign_lease_is_believed_for_its_own_duration_from_when_we_saw
         assert rig.lease()["leaseTransitions"] == 5
 
 
+async def test_a_label_is_no_sign_of_life(virtual_clock: VirtualClock) -> None:
+    """Somebody labels the lease of a leader that is gone, again and again."""
+    rig = Rig(virtual_clock)
+    rig.put("other", 7)
+    acquiring = asyncio.create_task(rig.elector.acquire())
+    for second in range(1, 7):
+        await virtual_clock.sleep(1)
+        lease = rig.api.get(LEASES, "kaito", "kube-system")
+        assert lease is not None
+        rig.api.put(LEASES, {**lease, "metadata": {**lease["metadata"], "labels": {"seen": f"s{second}"}}})
+    await acquiring
+    assert virtual_clock.now() == 7.0
+
+
 @pytest.mark.conforms("client-go leaderelection TestTryAcquireOrRenew: held, seen")
 async def test_a_foreign_lease_that_is_renewed_stays_foreign(virtual_clock: VirtualClock) -> None:
     rig = Rig(virtual_clock)

@@ -227,12 +227,15 @@ async def test_an_error_and_an_unclean_stop_are_both_told(virtual_clock: Virtual
 
 
 @pytest.mark.conforms("controller-runtime manager should disable the grace period when the lease is lost")
-async def test_a_lost_lease_ends_the_manager_without_grace(virtual_clock: VirtualClock) -> None:
+@pytest.mark.parametrize("hangs", [False, True], ids=["refuses", "hangs"])
+async def test_a_lost_lease_ends_the_manager_without_grace(virtual_clock: VirtualClock, hangs: bool) -> None:
     rig = Rig(virtual_clock, leader_election=LEASE)
     rig.manager.add(rig.diary.runnable("elected", elected=True, linger=100))
 
-    def fail(request: Any) -> None:
+    async def fail(request: Any) -> None:
         if virtual_clock.now() > 1:
+            if hangs:
+                await virtual_clock.sleep(1e6)
             raise ApiError("out of order")
 
     rig.api.before = fail

@@ -178,6 +178,18 @@ async def test_it_waits_no_longer_than_the_bound(
     assert (fields["controller"], fields["name"], fields["waited"]) == ("parents", "a", 5.0)
 
 
+async def test_events_do_not_lengthen_the_bound(memory_api: MemoryApi) -> None:
+    lag(memory_api, 20)
+    world = World(memory_api)
+    world.add(predicates=[only_parents])
+    await world.parent("a")
+    async with world.running():
+        await world.clock.sleep(23)
+        await world.direct.patch(CONFIGMAPS, "a", "default", patch={"data": {"n": "1"}})
+        await world.clock.sleep(30)
+    assert world.calls == [(20.0, "a"), (25.5, "a")], "it waits from 20.5 on"
+
+
 async def test_after_the_bound_the_same_writes_are_not_waited_for_again(memory_api: MemoryApi) -> None:
     lag(memory_api, 20)
     world = World(memory_api, own_writes_timeout=1.0)
