@@ -125,9 +125,9 @@ async def test_nobody_listening_is_an_error_with_the_address() -> None:
     async with serving(handler) as url:
         pass
     transport = AioHttpTransport(url, clock=CLOCK)
-    with pytest.raises(TransportError, match=rf"GET {url}/x: .*") as caught:
+    with pytest.raises(TransportError) as caught:
         await transport.send(Request("GET", "/x"), timeout=10)
-    assert "refused" in str(caught.value).lower() or "connect" in str(caught.value).lower()
+    assert str(caught.value) == f"GET {url}/x: cannot connect: connection refused"
     await transport.close()
 
 

@@ -243,7 +243,7 @@ async def test_a_failing_exec_plugin_is_told_apart(tmp_path: Path) -> None:
         ("a: [", "is not YAML"),
         ("contexts: {a: b}", "contexts must be a list"),
         ("contexts: [{name: a}]", r"contexts\[0\] needs a name and a context"),
-        ("contexts: []", r"has no current-context; name one with --context. Known contexts: \(none\)"),
+        ("contexts: []", r"has no current-context; choose one: kubectl config .* Known contexts: \(none\)"),
         (
             "{contexts: [{name: a, context: {cluster: c}}], current-context: b}",
             "has no context 'b'. Known contexts: a",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 
 import pytest
 
-from kaito.runtime.errors import Gone, Invalid, NotFound, TooManyRequests, TransportError
+from kaito.runtime.errors import Forbidden, Gone, Invalid, NotFound, TooManyRequests, TransportError
 from kaito.runtime.testing import Exchange, VirtualClock, watch_line
 from runtime.support import STREAM, World, bookmark, config_map, listed, status_event, watched
 
@@ -390,3 +391,16 @@ async def test_a_missing_resource_definition_is_suspected_by_name(
         assert world.informer.has_synced
     assert "cannot follow configmaps: GET /api/v1/configmaps: the server could not find" in caplog.text
     assert "(is its CustomResourceDefinition installed?), next try in 0.8 s or more" in caplog.text
+
+
+async def test_a_refused_stream_is_not_told_beside_the_refused_list(
+    virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    streamed = watched((0.0, bookmark(10, initial_end="true")), hold=True)
+    forbidden = Exchange(error=Forbidden("configmaps is forbidden"))
+    world = World(virtual_clock, [forbidden, forbidden, streamed], STREAM)
+    async with world.running(2):
+        assert world.informer.has_synced
+        assert world.informer.stats.failures == 2
+    (warning,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.INFO]
+    assert warning.endswith("next try in 0.8 s or more")

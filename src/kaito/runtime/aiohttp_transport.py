@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -205,6 +206,12 @@ def _reason(error: BaseException) -> str:
     text = str(error) or type(error).__name__
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the server closed the connection without an answer"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"the server's certificate is not accepted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+        known = cause.errno is not None and cause.errno > 0 and not isinstance(cause, ssl.SSLError)
+        return f"cannot connect: {os.strerror(cause.errno).lower() if known else cause}"
     return text
 
 

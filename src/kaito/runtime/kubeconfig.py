@@ -86,7 +86,7 @@ def load_context(paths: str, context: str | None) -> Context:
     if not present:
         raise ConfigurationError(
             f"kubeconfig not found: {', '.join(map(str, files)) or '(no path given)'}. "
-            "Name one with --kubeconfig or in $KUBECONFIG."
+            "Write the path of one into $KUBECONFIG."
         )
     for file in present:
         _check_file(file)
@@ -96,7 +96,7 @@ def load_context(paths: str, context: str | None) -> Context:
     name = context or config.value.get("current-context")
     if not name:
         raise ConfigurationError(
-            f"kubeconfig {paths} has no current-context; name one with --context. {known}"
+            f"kubeconfig {paths} has no current-context; choose one: kubectl config use-context NAME. {known}"
         )
     if name not in contexts:
         raise ConfigurationError(f"kubeconfig {paths} has no context {name!r}. {known}")

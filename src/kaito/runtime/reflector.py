@@ -377,7 +377,10 @@ class Reflector:
                 log.exception("error hook failed", extra=where(self.selection))
 
     def _log_failure(self, error: Exception) -> None:
-        level = logging.INFO if isinstance(error, ApiError) and error.status == 410 else logging.WARNING
+        level = logging.WARNING
+        if isinstance(error, ApiError) and not isinstance(self.state, Waiting):
+            # Another way is tried at once, such as LIST after a refused stream; if that fails too, it is told then.
+            level = logging.INFO if error.status == 410 else logging.DEBUG
         pause = f", next try in {self.state.seconds:g} s or more" if isinstance(self.state, Waiting) else ""
         hint = " (is its CustomResourceDefinition installed?)" if isinstance(error, NotFound) else ""
         log.log(

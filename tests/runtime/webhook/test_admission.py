@@ -77,7 +77,7 @@ async def test_a_denial_names_the_fields() -> None:
         "allowed": False,
         "status": {
             "status": "Failure",
-            "message": "spec is invalid",
+            "message": "spec is invalid: spec.size: must be at most 10",
             "reason": "Forbidden",
             "code": 403,
             "details": {

@@ -218,8 +218,8 @@ class Allow:
 class Deny:
     """The request is refused.
 
-    The user reads `admission webhook "NAME" denied the request: MESSAGE`. `reason` and `code` are the Status's;
-    `causes` name the fields, several wrong ones together.
+    The user reads `admission webhook "NAME" denied the request: MESSAGE`, and the causes after it. `reason` and
+    `code` are the Status's; `causes` name the fields, several wrong ones together.
 
     >>> Deny("spec is invalid", causes=[Cause("spec.size", "must be at most 10")]).code
     403
@@ -310,9 +310,11 @@ def encode(request: AdmissionRequest, answer: Allow | Deny) -> bytes:
 
 
 def _status(answer: Deny) -> Object:
+    # kubectl shows the causes in the details of an Invalid only.
+    causes = ", ".join(f"{cause.field}: {cause.message}" for cause in answer.causes)
     status: Object = {
         "status": "Failure",
-        "message": answer.message,
+        "message": f"{answer.message}: {causes}" if causes else answer.message,
         "reason": answer.reason,
         "code": answer.code,
     }
