@@ -252,7 +252,7 @@ async def test_many_workspaces_cost_seven_writes_each(virtual_clock: VirtualCloc
                 await world.until(lambda n=n: world.holds("WorkspaceReady", f"w{n}"), f"w{n}")  # type: ignore[misc]
             statuses = sum(write.endswith("/status") for write in wire.writes)
             assert len(wire.writes) - statuses == 4 * count  # finalizer, claim, Service, Deployment
-            # A claim and its Node come over two watches: where the claim's is faster, it is said that the Node is missing.
+            # A claim and its Node come over two watches: where the claim is faster, the Node is said to be missing.
             usual = 3 * count
             shuffled = getattr(asyncio.get_running_loop(), "seed", None) is not None
             assert usual <= statuses <= usual + (count if shuffled else 0)
