@@ -24,6 +24,7 @@ func syncCache(arguments []string) any {
 	kubeconfig := flags.String("kubeconfig", "", "file")
 	form := flags.String("form", "pods", "pods, pods-metadata, workspaces or workspaces-unstructured")
 	content := flags.String("content", "json", "json or protobuf")
+	strip := flags.Bool("strip", false, "drop managed fields before objects are kept")
 	check(flags.Parse(arguments))
 
 	config := configuration(*kubeconfig, *content)
@@ -32,7 +33,11 @@ func syncCache(arguments []string) any {
 	mapper := meta.NewDefaultRESTMapper(nil)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
 	mapper.Add(workspaceKind, meta.RESTScopeNamespace)
-	objects, err := cache.New(config, cache.Options{HTTPClient: http, Scheme: scheme(), Mapper: mapper})
+	options := cache.Options{HTTPClient: http, Scheme: scheme(), Mapper: mapper}
+	if *strip {
+		options.DefaultTransform = cache.TransformStripManagedFields()
+	}
+	objects, err := cache.New(config, options)
 	check(err)
 	answer, err := http.Get(config.Host + "/version")
 	check(err)

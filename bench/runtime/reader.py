@@ -1,6 +1,6 @@
 """One informer that fills its cache, in a process that imports nothing but the runtime.
 
-python -m bench.runtime.reader pods|pods-metadata|workspaces watchlist|list KUBECONFIG
+python -m bench.runtime.reader pods|pods-whole|pods-metadata|workspaces watchlist|list KUBECONFIG
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import sys
 import time
 
 from bench.runtime.common import Row, memory
-from kaito.runtime.cache import InformerCache
+from kaito.runtime.cache import CacheOptions, InformerCache
 from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.connection import Connection
+from kaito.runtime.reflector_states import ReflectorOptions
 from kaito.runtime.resources import PODS, Resource
 
 WORKSPACES = Resource("kaito.sh", "v1beta1", "workspaces", "Workspace")
@@ -25,7 +26,10 @@ async def read(form: str, mode: str, kubeconfig: str) -> Row:
     """Seconds and MiB of one fill."""
     connection = Connection.from_kubeconfig(kubeconfig)
     client = Client(connection.transport, clock=LoopClock())
-    cache = InformerCache(client, watch_list=mode == "watchlist")
+    options = CacheOptions(
+        ReflectorOptions(watch_list=mode == "watchlist"), keep_managed_fields=form == "pods-whole"
+    )
+    cache = InformerCache(client, options=options)
     resource = WORKSPACES if form == "workspaces" else PODS
     informer = cache.informer(resource, metadata_only=form == "pods-metadata")
     await client.request("GET", "/version")

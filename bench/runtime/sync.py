@@ -40,6 +40,8 @@ FEW, SMALL, LARGE = 500, 5_000, 50_000
 TIME, MEMORY = 1.0, 0.5
 """Times of what the Go peer needs."""
 POD_KIB, METADATA_KIB = 15.0, 2.0
+KEPT = "managed fields kept"
+"""Our caches drop managed fields as they come and controller-runtime's keep them; this keeps what the peer keeps."""
 
 
 def contenders(plane: ControlPlane, form: str, count: int) -> dict[str, Callable[[], Row]]:
@@ -49,8 +51,8 @@ def contenders(plane: ControlPlane, form: str, count: int) -> dict[str, Callable
     def own(form: str, mode: str) -> Row:
         return _complete(ours("reader", form, mode, kubeconfig), count)
 
-    def other(form: str, content: str, watch_list: bool) -> Row:
-        flags = (f"--kubeconfig={kubeconfig}", f"--form={form}", f"--content={content}")
+    def other(form: str, content: str, watch_list: bool, *more: str) -> Row:
+        flags = (f"--kubeconfig={kubeconfig}", f"--form={form}", f"--content={content}", *more)
         return _complete(go("sync", *flags, watch_list=watch_list), count)
 
     found: dict[str, Callable[[], Row]] = {
@@ -60,6 +62,8 @@ def contenders(plane: ControlPlane, form: str, count: int) -> dict[str, Callable
         "go json list": partial(other, form, "json", False),
     }
     if form == "pods":
+        found[f"kaito list, {KEPT}"] = partial(own, "pods-whole", "list")
+        found["go json list, managed fields dropped"] = partial(other, form, "json", False, "--strip")
         found["kaito metadata"] = partial(own, "pods-metadata", "watchlist")
         found["go metadata"] = partial(other, "pods-metadata", "json", True)
         found["go protobuf watchlist"] = partial(other, form, "protobuf", True)
@@ -96,6 +100,14 @@ def limits(label: str, rows: dict[str, list[Row]]) -> list[Limit]:
         found += [
             ratio_at_most(f"{label}, {mode}: seconds", own["seconds"], peer["seconds"], TIME),
             ratio_at_most(f"{label}, {mode}: peak - idle MiB", own["growth_mib"], peer["growth_mib"], MEMORY),
+        ]
+    if f"kaito list, {KEPT}" in middle:
+        own, peer = middle[f"kaito list, {KEPT}"], middle["go json list"]
+        seconds, growth = f"{label}, list, {KEPT}: seconds", f"{label}, list, {KEPT}: peak - idle MiB"
+        found += [
+            ratio_at_most(seconds, own["seconds"], peer["seconds"], TIME),
+            ratio_at_most(growth, own["growth_mib"], peer["growth_mib"], MEMORY),
+            at_most(f"{label}, {KEPT}: after gc, per pod", own["kib_per_object"], POD_KIB, "KiB"),
         ]
     if "kaito metadata" in middle:
         own = middle["kaito watchlist"]
