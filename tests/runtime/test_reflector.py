@@ -396,7 +396,7 @@ async def test_a_missing_resource_definition_is_suspected_by_name(
 async def test_a_refused_stream_is_not_told_beside_the_refused_list(
     virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    streamed = watched((0.0, bookmark(10, initial_end="true")), hold=True)
+    streamed = watched(0.0, bookmark(10, initial_end="true"), hold=True)
     forbidden = Exchange(error=Forbidden("configmaps is forbidden"))
     world = World(virtual_clock, [forbidden, forbidden, streamed], STREAM)
     async with world.running(2):
