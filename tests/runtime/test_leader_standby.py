@@ -218,6 +218,28 @@ async def test_a_watch_that_is_dropped_is_begun_again(world: World) -> None:
     assert world.terms.log[-1] == (61.0, "b", True)
 
 
+async def test_where_the_watch_is_taken_away_it_tries_from_time_to_time(world: World) -> None:
+    """A watch that worked once is relied on no more when it broke and is refused."""
+    allowed = True
+
+    def forbid(request: Request) -> None:
+        if is_watch(request) and not allowed:
+            raise Forbidden("leases is forbidden: cannot watch")
+
+    world.api.before = forbid
+    first = await world.start("a")
+    second = Replica("b", world.api.handle, world.terms, Fixed(0.0))
+    world.replicas.append(second)
+    second.faults.add(Fault(break_after=5), matches=is_watch)
+    await world.clock.sleep(5)
+    allowed = False
+    await world.clock.sleep(7)  # five sights of the lease are over at 8
+    assert world.terms.leading == {"a"}
+    await first.stop()
+    await world.clock.sleep(2)
+    assert world.terms.leading == {"b"}, "found by trying, not at the end of the lease"
+
+
 async def test_a_half_open_watch_does_no_harm(world: World) -> None:
     """It shows the lease once and then nothing for ever, while the leader goes on renewing."""
     silent: list[float] = []
