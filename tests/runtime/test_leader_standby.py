@@ -76,6 +76,8 @@ class Replica:
             random=random,
         )
         self.task = asyncio.create_task(self.run(), name=name)
+        # That it loses is no news here.
+        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def run(self) -> None:
         await self.elector.acquire()
