@@ -266,3 +266,45 @@ async def test_expose_taint_cordon(kubectl: Kubectl) -> None:
     )
     assert "SchedulingDisabled" in await kubectl("get", "nodes")
     await kubectl("drain", "n", "--ignore-daemonsets", "--timeout=60s")
+
+
+def list_of(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "List", "items": list(items)}
+
+
+async def test_lists_in_every_verb(widgets: Kubectl) -> None:
+    both = list_of(config_map("a", x="1"), widget("w", size=1))
+    assert (await widgets("create", "-f", "-", stdin=both)).count(" created") == 2
+    assert "already exists" in await widgets.fails("create", "-f", "-", stdin=both)
+    assert (await widgets("apply", "-f", "-", stdin=both)).count(" configured") == 2
+    assert (await widgets("apply", "-f", "-", stdin=both)).count(" unchanged") == 2
+    assert await widgets("diff", "-f", "-", stdin=both) == ""
+    changed = await widgets.run("diff", "-f", "-", stdin=list_of(config_map("a", x="2"), widget("w", size=2)))
+    assert changed.code == 1
+    assert '+  x: "2"' in changed.out
+    assert "+  size: 2" in changed.out
+    assert (await widgets("apply", "-f", "-", "--server-side", "--force-conflicts", stdin=both)).count(
+        " serverside-applied"
+    ) == 2
+    assert (await widgets("delete", "-f", "-", stdin=both)).count(" deleted") == 2
+
+
+async def test_what_is_wrong_in_a_list(kubectl: Kubectl) -> None:
+    wrong = deployment("d", replicaz=1)
+    wrong["spec"]["template"]["spec"]["containers"][0]["ports"] = [{"containerPort": "a"}]
+    said = await kubectl.fails("apply", "-f", "-", stdin=list_of(config_map("a", x="1"), wrong))
+    assert 'error validating "STDIN": error validating data' in said
+    assert 'ValidationError(Deployment.spec): unknown field "replicaz" in ' in said
+    assert (
+        "ValidationError(Deployment.spec.template.spec.containers[0].ports[0].containerPort): invalid type"
+        in said
+    )
+    assert "NotFound" in await kubectl.fails("get", "configmap", "a")
+
+
+async def test_pruning(kubectl: Kubectl) -> None:
+    mine = [{**config_map(name, x="1"), "metadata": {"name": name, "labels": {"app": "x"}}} for name in "ab"]
+    await kubectl("apply", "-f", "-", stdin=list_of(*mine))
+    prune = ("apply", "-f", "-", "--prune", "-l", "app=x", "--prune-allowlist=core/v1/ConfigMap")
+    said = await kubectl(*prune, stdin=list_of(mine[0]))
+    assert said == "configmap/a unchanged\nconfigmap/b pruned\n"
