@@ -135,7 +135,7 @@ async def test_a_failing_renewal_leaves_the_old_token_until_its_end(
     with pytest.raises(CredentialsError, match="on strike"):
         await credentials.current()
     assert plugin.at == [0.0, 80.0, 90.0, 100.0]
-    assert [record.message for record in caplog.records] == [
+    assert [record.msg for record in caplog.records] == [
         "credentials cannot be renewed, using the old ones to their end"
     ] * 2
     plugin.failing = False
