@@ -210,8 +210,8 @@ def _reason(error: BaseException) -> str:
         return f"the server's certificate is not accepted: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error
-        known = cause.errno is not None and cause.errno > 0 and not isinstance(cause, ssl.SSLError)
-        return f"cannot connect: {os.strerror(cause.errno).lower() if known else cause}"
+        number = 0 if isinstance(cause, ssl.SSLError) else cause.errno or 0
+        return f"cannot connect: {os.strerror(number).lower() if number > 0 else cause}"
     return text
 
 
