@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from kaito.api.adapter import UNREADABLE, Adapter
 from kaito.api.resources import ADAPTERS
@@ -20,9 +20,6 @@ from kaito.runtime.events import EventRecorder
 from kaito.runtime.informer import Informer
 from kaito.runtime.resources import ObjectKey
 from kaito.runtime.result import Result
-
-SEEN_TIMEOUT: Final = 5.0
-"""Seconds to wait for the cache to show what was written; later the next pass simply finds a conflict."""
 
 
 class AdapterReconciler:
@@ -66,7 +63,7 @@ class AdapterReconciler:
         if not changed:
             return
         metadata = adapter["metadata"]
-        written = await self._client.patch_status(
+        await self._client.patch_status(
             ADAPTERS,
             metadata["name"],
             metadata["namespace"],
@@ -75,7 +72,6 @@ class AdapterReconciler:
         )
         if decision.warning is not None:
             self._recorder.event(adapter, "Warning", decision.warning.reason, decision.warning.message)
-        await self._adapters.wait_seen(written["metadata"]["resourceVersion"], SEEN_TIMEOUT)
 
 
 async def _outcome(read: Read) -> Facts | Refusal:

@@ -40,8 +40,6 @@ from kaito.runtime.resources import NODES, ObjectKey
 from kaito.runtime.result import Result
 
 PROVIDER_INDEX: Final = "provider-id"
-SEEN_TIMEOUT: Final = 5.0
-"""Seconds to wait for the caches to show what a pass wrote; later the next pass simply finds a conflict."""
 _STEP_LIMIT: Final = 32
 """Steps of one pass; a live claim takes at most four, one on its way out two for each of its Nodes and three more."""
 
@@ -123,7 +121,6 @@ class _Pass:
         self._resource = owner._shape.resource
         self._cached = cached
         self._observed = observed
-        self._written: list[tuple[Informer, str]] = []
 
     async def run(self) -> Result | None:
         decision = await self._steps()
@@ -132,8 +129,6 @@ class _Pass:
         await self._write_status(decision)
         if decision.warning is not None:
             self._warn(decision.warning)
-        for informer, version in self._written:
-            await informer.wait_seen(version, SEEN_TIMEOUT)
         return None if decision.requeue_after is None else Result(requeue_after=decision.requeue_after)
 
     async def _steps(self) -> Decision:
@@ -159,7 +154,6 @@ class _Pass:
                     self._observed = replace(self._observed, launch=error)
             case PatchNode(name, patch):
                 node = await self._client.patch(NODES, name, patch=patch)
-                self._note(self._owner._nodes, node)
                 self._observed = replace(self._observed, nodes=_with_node(self._observed.nodes, node))
             case CheckInstance(provider_id):
                 await self._check(provider_id)
@@ -176,11 +170,9 @@ class _Pass:
 
     async def _patch_claim(self, patch: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            claim = await self._client.patch(self._resource, self._cached.meta.name, patch=patch)
+            return await self._client.patch(self._resource, self._cached.meta.name, patch=patch)
         except NotFound:
             raise ClaimGone from None
-        self._note(self._owner._claims, claim)
-        return claim
 
     async def _check(self, provider_id: str) -> None:
         try:
@@ -227,15 +219,11 @@ class _Pass:
             return
         metadata = self._observed.claim["metadata"]
         try:
-            written = await self._client.patch_status(
+            await self._client.patch_status(
                 self._resource, metadata["name"], None, changed, resource_version=metadata["resourceVersion"]
             )
         except NotFound:
             raise ClaimGone from None
-        self._note(self._owner._claims, written)
-
-    def _note(self, informer: Informer, written: Mapping[str, Any]) -> None:
-        self._written.append((informer, written["metadata"]["resourceVersion"]))
 
     def _warn(self, warning: Warned) -> None:
         self._owner._recorder.event(self._observed.claim, "Warning", warning.reason, warning.message)
