@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -134,6 +135,53 @@ async def test_result_policy(
     assert {name: getattr(rig.numbers, name) for name in counts} == counts
     assert rig.numbers.reconcile_time.count == len(times)
     assert rig.numbers.active_workers == 0
+
+
+@pytest.mark.parametrize("seconds", [timedelta(seconds=5), "5", -1])
+def test_a_requeue_after_what_is_no_number_of_seconds_is_refused(seconds: Any) -> None:
+    with pytest.raises(TypeError, match=r"requeue_after is .*; write seconds as a number"):
+        Result(requeue_after=seconds)
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+async def test_a_plain_function_is_no_reconcile(
+    rig: Rig, caplog: pytest.LogCaptureFixture, timeout: float | None
+) -> None:
+    def reconcile(key: ObjectKey) -> None:
+        return None
+
+    rig.put("a")
+    options = ControllerOptions(rate_limiter=lambda: ItemExponential(1, 100), reconcile_timeout=timeout)
+    async with rig.running(cast("Reconcile", reconcile), options):
+        await rig.clock.sleep(0.5)
+    assert rig.numbers.panics == 1
+    assert "reconcile of controller 'test' is a plain function: write `async def`" in caplog.text
+
+
+async def test_any_awaitable_is_a_reconcile(rig: Rig) -> None:
+    rig.put("a")
+    async with rig.running(lambda key: asyncio.ensure_future(rig.scripted(key))):
+        await rig.clock.sleep(0.5)
+    assert rig.calls == [(0.0, "a")]
+    assert rig.results() == {"success": 1}
+
+
+async def test_a_cache_that_is_first_asked_for_in_a_reconcile_is_warned_of(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.put("c", CONFIGMAPS)
+    seen: list[int] = []
+
+    async def reconcile(key: ObjectKey) -> Result | None:
+        seen.append(len(rig.cache.lister(CONFIGMAPS).list()))
+        return Result(requeue_after=1)
+
+    rig.put("a")
+    async with rig.running(reconcile):
+        await rig.clock.sleep(1.5)
+    assert seen == [0, 1]
+    (warning,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert warning.__dict__["fields"] == {"selection": "configmaps"}
 
 
 def failing(error: Exception) -> None:

@@ -14,10 +14,13 @@ from typing import TypeAlias
 from kaito.runtime.client import Client
 from kaito.runtime.garbage import CollectorCare
 from kaito.runtime.informer import Informer, Lister, Transform
+from kaito.runtime.logs import current_reconcile, get_logger
 from kaito.runtime.namespaces import NamespacesView
 from kaito.runtime.reflector_states import ReflectorOptions
 from kaito.runtime.resources import Resource
 from kaito.runtime.selection import Selection
+
+log = get_logger(__name__)
 
 ErrorHook: TypeAlias = Callable[[Informer, Exception], None]
 
@@ -79,6 +82,12 @@ class InformerCache:
                 return informer
         informer = self._make(selection, transform)
         self._informers.append(informer)
+        if self._group is not None and current_reconcile.get() is not None:
+            log.warning(
+                "a reconcile asks for a cache that is not followed yet, and finds it empty: ask for informers and "
+                "listers before the manager runs",
+                selection=str(selection),
+            )
         self._start(informer)
         return informer
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from inspect import isawaitable
+from types import CoroutineType
 
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.clock import Clock
@@ -262,7 +264,7 @@ class Controller:
         )  # until the worker's next key: what follows is logged with it
         try:
             if self.options.reconcile_timeout is None:
-                return _as_result(await self._reconcile(key))
+                return _as_result(await self._begin(key))
             return _as_result(await self._attempt_in_time(bound, key, self.options.reconcile_timeout))
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -274,12 +276,18 @@ class Controller:
         except BaseException as error:
             return error
 
+    def _begin(self, key: ObjectKey) -> Awaitable[Result | None]:
+        begun = self._reconcile(key)
+        if type(begun) is not CoroutineType and not isawaitable(begun):
+            raise TypeError(f"reconcile of controller {self.name!r} is a plain function: write `async def`")
+        return begun
+
     async def _attempt_in_time(self, bound: _Bound, key: ObjectKey, seconds: float) -> Result | None:
         expired = False
         try:
             async with bound.clock.timeout(seconds) as scope:
                 try:
-                    return await self._reconcile(key)
+                    return await self._begin(key)
                 finally:
                     expired = scope.expired()
         except TimeoutError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +11,7 @@ class Result:
     """What happens to the key after a reconcile that raised nothing. None means the same as `Result()`.
 
     A reconcile that raises is tried again after the rate limiter's delay; one that raises `TerminalError` is
-    not.
+    not. Raises TypeError where `requeue_after` is no number of seconds, such as a timedelta.
     """
 
     requeue_after: float | None = None
@@ -19,6 +20,11 @@ class Result:
     of."""
     priority: int | None = None
     """Priority of that next run. None: the one that this run had."""
+
+    def __post_init__(self) -> None:
+        after = cast("object", self.requeue_after)
+        if after is not None and (not isinstance(after, float | int) or after < 0):
+            raise TypeError(f"requeue_after is {after!r}; write seconds as a number from 0, or None")
 
 
 class TerminalError(Exception):

@@ -102,7 +102,10 @@ async def guarded(kubectl: Kubectl, tmp_path: Path) -> AsyncIterator[Kubectl]:
 @pytest.mark.kubectl
 async def test_kubectl_shows_denials_and_warnings(guarded: Kubectl) -> None:
     refusal = await guarded.fails("create", "configmap", "one", "--from-literal=size=big")
-    assert 'admission webhook "maps.example.com" denied the request: the map is invalid: data.size: must be small' in refusal
+    assert (
+        'admission webhook "maps.example.com" denied the request: the map is invalid: data.size: must be small'
+        in refusal
+    )
     done = await guarded.run("create", "configmap", "one", "--from-literal=colour=red")
     assert (done.code, "Warning: colour is deprecated" in done.err) == (0, True)
     refusal = await guarded.fails("patch", "configmap", "one", "-p", '{"data": {"size": "big"}}')
