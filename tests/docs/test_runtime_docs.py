@@ -16,10 +16,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.errors import NotFound
 from kaito.runtime.resources import CONFIGMAPS, NAMESPACES
+from kaito.runtime.webhook.certificates import VALIDATING
 from kaito.testing.kube_api import KubeApi
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +59,11 @@ def program(page: Path) -> str:
             lines += [""] * (block.line - 1 - len(lines))
             lines += block.text.splitlines()
     return "\n".join(lines) + "\n"
+
+
+def block_free_text(page: Path) -> str:
+    """The page's prose."""
+    return _BLOCK.sub("", page.read_text(encoding="utf-8"))
 
 
 def first_operator() -> str:
@@ -151,6 +158,15 @@ async def test_the_first_operator_works(kube_api: KubeApi, tmp_path: Path) -> No
         assert await process.wait() == 0, said
 
 
+async def test_the_webhooks_manifest_is_accepted(kube_api: KubeApi) -> None:
+    (block,) = [block for block in blocks(GUIDE) if block.language == "yaml"]
+    manifest = yaml.safe_load(block.text)
+    assert manifest["webhooks"][0]["clientConfig"]["service"]["path"] in block_free_text(GUIDE)
+    client = kube_api.client("guide", field_manager="guide")
+    await client.create(VALIDATING, manifest)
+    await client.delete(VALIDATING, manifest["metadata"]["name"])
+
+
 @pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.slow
 def test_the_code_of_a_page_runs(name: str, tmp_path: Path) -> None:
@@ -213,6 +229,7 @@ def test_every_block_is_of_a_kind_that_is_checked() -> None:
         ("python", "kopf"),
         ("python", "file=first.py"),
         ("go", ""),
+        ("yaml", ""),
     }
 
 

@@ -1,4 +1,4 @@
-"""pytest plugin for people who write operators; installed, it is there (`pip install kaito[testing]`).
+"""pytest plugin for people who write operators; installed, it is there (extra `kaito[testing]`).
 
 Fixtures:
 
@@ -221,7 +221,7 @@ def _definitions(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
 
 def _require_asyncio(request: pytest.FixtureRequest, what: str) -> None:
     """Fail with a sentence where pytest-asyncio is missing, too old, or switched off."""
-    remedy = "pip install 'kaito[testing]'"
+    remedy = "install the extra kaito[testing]"
     try:
         version = metadata.version("pytest-asyncio")
     except metadata.PackageNotFoundError:
