@@ -8,7 +8,7 @@ the status is one merge patch of what changed on top of the version that was rea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from kaito.api.labels import (
@@ -49,18 +49,10 @@ CLAIM_KINDS: Final = (MACHINES, NODECLAIMS)
 
 @dataclass(slots=True)
 class Pass:
-    """What one pass has written."""
+    """What the server refused in one pass, and why: the first time."""
 
-    written: dict[Resource, str] = field(default_factory=dict)
-    """Highest resourceVersion per resource, for reading one's own writes."""
     refusal: ApiError | None = None
     refused: Write | None = None
-
-    def note(self, resource: Resource, answer: Object | None) -> None:
-        """Remember what the server answered to a write."""
-        version = metadata(answer or {}).get("resourceVersion")
-        if version:
-            self.written[resource] = str(version)
 
 
 class Actor:
@@ -102,7 +94,7 @@ class Actor:
         for write in decision.writes:
             await self._write(workspace, old, write, done)
         for deletion in decision.deletions:
-            await self._delete(deletion, done)
+            await self._delete(deletion)
         if decision.finalizer == "remove":
             return await self._release(workspace)
         result = await self._status(workspace, old, decision, done)
@@ -120,7 +112,7 @@ class Actor:
         except NotFound:
             return  # Workspaces themselves are not served: that says nothing about this one
         for deletion in deletions:
-            await self._delete(deletion, Pass())
+            await self._delete(deletion)
 
     async def _has_others(self, workspace: CachedObject, known: frozenset[str]) -> bool:
         """Whether the server has claims of the Workspace besides these, on their way out not counted."""
@@ -141,7 +133,6 @@ class Actor:
             if done.refusal is None:
                 done.refusal, done.refused = error, write
             return
-        done.note(write.resource, answer)
         if write.event is not None and answer is not None:
             self._emit(old, write.event)
 
@@ -168,9 +159,9 @@ class Actor:
                 raise
             return None
 
-    async def _delete(self, deletion: Deletion, done: Pass) -> None:
+    async def _delete(self, deletion: Deletion) -> None:
         try:
-            answer = await self._client.delete(
+            await self._client.delete(
                 deletion.resource,
                 deletion.name,
                 deletion.namespace,
@@ -179,7 +170,6 @@ class Actor:
             )
         except Conflict:
             return  # the one that was meant is gone; this is a namesake
-        done.note(deletion.resource, answer)
 
     async def _status(
         self, workspace: CachedObject, old: Object, decision: Decision, done: Pass
@@ -213,8 +203,7 @@ class Actor:
             return None
         except Conflict:
             return Result(requeue_after=0)  # decided from an old version: again, after a moment
-        done.note(WORKSPACES, answer)
-        self._status_versions[meta.uid] = done.written.get(WORKSPACES, "")
+        self._status_versions[meta.uid] = str(metadata(answer).get("resourceVersion") or "")
         self._status_times[meta.uid] = self._clock.now()
         for event in events:
             self._emit(old, event)
