@@ -428,3 +428,21 @@ async def test_a_saturated_client_does_not_cost_the_lease(virtual_clock: Virtual
     with pytest.raises(LeaderElectionLost):
         await lost.renew()
     assert parent.separated[1]._closed
+
+
+async def test_waiting_for_the_lease_again_opens_no_second_session(virtual_clock: VirtualClock) -> None:
+    api = FakeApi(virtual_clock)
+    parent = OwnSession(api, virtual_clock)
+    elector = LeaderElector(Client(parent, clock=virtual_clock), OPTIONS, virtual_clock)
+    spec = {"holderIdentity": "other", "leaseDurationSeconds": 15}
+    api.put(LEASES, {"metadata": {"name": "kaito", "namespace": "kube-system"}, "spec": spec})
+    for _ in range(3):
+        acquiring = asyncio.create_task(elector.acquire())
+        await virtual_clock.sleep(3)
+        acquiring.cancel()
+        await asyncio.wait([acquiring])
+        assert acquiring.cancelled()
+    (own,) = parent.separated
+    assert (own.open_streams, own._closed) == (0, False)
+    await elector.release()
+    assert own._closed
