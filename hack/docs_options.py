@@ -193,7 +193,8 @@ async def metric_families() -> list[Metric]:
     server = WebhookServer(clock=clock)
     server.add("/validate-example", lambda request: None, mutating=False)
     server.add_to(manager)
-    return sorted(manager.metrics.registry.collect(), key=lambda family: family.name)
+    families = [each for each in manager.metrics.registry.collect() if not each.name.startswith("process_")]
+    return sorted(families, key=lambda family: family.name)
 
 
 def metrics_page() -> str:
@@ -205,7 +206,8 @@ def metrics_page() -> str:
         "`ManagerOptions.metrics_address` serves these at `/metrics`. Names, labels and buckets that start with "
         "`controller_runtime_`, `workqueue_`, `rest_client_`, `leader_election_` and `certwatcher_` are "
         "controller-runtime's and client-go's. Your own prometheus_client metrics go into "
-        "`manager.metrics.registry`. Families of webhooks exist where a `WebhookServer` was added.",
+        "`manager.metrics.registry`. Families of webhooks exist where a `WebhookServer` was added. Linux "
+        "adds the process's own: `process_resident_memory_bytes`, `process_cpu_seconds_total` and so on.",
         "",
         "| metric | type | labels | meaning |",
         "|---|---|---|---|",

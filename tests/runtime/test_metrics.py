@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
@@ -20,6 +21,13 @@ def scrape(metrics: RuntimeMetrics) -> dict[tuple[str, tuple[tuple[str, str], ..
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system has no /proc to read them from")
+def test_the_process_is_measured_too() -> None:
+    shown = scrape(RuntimeMetrics(lambda: 0.0))
+    assert shown["process_resident_memory_bytes", ()] > 1_000_000
+    assert ("process_cpu_seconds_total", ()) in shown
 
 
 def test_a_histogram_counts_values_up_to_and_including_each_bound() -> None:

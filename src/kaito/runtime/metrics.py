@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -128,6 +128,9 @@ class RuntimeMetrics(Collector):
         self._controllers: dict[str, ControllerMetrics] = {}
         self._sources: list[MetricSource] = []
         self.registry.register(self)
+        ProcessCollector(
+            registry=self.registry
+        )  # memory, CPU time, open files; nothing where there is no /proc
 
     def queue(self, name: str) -> QueueMetrics:
         """The numbers of the queue of the controller `name`, made at first use."""
