@@ -128,9 +128,8 @@ class RuntimeMetrics(Collector):
         self._controllers: dict[str, ControllerMetrics] = {}
         self._sources: list[MetricSource] = []
         self.registry.register(self)
-        ProcessCollector(
-            registry=self.registry
-        )  # memory, CPU time, open files; nothing where there is no /proc
+        # Memory, CPU time, open files; nothing where there is no /proc.
+        ProcessCollector(registry=self.registry)
 
     def queue(self, name: str) -> QueueMetrics:
         """The numbers of the queue of the controller `name`, made at first use."""
