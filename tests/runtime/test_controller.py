@@ -98,6 +98,12 @@ def rig(virtual_clock: VirtualClock) -> Rig:
         ([Result(requeue_after=7)], [0, 7], {"requeue_after": 1, "success": 1}, {}),
         ([Result(requeue_after=0)] * 2, [0, 1, 3], {"requeue": 2, "success": 1}, {}),
         (
+            [Result(requeue_after=-3)] * 2,
+            [0, 1, 3],
+            {"requeue": 2, "success": 1},
+            {},
+        ),  # a deadline that has passed
+        (
             [ServiceUnavailable("x")] * 3,
             [0, 1, 3, 7],
             {"error": 3, "success": 1},
@@ -137,7 +143,7 @@ async def test_result_policy(
     assert rig.numbers.active_workers == 0
 
 
-@pytest.mark.parametrize("seconds", [timedelta(seconds=5), "5", -1])
+@pytest.mark.parametrize("seconds", [timedelta(seconds=5), "5"])
 def test_a_requeue_after_what_is_no_number_of_seconds_is_refused(seconds: Any) -> None:
     with pytest.raises(TypeError, match=r"requeue_after is .*; write seconds as a number"):
         Result(requeue_after=seconds)

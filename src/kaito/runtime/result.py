@@ -16,15 +16,15 @@ class Result:
 
     requeue_after: float | None = None
     """Seconds until the key is reconciled again even if nothing changes. None: only when something changes.
-    0: again after the rate limiter's delay, for a reconcile that is not through but has nothing to complain
+    0 or less: again after the rate limiter's delay, for a reconcile that is not through but has nothing to complain
     of."""
     priority: int | None = None
     """Priority of that next run. None: the one that this run had."""
 
     def __post_init__(self) -> None:
         after = cast("object", self.requeue_after)
-        if after is not None and (not isinstance(after, float | int) or after < 0):
-            raise TypeError(f"requeue_after is {after!r}; write seconds as a number from 0, or None")
+        if after is not None and not isinstance(after, float | int):
+            raise TypeError(f"requeue_after is {after!r}; write seconds as a number, or None")
 
 
 class TerminalError(Exception):
