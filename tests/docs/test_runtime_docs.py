@@ -262,6 +262,15 @@ def test_metrics_that_are_named_exist(name: str) -> None:
         assert f"`{metric}`" in page, metric
 
 
+def test_alerts_are_about_metrics_that_exist() -> None:
+    page = (PAGES / "metrics.md").read_text(encoding="utf-8")
+    text = (PAGES / "deploying.md").read_text(encoding="utf-8").partition("## What to alert on")[2]
+    names = set(re.findall(r"\b(?:kaito|workqueue|controller_runtime|leader_election)_[a-z_]+", text))
+    assert len(names) == 9
+    missing = {name for name in names if f"`{name}`" not in page}
+    assert not missing
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES.glob("*.md"):
         for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):

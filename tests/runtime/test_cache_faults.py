@@ -68,7 +68,7 @@ def make_cache(clock: Clock, script: Iterable[Exchange]) -> tuple[ScriptedServer
 def numbers(cache: InformerCache, *names: str) -> list[float]:
     """Metrics of the cache's only informer."""
     families = {metric.name: metric for metric in CacheMetrics(cache).collect()}
-    return [families[f"informer_{name}"].samples[0].value for name in names]
+    return [families[f"kaito_informer_{name}"].samples[0].value for name in names]
 
 
 async def test_permission_taken_away_in_mid_flight(
@@ -273,10 +273,10 @@ async def test_metrics_name_what_each_informer_follows(virtual_clock: VirtualClo
     pods = 'group="",namespace="team",resource="pods",selector="app=x;spec.nodeName=n",version="v1"'
     widgets = 'group="example.com",namespace="",resource="widgets",selector="metadata",version="v1"'
     for labels in (pods, widgets):
-        assert f"informer_synced{{{labels}}} 0.0" in text
-        assert f"informer_age_seconds{{{labels}}} -1.0" in text
-        assert f"informer_failures_total{{{labels}}} 0.0" in text
-    assert text.count("informer_objects{") == 2, "informers that differ in their transform are one series"
+        assert f"kaito_informer_synced{{{labels}}} 0.0" in text
+        assert f"kaito_informer_age_seconds{{{labels}}} -1.0" in text
+        assert f"kaito_informer_failures_total{{{labels}}} 0.0" in text
+    assert text.count("kaito_informer_objects{") == 2, "informers that differ in their transform are one series"
     assert isinstance(metrics.registry, CollectorRegistry)
     assert set(LABELS) == {"group", "version", "resource", "namespace", "selector"}
 

@@ -1,8 +1,8 @@
 """What can be seen of caches from outside: whether they are complete, how old they are, and what went wrong.
 
 A cache that silently stops following its collection is the worst that can happen to an operator: everything seems
-to work, on the state of some hours ago. Alert on `informer_failing_seconds`, and on `informer_age_seconds` above
-the server's watch timeout (600 s; 75 s where the server sends bookmarks).
+to work, on the state of some hours ago. Alert on `kaito_informer_failing_seconds`, and on
+`kaito_informer_age_seconds` above the server's watch timeout (600 s; 75 s where the server sends bookmarks).
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ class CacheMetrics:
     def collect(self) -> Iterator[Metric]:
         informers = [(_labels(informer), informer) for informer in _one_per_label_set(self._cache)]
         for name, text, value in _GAUGES:
-            gauge = GaugeMetricFamily(f"informer_{name}", text, labels=LABELS)
+            gauge = GaugeMetricFamily(f"kaito_informer_{name}", text, labels=LABELS)
             for labels, informer in informers:
                 gauge.add_metric(labels, float(value(informer)))
             yield gauge
         for name, text, value in _COUNTERS:
-            counter = CounterMetricFamily(f"informer_{name}", text, labels=LABELS)
+            counter = CounterMetricFamily(f"kaito_informer_{name}", text, labels=LABELS)
             for labels, informer in informers:
                 counter.add_metric(labels, float(value(informer)))
             yield counter
