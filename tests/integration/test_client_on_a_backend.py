@@ -23,8 +23,8 @@ from kaito.runtime.errors import ApiError, BadRequest, Conflict, NotFound, Unaut
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.leader import LeaderElectionOptions, LeaderElector
 from kaito.runtime.lease import holder_of
-from kaito.runtime.own_writes import Write
 from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, EVENTS, LEASES, NODES, PODS, ObjectKey, Resource
+from kaito.runtime.writes import Write
 from support.cluster import World, definition
 
 pytestmark = pytest.mark.needs("api")

@@ -276,7 +276,9 @@ async def test_metrics_name_what_each_informer_follows(virtual_clock: VirtualClo
         assert f"kaito_informer_synced{{{labels}}} 0.0" in text
         assert f"kaito_informer_age_seconds{{{labels}}} -1.0" in text
         assert f"kaito_informer_failures_total{{{labels}}} 0.0" in text
-    assert text.count("kaito_informer_objects{") == 2, "informers that differ in their transform are one series"
+    assert text.count("kaito_informer_objects{") == 2, (
+        "informers that differ in their transform are one series"
+    )
     assert isinstance(metrics.registry, CollectorRegistry)
     assert set(LABELS) == {"group", "version", "resource", "namespace", "selector"}
 

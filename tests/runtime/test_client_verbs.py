@@ -10,11 +10,11 @@ import pytest
 from kaito.runtime.client import Client
 from kaito.runtime.errors import Conflict, Gone, Invalid, MalformedAnswer, NotFound, TransportError
 from kaito.runtime.memory_transport import Fault, FaultScript, MemoryTransport
-from kaito.runtime.own_writes import Write
 from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, ObjectKey, Resource
 from kaito.runtime.testing import Exchange, ScriptedServer, VirtualClock, watch_line
 from kaito.runtime.transport import BufferedResponse
 from kaito.runtime.wire import MalformedStream
+from kaito.runtime.writes import Write
 
 ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 

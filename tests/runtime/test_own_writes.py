@@ -16,13 +16,14 @@ from kaito.runtime.handlers import by_owner
 from kaito.runtime.logs import ReconcileContext, current_reconcile
 from kaito.runtime.manager import Manager, ManagerOptions
 from kaito.runtime.metrics import ControllerMetrics
-from kaito.runtime.own_writes import MAX_KEYS, Consistency, Write
+from kaito.runtime.own_writes import MAX_KEYS, Consistency
 from kaito.runtime.owners import controller_reference
 from kaito.runtime.predicates import Event, EventType, generation_changed
 from kaito.runtime.resources import CONFIGMAPS, SECRETS, ObjectKey
 from kaito.runtime.result import Result
 from kaito.runtime.testing import VirtualClock
 from kaito.runtime.workqueue import WorkQueue
+from kaito.runtime.writes import Write
 from kaito.testing.faults import DelayEvents, Match
 from kaito.testing.memory_api import MemoryApi
 

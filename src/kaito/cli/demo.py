@@ -22,7 +22,7 @@ from kaito.cli.errors import CliError
 from kaito.cli.example_files import examples_directory
 from kaito.cli.inference import InferenceService
 from kaito.cli.kubectl import Kubectl
-from kaito.cli.local.cluster import LocalCluster, LocalOptions
+from kaito.cli.local.cluster import LocalCluster
 from kaito.cli.local.commands import (
     STAND_IN_NOTICE,
     print_environment,
@@ -31,6 +31,7 @@ from kaito.cli.local.commands import (
     stop_on_signals,
 )
 from kaito.cli.local.images import parse_image_map, require_presets
+from kaito.cli.local.options import LocalOptions
 from kaito.cli.local.state import CONTEXT, LocalDirectory
 from kaito.cli.terminal import LineReader
 from kaito.runtime.clock import Clock, LoopClock

@@ -98,9 +98,9 @@ def local_up(
     `--only api` is a Kubernetes API for hand work on controllers: objects are kept and served, and nothing runs. The
     same server stands behind the pytest fixture `kube_api`.
     """
-    from kaito.cli.local.cluster import LocalOptions
     from kaito.cli.local.commands import check_up_options, read_crds, up
     from kaito.cli.local.images import parse_image_map
+    from kaito.cli.local.options import LocalOptions
 
     check_up_options(weights, preset or [], only, node_provisioner)
     downloaded: dict[str, Path] = {}

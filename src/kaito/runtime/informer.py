@@ -26,7 +26,7 @@ from kaito.runtime.selection import Selection
 from kaito.runtime.store import Added, Store
 
 if TYPE_CHECKING:
-    from kaito.runtime.own_writes import Write
+    from kaito.runtime.writes import Write
 
 __all__ = ["EventHandler", "Informer", "Lister", "Objects", "Registration", "Transform"]
 

@@ -30,9 +30,10 @@ from kaito.runtime.leader import LeaderElectionLost, LeaderElectionOptions, Lead
 from kaito.runtime.logs import get_logger
 from kaito.runtime.loop_watchdog import LoopWatchdog
 from kaito.runtime.metrics import RuntimeMetrics
-from kaito.runtime.own_writes import OwnWrites, Write
+from kaito.runtime.own_writes import OwnWrites
 from kaito.runtime.resources import Resource
 from kaito.runtime.sources import CacheSyncTimeout, missing_lists
+from kaito.runtime.writes import Write
 
 log = get_logger(__name__)
 

@@ -16,7 +16,7 @@ See also: `Client.on_write`, `Informer.covers`, `Informer.has_seen`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from kaito.runtime.clock import Clock
 from kaito.runtime.logs import current_reconcile, get_logger
 from kaito.runtime.resources import ObjectKey, Resource
+from kaito.runtime.writes import Write
 
 if TYPE_CHECKING:
     from kaito.runtime.informer import Informer
@@ -38,20 +39,6 @@ _ROUNDING = 1e-9
 """Seconds; a bound this near is over."""
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One successful write, as the server answered it."""
-
-    resource: Resource
-    key: ObjectKey
-    uid: str
-    resource_version: str
-    """The version that the write made; "" where the answer did not tell."""
-    deleted: bool
-    """The object was asked to be deleted."""
-    labels: Mapping[str, str]
 
 
 @dataclass(slots=True)

@@ -22,9 +22,9 @@ from kaito.runtime.errors import (
     from_status,
     parse_retry_after,
 )
-from kaito.runtime.own_writes import Write
 from kaito.runtime.server_warnings import WarningHandler, WarningLog, parse_warnings
 from kaito.runtime.transport import Request, Response, Transport
+from kaito.runtime.writes import Write
 
 JSON_TYPE = "application/json"
 DEFAULT_TIMEOUT = 30.0

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from kaito.runtime.errors import NotFound
-from kaito.runtime.own_writes import Write
 from kaito.runtime.patches import PatchType
 from kaito.runtime.reading import with_type
 from kaito.runtime.resources import ObjectKey, Resource
 from kaito.runtime.rest import Object, Parameters, RestClient
+from kaito.runtime.writes import Write
 
 FieldValidation = Literal["Ignore", "Warn", "Strict"]
 """What the server does about unknown and repeated fields; its default is Warn."""

@@ -5,37 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from kaito.cli.local.images import image_map_options
+from kaito.cli.local.options import LocalOptions
 from kaito.cli.local.state import CONTEXT, LocalDirectory, RunningLock
 from kaito.cli.local.supervisor import ManagedProcess, ProcessSpec, Supervisor
 from kaito.embedded.processes.names import KUBELET_TOKEN_VARIABLE
 from kaito.runtime.clock import Clock
 
-SYSTEM_NODE = "kaito-local"
-
 STAND_IN = "tiny-phi-3"
 """The preset whose small weights answer here for those of the Phi-3 family."""
-
-
-@dataclass(frozen=True)
-class LocalOptions:
-    """What a local mode runs.
-
-    `images` maps image references to OCI image layouts. `weights` maps presets to folders with real weights; without
-    any, stand-in weights answer for the Phi-3 family. `node_provisioner` is the operator's flag. `operator` False
-    leaves out node and operator. `crds` are CustomResourceDefinitions to be served beside KAITO's own.
-    """
-
-    images: Mapping[str, Path] = field(default_factory=dict)
-    weights: Mapping[str, Path] = field(default_factory=dict)
-    node_provisioner: str = "machine"
-    operator: bool = True
-    crds: Sequence[Mapping[str, Any]] = ()
 
 
 def _first_objects() -> Callable[[Path, Clock, LocalOptions], Awaitable[None]]:

@@ -16,8 +16,9 @@ import typer
 
 from kaito.cli.errors import CliError
 from kaito.cli.kubectl import find_kubectl
-from kaito.cli.local.cluster import SYSTEM_NODE, LocalCluster, LocalOptions, Progress
+from kaito.cli.local.cluster import LocalCluster, Progress
 from kaito.cli.local.images import require_presets
+from kaito.cli.local.options import SYSTEM_NODE, LocalOptions
 from kaito.cli.local.state import CONTEXT, LocalDirectory, export_line
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.crd import manifests

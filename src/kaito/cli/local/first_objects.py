@@ -10,7 +10,7 @@ from typing import Any
 from kaito.api.crds import crd_manifests
 from kaito.api.labels import GPU_COUNT_LABEL, INSTANT_CLOUD_LABEL
 from kaito.cli.errors import CliError
-from kaito.cli.local.cluster import SYSTEM_NODE, LocalOptions
+from kaito.cli.local.options import SYSTEM_NODE, LocalOptions
 from kaito.cli.local.state import CONTEXT
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock

@@ -14,40 +14,15 @@ from kaito.embedded.apiserver.core import Core
 from kaito.embedded.apiserver.parameters import Params, flag
 from kaito.embedded.apiserver.routing import Target, parse_target
 from kaito.embedded.apiserver.store import Key, Object
+from kaito.embedded.apiserver.subjects import Subject
 from kaito.runtime.errors import ApiError, Forbidden, NotFound
 
-AUTHENTICATED: Final = "system:authenticated"
 SUPERUSERS: Final = "system:masters"
-_ACCOUNT_PREFIX: Final = "system:serviceaccount:"
 _DISCOVERY: Final = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
 """Where the ClusterRoles system:discovery and system:public-info-viewer let everybody read."""
 _REVIEWS: Final = ("authentication.k8s.io", "authorization.k8s.io")
 _VERBS: Final = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 _GROUP: Final = "rbac.authorization.k8s.io"
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Who asks."""
-
-    user: str
-    groups: tuple[str, ...]
-
-    @classmethod
-    def impersonated(cls, user: str, groups: Sequence[str]) -> Subject:
-        """The user of an Impersonate-User header, with the groups that come with every such user."""
-        own = list(groups)
-        if user.startswith(_ACCOUNT_PREFIX) and not own:
-            namespace = user.removeprefix(_ACCOUNT_PREFIX).partition(":")[0]
-            own = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"]
-        return cls(user, (*own, *(() if AUTHENTICATED in own else (AUTHENTICATED,))))
-
-    def named_by(self, subject: Mapping[str, Any]) -> bool:
-        """Whether an entry of a binding's `subjects` means this one."""
-        name = subject.get("name", "")
-        if subject.get("kind") == "ServiceAccount":
-            return self.user == f"{_ACCOUNT_PREFIX}{subject.get('namespace', '')}:{name}"
-        return name == self.user if subject.get("kind") == "User" else name in self.groups
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,11 @@ from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict
 
 from kaito.embedded.apiserver.api import HEALTH_PATHS, Api, not_implemented
-from kaito.embedded.apiserver.authorization import Authorizer, Subject
+from kaito.embedded.apiserver.authorization import Authorizer
 from kaito.embedded.apiserver.bodies import MAX_BODY
 from kaito.embedded.apiserver.messages import WARNING_SEPARATOR, error_response
 from kaito.embedded.apiserver.routing import STREAMED_SUBRESOURCES, Target, parse_target
+from kaito.embedded.apiserver.subjects import Subject
 from kaito.embedded.apiserver.watching import WatchResponse
 from kaito.runtime.errors import ApiError, Forbidden, RequestEntityTooLarge, Unauthorized
 from kaito.runtime.transport import Request, Response

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from kaito.embedded.apiserver.authorization import Subject
 from kaito.embedded.apiserver.core import NAMESPACES
 from kaito.embedded.apiserver.reviews import GROUPS, USER
 from kaito.embedded.apiserver.served import Served
 from kaito.embedded.apiserver.store import Object
+from kaito.embedded.apiserver.subjects import Subject
 
 CREATE: Final = "CREATE"
 UPDATE: Final = "UPDATE"

@@ -35,12 +35,12 @@ from kaito.embedded.apiserver.admission.hooks import (
     unanswerable,
 )
 from kaito.embedded.apiserver.admission.sender import Send
-from kaito.embedded.apiserver.authorization import Subject
 from kaito.embedded.apiserver.core import Core
 from kaito.embedded.apiserver.naming import new_uid
 from kaito.embedded.apiserver.patching.jsonpatch import json_patch
 from kaito.embedded.apiserver.served import Served
 from kaito.embedded.apiserver.store import Object
+from kaito.embedded.apiserver.subjects import Subject
 from kaito.runtime.errors import ApiError, InternalError
 
 log = logging.getLogger(__name__)
