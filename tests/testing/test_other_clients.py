@@ -81,7 +81,7 @@ asyncio.run(main())
 def test_kubernetes_asyncio_meets_them(kube_api: KubeApi) -> None:
     kube_api.faults.script(Match(verb="create", resource="configmaps"), Answer(409), Answer(500))
     done = subprocess.run(
-        [sys.executable, "-c", ASYNCIO, str(kube_api.kubeconfig), kube_api.namespace],
+        [sys.executable, "-u", "-c", ASYNCIO, str(kube_api.kubeconfig), kube_api.namespace],
         capture_output=True,
         text=True,
         timeout=120,
@@ -99,7 +99,7 @@ def test_a_held_watch_reaches_it_late(kube_api: KubeApi) -> None:
     hold = HoldEvents()
     kube_api.faults.add(Match(verb="watch", user_agent="*"), hold)
     program = subprocess.Popen(
-        [sys.executable, "-c", ASYNCIO, str(kube_api.kubeconfig), kube_api.namespace],
+        [sys.executable, "-u", "-c", ASYNCIO, str(kube_api.kubeconfig), kube_api.namespace],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
