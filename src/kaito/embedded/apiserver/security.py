@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import os
 import secrets
 import ssl
 import tempfile
@@ -23,6 +22,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from kaito.runtime.files import write_private
 
 LIFETIME: Final = timedelta(days=365)
 _BACKDATED: Final = timedelta(minutes=5)
@@ -138,17 +139,3 @@ def kubeconfig(name: str, url: str, ca: bytes, token: str) -> bytes:
         "current-context": name,
     }
     return orjson.dumps(config, option=orjson.OPT_INDENT_2) + b"\n"
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Writes a file that only its owner can read, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        # mkstemp makes the file with mode 0600.
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

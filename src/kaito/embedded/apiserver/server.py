@@ -29,10 +29,10 @@ from kaito.embedded.apiserver.security import (
     make_identity,
     new_token,
     same_token,
-    write_private,
 )
 from kaito.embedded.apiserver.store import DEFAULT_HISTORY, Key, Object, Store
 from kaito.runtime.clock import Clock, LoopClock
+from kaito.runtime.files import write_private
 from kaito.runtime.transport import Request, Response
 
 LOOPBACK: Final = "127.0.0.1"

@@ -15,8 +15,6 @@ is announced before anything is served under it. Needs the package `cryptography
 
 from __future__ import annotations
 
-import os
-import tempfile
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.errors import AlreadyExists, ApiError, Conflict, NotFound, TransportError
+from kaito.runtime.files import write_private
 from kaito.runtime.groups import Group
 from kaito.runtime.logs import get_logger
 from kaito.runtime.resources import SECRETS, ObjectKey, Resource
@@ -236,7 +235,7 @@ class CertificateKeeper:
         for file, data in ((KEY, certificates.key), (CERTIFICATE, certificates.chain)):
             path = self._options.directory / file
             if not path.exists() or path.read_bytes() != data:
-                _write(path, data)
+                write_private(path, data)
 
     async def _certificates(self) -> Certificates:
         for _ in range(_RACES):
@@ -327,15 +326,3 @@ class CertificateKeeper:
             log.info("authority announced", configuration=name, webhooks=len(stale))
             return
         raise Conflict(f"{resource.kind} {name} changed {_RACES} times while its caBundle was written")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replaces a file as a whole; only its owner can read it."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -14,11 +14,12 @@ from typing import Final
 import aiohttp
 import orjson
 
-from kaito.embedded.apiserver.security import kubeconfig, make_identity, new_token, write_private
+from kaito.embedded.apiserver.security import kubeconfig, make_identity, new_token
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.connection import Connection
 from kaito.runtime.errors import AlreadyExists, ApiError, TransportError
+from kaito.runtime.files import write_private
 from kaito.runtime.resources import NODES
 from kaito.testing.backends import kwok
 from kaito.testing.backends.base import (

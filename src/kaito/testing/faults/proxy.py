@@ -25,9 +25,10 @@ from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from kaito.embedded.apiserver.security import kubeconfig, make_identity, write_private
+from kaito.embedded.apiserver.security import kubeconfig, make_identity
 from kaito.runtime.clock import Clock
 from kaito.runtime.errors import ApiError, ConfigurationError, TransportError
+from kaito.runtime.files import write_private
 from kaito.runtime.transport import Request, Response, StreamedResponse
 from kaito.testing.faults.actions import Action
 from kaito.testing.faults.calls import ApiCall
