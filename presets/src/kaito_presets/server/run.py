@@ -43,7 +43,7 @@ class _Server(uvicorn.Server):
 
 def serve(settings: Settings, host: str, port: int) -> None:
     """Blocks. Ends the process with an exit code of exits.py when it can't serve."""
-    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types here
     try:
         service = Service(settings, _engine(settings))
     except (BadAdapter, BadWeights, EngineMissing) as error:

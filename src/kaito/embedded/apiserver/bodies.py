@@ -91,7 +91,7 @@ def parse_json(body: bytes) -> Any:
         raise BadRequest(f"the body is not valid JSON: {error}") from None
 
 
-class _JsonTypes(_YAML_LOADER):  # type: ignore[misc]
+class _JsonTypes(_YAML_LOADER):  # type: ignore[misc] # one of two loaders, chosen at import
     """YAML with JSON's types only: a timestamp stays the text it was written as."""
 
 

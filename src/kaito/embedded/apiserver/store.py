@@ -87,7 +87,7 @@ class Record:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        return self.obj["metadata"]  # type: ignore[no-any-return]
+        return self.obj["metadata"]  # type: ignore[no-any-return] # every stored object has it
 
     def encoded(self, version: Version) -> bytes:
         """The object's JSON as a version serves it, made once."""

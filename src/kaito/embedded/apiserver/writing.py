@@ -258,7 +258,7 @@ class Writer:
 
     def working_copy(self, served: Served, record: Record) -> Object:
         """A copy of the stored object that may be changed freely."""
-        return orjson.loads(served.encoded(record))  # type: ignore[no-any-return]
+        return orjson.loads(served.encoded(record))  # type: ignore[no-any-return] # an object went in
 
     def prune(self, served: Served, obj: Object, options: WriteOptions) -> list[str]:
         return self._prune(served, obj, options)
