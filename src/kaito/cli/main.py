@@ -207,7 +207,8 @@ def operator(
     log_format: Annotated[str, typer.Option(help="json | human")] = "json",
 ) -> None:
     """Run the workspace, machine and adapter controllers against a cluster."""
-    from kaito.cli.operator import OperatorConfig, run_operator
+    from kaito.cli.operator.config import OperatorConfig
+    from kaito.cli.operator.run import run_operator
 
     run(
         run_operator(

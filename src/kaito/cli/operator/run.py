@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
 import typer
 
@@ -17,6 +15,7 @@ from kaito import __version__
 from kaito.catalog import load_catalog
 from kaito.cli.errors import CliError
 from kaito.cli.local.images import parse_image_map
+from kaito.cli.operator.config import OperatorConfig
 from kaito.controllers import adapter, machine, workspace
 from kaito.controllers.adapter import AdapterOptions
 from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig
@@ -32,23 +31,6 @@ from kaito.runtime.manager import Manager, ManagerOptions
 
 USER_AGENT = f"kaito-operator/{__version__}"
 LEASE_NAME = "kaito-operator"
-
-
-@dataclass(frozen=True)
-class OperatorConfig:
-    """The flags of `kaito operator`, as given."""
-
-    kubeconfig: Path | None
-    context: str | None
-    node_provisioner: str
-    cloud_provider: str
-    preset_registry: str | None
-    stand_in_weights: str
-    images: tuple[str, ...]
-    metrics_bind_address: str
-    health_probe_bind_address: str
-    leader_elect: bool
-    log_format: str
 
 
 async def run_operator(config: OperatorConfig) -> None:

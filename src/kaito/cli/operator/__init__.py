@@ -1,0 +1,1 @@
+"""`kaito operator`: its flags, and what runs in the process."""
