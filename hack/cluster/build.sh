@@ -1,11 +1,12 @@
 #!/bin/sh
 # Builds a Kubernetes control plane and kubectl releases from their published Go modules, and prints the folder they are in:
 #   etcd kube-apiserver kube-controller-manager kube-scheduler kwok kubectl/MINOR/kubectl
+# and, only when they are named, what a real node needs besides: kubelet kube-proxy
 #
-# `hack/cluster/build.sh [NAME…]` builds only those named (a kubectl is named kubectl/1.34); without names, all. What is in
-# KUBEBUILDER_ASSETS is not built. Results are kept under ${XDG_CACHE_HOME:-~/.cache}/kaito/cluster, in a folder named
-# by the checksum of this script and of all module files, so that only a change of those builds anything again. Two
-# runs at the same time wait for each other.
+# `hack/cluster/build.sh [NAME…]` builds only those named (a kubectl is named kubectl/1.34); without names, all of the
+# first line. What is in KUBEBUILDER_ASSETS is not built. Results are kept under ${XDG_CACHE_HOME:-~/.cache}/kaito/cluster,
+# in a folder named by the checksum of this script and of all module files, so that only a change of those builds
+# anything again. Two runs at the same time wait for each other.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here"
@@ -13,6 +14,7 @@ cd "$here"
 need_go_minor=25
 kubernetes=1.34.4
 everything="etcd kube-apiserver kube-controller-manager kube-scheduler kwok"
+node="kubelet kube-proxy"
 for modfile in kubectl/*.mod; do
     everything="$everything kubectl/$(basename "$modfile" .mod)"
 done
@@ -82,7 +84,7 @@ kubernetes_version() { # what `kubectl version` parses; the tree is what a relea
 build() {
     case $1 in
     etcd) compile etcd . go.etcd.io/etcd/server/v3 "" ;;
-    kube-*) compile "$1" . "k8s.io/kubernetes/cmd/$1" "$(kubernetes_version "$kubernetes")" ;;
+    kube-* | kubelet) compile "$1" . "k8s.io/kubernetes/cmd/$1" "$(kubernetes_version "$kubernetes")" ;;
     kwok) compile kwok kwok sigs.k8s.io/kwok/cmd/kwok "" ;;
     kubectl/*)
         modfile="$(basename "$1").mod"
@@ -90,7 +92,7 @@ build() {
         compile "$1" kubectl . "$(kubernetes_version "1.$patch")" -modfile="$modfile"
         ;;
     *)
-        echo "hack/cluster/build.sh: there is nothing named $1 to build. It can be one of: $everything" >&2
+        echo "hack/cluster/build.sh: there is nothing named $1 to build. It can be one of: $everything $node" >&2
         exit 1
         ;;
     esac
