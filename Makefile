@@ -32,7 +32,7 @@ format: ## Format the code
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-manifests: ## Write manifests/crd from the models
+manifests: ## Write manifests/crd and manifests/crd-karpenter from the models
 	@hack/venv.sh dev
 	@.venv/bin/python -m kaito.api.generate
 

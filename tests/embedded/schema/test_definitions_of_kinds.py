@@ -17,7 +17,7 @@ from kaito.runtime.resources import CRDS
 KIND = DefinitionStrategy(CRDS)
 STRING = {"type": "string"}
 NOW = "2026-01-01T00:00:00Z"
-MANIFESTS = sorted((Path(__file__).parents[3] / "manifests" / "crd").glob("*.yaml"))
+MANIFESTS = sorted((Path(__file__).parents[3] / "manifests").glob("crd*/*.sh_*.yaml"))
 
 
 def definition(schema: Any = None, **changes: Any) -> dict[str, Any]:
