@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds a Kubernetes control plane and kubectl releases from their published Go modules, and prints the folder they are in:
 #   etcd kube-apiserver kube-controller-manager kube-scheduler kwok kubectl/MINOR/kubectl
-# and, only when they are named, what a real node needs besides: kubelet kube-proxy
+# and, only when they are named, what a real node needs besides: kubelet kube-proxy pause
 #
 # `hack/cluster/build.sh [NAME…]` builds only those named (a kubectl is named kubectl/1.34); without names, all of the
 # first line. What is in KUBEBUILDER_ASSETS is not built. Results are kept under ${XDG_CACHE_HOME:-~/.cache}/kaito/cluster,
@@ -14,13 +14,13 @@ cd "$here"
 need_go_minor=25
 kubernetes=1.34.4
 everything="etcd kube-apiserver kube-controller-manager kube-scheduler kwok"
-node="kubelet kube-proxy"
+node="kubelet kube-proxy pause"
 for modfile in kubectl/*.mod; do
     everything="$everything kubectl/$(basename "$modfile" .mod)"
 done
 
 checksum() { # of all files that decide what is built, whatever their order on disk
-    cat build.sh go.mod go.sum kwok/go.mod kwok/go.sum kubectl/*.mod kubectl/*.sum kubectl/main.go | cksum | tr ' ' '-'
+    cat build.sh go.mod go.sum kwok/go.mod kwok/go.sum kubectl/*.mod kubectl/*.sum kubectl/main.go pause/go.mod pause/main.go | cksum | tr ' ' '-'
 }
 out="${XDG_CACHE_HOME:-$HOME/.cache}/kaito/cluster/$(checksum)"
 mkdir -p "$out"
@@ -85,6 +85,7 @@ build() {
     case $1 in
     etcd) compile etcd . go.etcd.io/etcd/server/v3 "" ;;
     kube-* | kubelet) compile "$1" . "k8s.io/kubernetes/cmd/$1" "$(kubernetes_version "$kubernetes")" ;;
+    pause) compile pause pause . "" ;;
     kwok) compile kwok kwok sigs.k8s.io/kwok/cmd/kwok "" ;;
     kubectl/*)
         modfile="$(basename "$1").mod"

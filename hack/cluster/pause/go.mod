@@ -1,0 +1,3 @@
+module kaito.sh/hack/cluster/pause
+
+go 1.24.0
