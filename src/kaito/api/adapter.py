@@ -9,8 +9,9 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from kaito.api import sentences
 from kaito.api.parts import AdapterSource, Conditions
-from kaito.api.workspace_checks import source_problem
+from kaito.api.workspace_checks import Problem, source_problems
 from kaito.runtime.crd import (
     AGE,
     Atomic,
@@ -42,7 +43,7 @@ class AdapterSpec(Object):
     validations = (
         Rule(
             "has(self.source)",
-            "spec.source is missing: write `source: {image: REGISTRY/NAME:TAG}` or source.volumeSource",
+            sentences.ADAPTER_SOURCE_MISSING,
             field_path=".source",
             reason="FieldValueRequired",
         ),
@@ -85,18 +86,19 @@ class Adapter(CustomObject):
     validations = (
         Rule(
             "has(self.spec) || (oldSelf.hasValue() && !has(oldSelf.value().spec))",
-            "spec is missing: write `spec: {source: {image: REGISTRY/NAME:TAG}}`",
+            sentences.ADAPTER_SPEC_MISSING,
             field_path=".spec",
             reason="FieldValueRequired",
             optional_old_self=True,
         ),
     )
 
-    def problem(self) -> tuple[str, str] | None:
-        if self.spec is None or self.spec.source is None:
-            return "spec.source", "is missing; write image or volumeSource"
-        problem = source_problem(self.spec.source)
-        return problem and (f"spec.source{problem[0]}", problem[1])
+    def problems(self) -> list[Problem]:
+        if self.spec is None:
+            return [("spec", sentences.ADAPTER_SPEC_MISSING)]
+        if self.spec.source is None:
+            return [("spec.source", sentences.ADAPTER_SOURCE_MISSING)]
+        return list(source_problems(self.spec.source, "spec.source"))
 
 
 COLUMNS: Final = (

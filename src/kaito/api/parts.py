@@ -6,6 +6,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from kaito.api import sentences
+from kaito.api.labels import RESERVED_LABELS
 from kaito.runtime.crd import Atomic, Format, ListMap, Object, Rule, Schemaless
 
 NAME_LIMIT: Final = 253
@@ -24,7 +26,7 @@ SUBDOMAIN: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9
 
 DATA_NAME_RULE: Final = Rule(
     f"self.matches('{SUBDOMAIN}')",
-    "name: write lower-case letters, digits, '-' and '.', starting and ending with a letter or digit",
+    sentences.ADAPTER_NAME,
 )
 
 Image = Annotated[str, Field(max_length=IMAGE_LIMIT)]
@@ -42,21 +44,35 @@ class LabelSelectorRequirement(Object):
     """Exactly one value."""
 
 
+MAX_LABELS: Final = 64
+_RESERVED: Final = str(sorted(RESERVED_LABELS))
+_NO_LABELS: Final = (
+    "(!has(self.matchLabels) || size(self.matchLabels) == 0) && "
+    "(!has(self.matchExpressions) || size(self.matchExpressions) == 0)"
+)
+
+
 class LabelSelector(Object):
     """Labels a node must carry. Every node that KAITO adds gets them."""
 
-    match_labels: dict[str, str] | None = None
+    match_labels: Annotated[dict[str, str], Field(max_length=MAX_LABELS)] | None = None
     """Labels and their values."""
-    match_expressions: Annotated[list[LabelSelectorRequirement], Atomic(), Field(max_length=64)] | None = None
+    match_expressions: (
+        Annotated[list[LabelSelectorRequirement], Atomic(), Field(max_length=MAX_LABELS)] | None
+    ) = None
     """The same as expressions: only the operator In with one value."""
 
     validations = (
         Rule(
             "!has(self.matchExpressions) || self.matchExpressions.all(e, "
             "e.operator == 'In' && has(e.values) && size(e.values) == 1)",
-            "labelSelector.matchExpressions: new nodes get these labels, so write matchLabels, or the "
-            "operator In with exactly one value",
+            sentences.SELECTOR_EXPRESSION,
             field_path=".matchExpressions",
+        ),
+        Rule(
+            f"({_NO_LABELS}) || (has(self.matchLabels) && self.matchLabels.exists(k, !(k in {_RESERVED}))) || "
+            f"(has(self.matchExpressions) && self.matchExpressions.exists(e, !(e.key in {_RESERVED})))",
+            sentences.SELECTOR_RESERVED,
         ),
     )
 
@@ -91,10 +107,10 @@ class DataSource(Object):
     """Secrets of the namespace with which the image is pulled."""
 
     validations = (
-        Rule(_ONE_SOURCE, "write exactly one of urls, image and volumeSource"),
+        Rule(_ONE_SOURCE, sentences.ONE_SOURCE),
         Rule(
             "!has(oldSelf.name) || (has(self.name) && self.name == oldSelf.name)",
-            "name: cannot change once set; create another Workspace",
+            sentences.FIXED_ONCE_SET,
             field_path=".name",
         ),
     )
@@ -117,14 +133,13 @@ class AdapterSource(Object):
     validations = (
         Rule(
             "!has(self.urls) || size(self.urls) == 0",
-            "source.urls: an adapter cannot be downloaded from URLs; write source.image (an image with the "
-            "files under /data) or source.volumeSource",
+            sentences.ADAPTER_URLS,
             field_path=".urls",
             reason="FieldValueForbidden",
         ),
         Rule(
             _IMAGE_OR_VOLUME,
-            "source: write exactly one of image (an image with the files under /data) and volumeSource",
+            sentences.ADAPTER_IMAGE_OR_VOLUME,
         ),
     )
 
@@ -140,11 +155,10 @@ class DataDestination(Object):
     """Secret of type kubernetes.io/dockerconfigjson with which the image is pushed."""
 
     validations = (
-        Rule(_IMAGE_OR_VOLUME, "output: write exactly one of image and volumeSource"),
+        Rule(_IMAGE_OR_VOLUME, sentences.IMAGE_OR_VOLUME),
         Rule(
             "!has(self.image) || self.image == '' || (has(self.imagePushSecret) && self.imagePushSecret != '')",
-            "output.imagePushSecret: pushing an image needs the name of a Secret of type "
-            "kubernetes.io/dockerconfigjson",
+            sentences.PUSH_SECRET,
             field_path=".imagePushSecret",
             reason="FieldValueRequired",
         ),

@@ -40,13 +40,20 @@ def view(model: type[Model], obj: CachedObject) -> Model | InvalidSpec:
 
 def parse(model: type[Model], obj: Mapping[str, Any]) -> Model | InvalidSpec:
     """The same for a plain dict."""
+    parsed, problems = check(model, obj)
+    return problems[0] if parsed is None or problems else parsed
+
+
+def check(model: type[Model], obj: Mapping[str, Any]) -> tuple[Model | None, list[InvalidSpec]]:
+    """The object as `model` (None where a field is of another type), and everything that is wrong with it."""
     try:
         parsed = model.model_validate(obj, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        return InvalidSpec(_path(first["loc"]), _sentence(str(first["msg"]), first.get("input")))
-    problem = parsed.problem()
-    return parsed if problem is None else InvalidSpec(*problem)
+        return None, [
+            InvalidSpec(_path(each["loc"]), _sentence(str(each["msg"]), each.get("input")))
+            for each in error.errors(include_url=False, include_context=False)
+        ]
+    return parsed, [InvalidSpec(*each) for each in parsed.problems()]
 
 
 @cache

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kaito.api.workspace_checks import first_problem
+from kaito.api import sentences
+from kaito.api.workspace_checks import Problem, workspace_problems
 from kaito.api.workspace_model import AdapterSpecEntry, InferenceSpec, Preset, TuningSpec
 from kaito.api.workspace_resource import ResourceSpec
 from kaito.api.workspace_status import WorkspaceStatus
@@ -70,51 +71,36 @@ class Workspace(CustomObject):
     validations = (
         Rule(
             "oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",
-            "metadata.name: a Service gets this name, so write at most 63 lower-case letters, digits and '-', "
-            "starting with a letter and ending with a letter or digit",
+            f"metadata.name: {sentences.WORKSPACE_NAME}",
             optional_old_self=True,
         ),
         _never(
             "!has(self.resource)",
-            "resource is missing: write `resource: {instanceType: …, labelSelector: {matchLabels: {apps: my-model}}}` "
-            "at the top level (a Workspace has no spec)",
+            sentences.RESOURCE_MISSING,
             ".resource",
             required=True,
         ),
         _never(
             _NEITHER,
-            "neither inference nor tuning is there: write `inference: {preset: {name: phi-3-mini-4k-instruct}}` to "
-            "serve a model or a tuning block to fine-tune one, at the top level (a Workspace has no spec)",
+            sentences.NEITHER,
             ".inference",
             required=True,
         ),
-        _never(
-            _BOTH,
-            "inference and tuning exclude one another: keep one, and create a second Workspace for the other",
-            ".tuning",
-        ),
+        _never(_BOTH, sentences.BOTH, ".tuning"),
         Rule(
             "!oldSelf.hasValue() || has(oldSelf.value().inference) == has(oldSelf.value().tuning) || "
             "has(self.inference) == has(oldSelf.value().inference)",
-            "inference and tuning cannot be swapped once set; create another Workspace",
+            sentences.SWAPPED,
             field_path=".inference",
             optional_old_self=True,
         ),
-        _never(
-            _TUNES_ON_SEVERAL,
-            "resource.count: fine-tuning runs on one node; write 1 or leave count out",
-            ".resource.count",
-        ),
-        _never(
-            _TUNES_ON_PART,
-            "resource.partition: fine-tuning needs whole GPUs; leave partition out",
-            ".resource.partition",
-        ),
+        _never(_TUNES_ON_SEVERAL, sentences.TUNES_ON_SEVERAL, ".resource.count"),
+        _never(_TUNES_ON_PART, sentences.TUNES_ON_PART, ".resource.partition"),
     )
 
-    def problem(self) -> tuple[str, str] | None:
-        """Path and sentence of the first thing that no rule would admit today, or None. For stored objects."""
-        return first_problem(self.resource, self.inference, self.tuning)
+    def problems(self) -> list[Problem]:
+        """Path and sentence of everything that no rule would admit today. For stored objects."""
+        return list(workspace_problems(self.resource, self.inference, self.tuning))
 
 
 COLUMNS: Final = (

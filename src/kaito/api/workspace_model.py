@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from kaito.api import sentences
 from kaito.api.parts import (
     IMMUTABLE,
     NAME_LIMIT,
@@ -19,6 +20,9 @@ from kaito.api.parts import (
 from kaito.runtime.crd import Atomic, Object, Rule, Schemaless
 
 MAX_ADAPTERS: Final = 10
+RESERVED_ADAPTER: Final = "base"
+"""Name under which the server answers without any adapter; it refuses to start with an adapter of that name."""
+NOT_RESERVED: Final = Rule(f"self != '{RESERVED_ADAPTER}'", sentences.ADAPTER_NAME_RESERVED)
 
 
 class PresetOptions(Object):
@@ -46,7 +50,7 @@ class Preset(Object):
 class AdapterRef(Object):
     """An Adapter object of the same namespace."""
 
-    name: Name
+    name: Annotated[Name, NOT_RESERVED]
     """Its name."""
 
 
@@ -64,7 +68,7 @@ class AdapterSpecEntry(Object):
             Rule(
                 "self.matches('^[+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$') && "
                 "double(self) >= 0.0 && double(self) <= 1.0",
-                'strength: write a number from "0" to "1" as text, such as "0.5"',
+                sentences.ADAPTER_STRENGTH,
             ),
         ]
         | None
@@ -74,11 +78,16 @@ class AdapterSpecEntry(Object):
     validations = (
         Rule(
             "has(self.source) != has(self.adapterRef)",
-            "write exactly one of source (where the adapter's files are) and adapterRef (the name of an Adapter)",
+            sentences.ADAPTER_SOURCE_OR_REF,
+        ),
+        Rule(
+            f"!has(self.source) || !has(self.source.name) || self.source.name != '{RESERVED_ADAPTER}'",
+            sentences.ADAPTER_NAME_RESERVED,
+            field_path=".source",
         ),
         Rule(
             "!has(self.source) || (has(self.source.name) && self.source.name != '')",
-            "source.name is missing: write the adapter's name, such as my-adapter",
+            sentences.ADAPTER_NAME_MISSING,
             field_path=".source",
             reason="FieldValueRequired",
         ),
@@ -107,9 +116,7 @@ def _name_of(item: str) -> str:
 class InferenceSpec(Object):
     """A model to serve."""
 
-    preset: (
-        Annotated[Preset, Rule(IMMUTABLE, "inference.preset: cannot change; create another Workspace")] | None
-    ) = None
+    preset: Annotated[Preset, Rule(IMMUTABLE, sentences.FIXED)] | None = None
     """A model KAITO knows how to run. Cannot change."""
     template: Schemaless | None = None
     """A pod template to run instead of a preset."""
@@ -123,7 +130,7 @@ class InferenceSpec(Object):
             Rule(
                 f"self.all(a, {_name_of('a')} == '' || "
                 f"self.exists_one(b, {_name_of('b')} == {_name_of('a')}))",
-                "adapters: two of them have the same name; give each its own source.name",
+                sentences.ADAPTER_NAME_TWICE,
                 reason="FieldValueDuplicate",
             ),
         ]
@@ -134,19 +141,23 @@ class InferenceSpec(Object):
     validations = (
         Rule(
             "has(self.preset) || has(self.template)",
-            "inference: write preset (a model KAITO knows, such as `preset: {name: phi-3-mini-4k-instruct}`) or "
-            "template (a pod template of your own)",
+            sentences.PRESET_OR_TEMPLATE,
             field_path=".preset",
             reason="FieldValueRequired",
         ),
         Rule(
             "!(has(self.preset) && has(self.template))",
-            "inference.preset and inference.template exclude one another: keep one",
+            sentences.PRESET_AND_TEMPLATE,
             field_path=".template",
         ),
         Rule(
+            "!(has(self.template) && has(self.adapters) && size(self.adapters) > 0)",
+            sentences.ADAPTERS_WITH_TEMPLATE,
+            field_path=".adapters",
+        ),
+        Rule(
             "has(oldSelf.preset) == has(oldSelf.template) || has(self.preset) == has(oldSelf.preset)",
-            "inference: preset and template cannot be swapped once set; create another Workspace",
+            sentences.PRESET_TEMPLATE_SWAPPED,
             field_path=".preset",
         ),
     )
@@ -155,18 +166,16 @@ class InferenceSpec(Object):
 class TuningSpec(Object):
     """A model to fine-tune."""
 
-    preset: (
-        Annotated[Preset, Rule(IMMUTABLE, "tuning.preset: cannot change; create another Workspace")] | None
-    ) = None
+    preset: Annotated[Preset, Rule(IMMUTABLE, sentences.FIXED)] | None = None
     """The base model. Cannot change."""
     method: (
         Annotated[
             str,
             Field(max_length=16),
-            Rule("self.lowerAscii() in ['lora', 'qlora']", "tuning.method: write lora or qlora"),
+            Rule("self.lowerAscii() in ['lora', 'qlora']", sentences.TUNING_METHOD),
             Rule(
                 "self.lowerAscii() == oldSelf.lowerAscii()",
-                "tuning.method: cannot change; create another Workspace",
+                sentences.FIXED,
             ),
         ]
         | None
@@ -182,17 +191,14 @@ class TuningSpec(Object):
     validations = tuple(
         Rule(
             f"has(self.{field})",
-            f"tuning.{field} is missing: write {example}",
+            sentence,
             field_path=f".{field}",
             reason="FieldValueRequired",
         )
-        for field, example in (
-            ("preset", "`preset: {name: phi-3-mini-4k-instruct}`"),
-            ("method", "`method: lora` or `method: qlora`"),
-            ("input", "`input: {urls: [https://…]}`, or input.image or input.volumeSource"),
-            (
-                "output",
-                "`output: {image: REGISTRY/NAME:TAG, imagePushSecret: SECRET}`, or output.volumeSource",
-            ),
+        for field, sentence in (
+            ("preset", sentences.TUNING_PRESET),
+            ("method", sentences.TUNING_METHOD_MISSING),
+            ("input", sentences.TUNING_INPUT),
+            ("output", sentences.TUNING_OUTPUT),
         )
     )

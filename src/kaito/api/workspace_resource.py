@@ -6,10 +6,13 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from kaito.api import sentences
 from kaito.api.parts import IMMUTABLE, Int32, LabelSelector
 from kaito.runtime.crd import Atomic, AtomicMap, Object, Rule
 
 MAX_INSTANCE_TYPES: Final = 16
+MIG_PROFILE: Final = "^[0-9]+g[.][0-9]+([.][0-9]+)?gb$"
+"""A MIG profile (compute slices, then memory), as a regular expression of CEL and of Python."""
 
 InstanceType = Annotated[str, Field(max_length=128)]
 
@@ -19,7 +22,14 @@ class Partition(Object):
 
     mode: Literal["mig", "accelerator"]
     """mig: a slice of a GPU; accelerator: some of a node's GPUs."""
-    profile: Annotated[str, Field(max_length=32)] | None = None
+    profile: (
+        Annotated[
+            str,
+            Field(max_length=32),
+            Rule(f"self.matches('{MIG_PROFILE}')", sentences.PARTITION_PROFILE),
+        ]
+        | None
+    ) = None
     """MIG profile such as 1g.10gb; only in mode mig."""
     count: Annotated[Int32, Field(ge=1)] | None = None
     """GPUs of each node; only in mode accelerator."""
@@ -28,7 +38,7 @@ class Partition(Object):
         Rule(
             "self.mode == 'mig' ? has(self.profile) && !has(self.count) : "
             "has(self.count) && !has(self.profile)",
-            "partition: write profile (and no count) in mode mig, count (and no profile) in mode accelerator",
+            sentences.PARTITION_SHAPE,
         ),
     )
 
@@ -47,7 +57,7 @@ class ResourceSpec(Object):
             Field(max_length=MAX_INSTANCE_TYPES),
             Rule(
                 "self.all(a, self.exists_one(b, a == b))",
-                "instanceTypes: the same type is there twice; write each once, best first",
+                sentences.TYPE_TWICE,
                 reason="FieldValueDuplicate",
             ),
         ]
@@ -58,55 +68,50 @@ class ResourceSpec(Object):
         Annotated[
             LabelSelector,
             AtomicMap(),
-            Rule(IMMUTABLE, "labelSelector: cannot change; create another Workspace"),
+            Rule(IMMUTABLE, sentences.FIXED),
         ]
         | None
     ) = None
     """Labels of the nodes. Existing nodes that carry them may be used; new nodes get them. Cannot change."""
     preferred_nodes: Annotated[list[str], Atomic()] | None = None
     """Names of existing nodes to use before others. Deprecated."""
-    partition: (
-        Annotated[Partition, Rule(IMMUTABLE, "partition: cannot change; create another Workspace")] | None
-    ) = None
+    partition: Annotated[Partition, Rule(IMMUTABLE, sentences.FIXED)] | None = None
     """A part of a GPU instead of whole ones, on nodes that exist already."""
 
     validations = (
         Rule(
             "has(self.labelSelector)",
-            "resource.labelSelector is missing: write for example `labelSelector: {matchLabels: {apps: my-model}}`",
+            sentences.SELECTOR_MISSING,
             field_path=".labelSelector",
             reason="FieldValueRequired",
         ),
         Rule(
             "!has(self.instanceTypes) || size(self.instanceTypes) == 0 || "
             "!has(self.instanceType) || self.instanceType == ''",
-            "resource.instanceTypes and resource.instanceType exclude one another: keep instanceTypes for a list "
-            "of sizes to try in order, or instanceType for the only one",
+            sentences.TYPE_AND_TYPES,
             field_path=".instanceTypes",
         ),
         Rule(
             "!has(oldSelf.instanceType) || oldSelf.instanceType == '' || "
             "(has(self.instanceType) && self.instanceType == oldSelf.instanceType) || "
             "(!has(self.instanceType) && has(self.instanceTypes) && oldSelf.instanceType in self.instanceTypes)",
-            "resource.instanceType: cannot change once set; create another Workspace, or write instanceTypes with "
-            "this type among them",
+            sentences.TYPE_FIXED,
             field_path=".instanceType",
         ),
         Rule(
             "!has(oldSelf.instanceTypes) || "
             "oldSelf.instanceTypes.all(t, has(self.instanceTypes) && t in self.instanceTypes)",
-            "resource.instanceTypes: types may be added or reordered, not taken away, since nodes of them may run; "
-            "create another Workspace",
+            sentences.TYPES_ONLY_GROW,
             field_path=".instanceTypes",
         ),
         Rule(
             "!has(oldSelf.count) || (has(self.count) ? self.count == oldSelf.count : oldSelf.count == 1)",
-            "resource.count: cannot change once set; create another Workspace",
+            sentences.FIXED_ONCE_SET,
             field_path=".count",
         ),
         Rule(
             "has(self.partition) == has(oldSelf.partition)",
-            "resource.partition: cannot be added or taken away; create another Workspace",
+            sentences.PARTITION_FIXED,
             field_path=".partition",
         ),
     )

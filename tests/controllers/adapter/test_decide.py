@@ -112,8 +112,8 @@ def test_another_volume_is_named() -> None:
 @pytest.mark.parametrize(
     ("spec", "path"),
     [
-        ({}, "spec.source: is missing"),
-        ({"source": {}}, "spec.source: write exactly one of image and volumeSource"),
+        ({}, "spec.source: write `source: {image:"),
+        ({"source": {}}, "spec.source: write exactly one of image (an image with the files under /data)"),
         ({"source": {"image": "a", "volumeSource": {}}}, "spec.source: write exactly one"),
         ({"source": {"urls": ["https://x"]}}, "spec.source.urls: an adapter cannot be downloaded"),
         ({"source": {"image": 7}}, "spec.source.image: input should be a valid string"),

@@ -3,6 +3,7 @@ root."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -77,9 +78,9 @@ class CustomObject(Object):
     kind: str = ""
     metadata: Metadata = Metadata()
 
-    def problem(self) -> tuple[str, str] | None:
-        """Path and sentence of what no schema can say and is wrong with this object, or None.
+    def problems(self) -> Sequence[tuple[str, str]]:
+        """Path and sentence of everything that no schema can say and is wrong with this object.
 
         Rules refuse such objects on writing; one stored before the rules came is still there and must be read.
         """
-        return None
+        return ()
