@@ -1,0 +1,280 @@
+"""The dashboard of the operator as a program: reconciles, queues, caches, requests, process, leader, webhook.
+
+Families whose names start with controller_runtime_, workqueue_ and rest_client_ are those of every Go operator, so this
+dashboard shows those as well.
+"""
+
+from __future__ import annotations
+
+from hack.dashboards.model import Dashboard, Panel, Query, Row, Variable, stats
+from hack.dashboards.operator_process import LEADER_AND_WEBHOOK, PROCESS
+from hack.dashboards.operator_server import CACHES, REQUESTS
+from hack.dashboards.queries import POD, quantiles, rate, ratio, total_rate
+
+CONTROLLER = f'{POD},controller=~"$controller"'
+
+VARIABLES = (
+    Variable("namespace", "Namespace", "controller_runtime_max_concurrent_reconciles"),
+    Variable("job", "Job", "controller_runtime_max_concurrent_reconciles", 'namespace=~"$namespace"'),
+    Variable(
+        "pod", "Pod", "controller_runtime_max_concurrent_reconciles", 'namespace=~"$namespace",job=~"$job"'
+    ),
+    Variable(
+        "controller",
+        "Controller",
+        "controller_runtime_max_concurrent_reconciles",
+        'namespace=~"$namespace",job=~"$job"',
+    ),
+)
+
+GLANCE = Row(
+    "At a glance",
+    stats(
+        Panel(
+            "Leaders",
+            "stat",
+            (Query(f"sum by (name) (leader_election_master_status{{{POD}}})", "{{name}}"),),
+            "How many processes lead, by Lease: 1 each.",
+            "0: nobody reconciles. 2: clocks disagree, or somebody runs an operator by hand.",
+            "KaitoNoLeader",
+            base="red",
+            thresholds=((1, "green"), (2, "red")),
+        ),
+        Panel(
+            "Failed reconciles",
+            "stat",
+            (
+                Query(
+                    ratio(
+                        total_rate("controller_runtime_reconcile_errors_total", CONTROLLER),
+                        total_rate("controller_runtime_reconcile_total", CONTROLLER),
+                    )
+                ),
+            ),
+            "The share of reconciles that ended with an error.",
+            "Above 5 % something is broken for more than one object; the operator's log names the line.",
+            "KaitoReconcileErrors",
+            unit="percentunit",
+            thresholds=((0.01, "yellow"), (0.05, "red")),
+        ),
+        Panel(
+            "Waiting in queues",
+            "stat",
+            (Query(f"sum(workqueue_depth{{{CONTROLLER}}})"),),
+            "Objects that wait for a worker.",
+            "More than a hundred for minutes: workers are too few, or they hang.",
+            "KaitoQueueStuck",
+            thresholds=((50, "yellow"), (100, "red")),
+        ),
+        Panel(
+            "Oldest cache",
+            "stat",
+            (Query(f"max(kaito_informer_age_seconds{{{POD}}})"),),
+            "Time since the API server was last heard of, of the cache for which that is longest.",
+            "Beyond 75 s the server sends no bookmarks; beyond 600 s the operator works on the state of then.",
+            "KaitoCacheStale",
+            unit="s",
+            thresholds=((120, "yellow"), (600, "red")),
+            calculation="max",
+        ),
+        Panel(
+            "Memory",
+            "stat",
+            (Query(f"max(process_resident_memory_bytes{{{POD}}})"),),
+            "Resident memory of the largest process.",
+            "Near the container's limit the kernel ends it (OOMKilled); it grows with the number of objects.",
+            unit="bytes",
+            thresholds=((200e6, "yellow"), (400e6, "red")),
+        ),
+        Panel(
+            "Start-up checks failing",
+            "stat",
+            (Query(f"sum by (check) (kaito_operator_check_failing{{{POD}}})", "{{check}}"),),
+            "Processes whose check of custom resources (crds) or rights (rights) fails.",
+            "Above 0 the process waits, and its log and /readyz say what is missing.",
+            "KaitoCheckFailing",
+            thresholds=((1, "red"),),
+        ),
+    ),
+)
+
+RECONCILES = Row(
+    "Reconciles",
+    (
+        Panel(
+            "Reconciles by result",
+            "timeseries",
+            (
+                Query(
+                    rate("controller_runtime_reconcile_total", CONTROLLER, "controller, result"),
+                    "{{controller}} {{result}}",
+                ),
+            ),
+            "Reconciles a second. `requeue_after` is a plan, not a failure.",
+            "A steady rate without changes in the cluster: an object that never settles.",
+            unit="ops",
+            stacked=True,
+        ),
+        Panel(
+            "Failures",
+            "timeseries",
+            (
+                Query(
+                    rate("controller_runtime_reconcile_errors_total", CONTROLLER, "controller"),
+                    "{{controller}} errors",
+                ),
+                Query(
+                    rate("controller_runtime_terminal_reconcile_errors_total", CONTROLLER, "controller"),
+                    "{{controller}} terminal",
+                ),
+                Query(
+                    rate("controller_runtime_reconcile_panics_total", CONTROLLER, "controller"),
+                    "{{controller}} panics",
+                ),
+                Query(
+                    rate("controller_runtime_reconcile_timeouts_total", CONTROLLER, "controller"),
+                    "{{controller}} timeouts",
+                ),
+            ),
+            "Errors, errors that are not tried again, unforeseen exceptions (panics) and reconciles cut off, a second.",
+            "A panic is a bug: the log has its traceback. A timeout is a call that hangs.",
+            "KaitoReconcileErrors",
+            unit="ops",
+        ),
+        Panel(
+            "Time per reconcile",
+            "timeseries",
+            quantiles("controller_runtime_reconcile_time_seconds", CONTROLLER, "controller"),
+            "Median and 99th percentile.",
+            "Usually milliseconds. Seconds are spent in requests: compare with the latency of the API server below.",
+            unit="s",
+            thresholds=((5, "red"),),
+        ),
+        Panel(
+            "Workers",
+            "timeseries",
+            (
+                Query(
+                    f"sum by (controller) (controller_runtime_active_workers{{{CONTROLLER}}})",
+                    "{{controller}} busy",
+                ),
+                Query(
+                    f"max by (controller) (controller_runtime_max_concurrent_reconciles{{{CONTROLLER}}})",
+                    "{{controller}} most",
+                ),
+            ),
+            "Workers that reconcile now, and how many there may be.",
+            "Busy at most for minutes: the queue grows.",
+            "KaitoQueueStuck",
+        ),
+        Panel(
+            "Event loop blocked",
+            "timeseries",
+            (
+                Query(
+                    rate("kaito_reconcile_loop_blocked_seconds_total", CONTROLLER, "controller"),
+                    "{{controller}} seconds",
+                ),
+                Query(
+                    rate("kaito_reconcile_loop_blocked_total", CONTROLLER, "controller"),
+                    "{{controller}} times",
+                ),
+            ),
+            "Seconds in a second, and times a second, that a reconcile held up everything else in the process.",
+            "Anything above 0 delays all controllers and the lease; the log names the line.",
+            "KaitoLoopBlocked",
+            thresholds=((0.1, "red"),),
+        ),
+        Panel(
+            "Waiting for own writes",
+            "timeseries",
+            (
+                Query(rate("kaito_own_write_waits_total", CONTROLLER, "controller"), "{{controller}} waited"),
+                Query(
+                    rate("kaito_own_write_timeouts_total", CONTROLLER, "controller"), "{{controller}} gave up"
+                ),
+            ),
+            "Reconciles held back until the cache shows what the operator itself wrote, and those that gave up.",
+            "Giving up means that watches lag by more than 5 s: look at the caches and at the API server.",
+            "KaitoCacheStale",
+            unit="ops",
+        ),
+    ),
+)
+
+QUEUES = Row(
+    "Work queues",
+    (
+        Panel(
+            "Depth",
+            "timeseries",
+            (
+                Query(
+                    f"sum by (controller, priority) (workqueue_depth{{{CONTROLLER}}})",
+                    "{{controller}} priority {{priority}}",
+                ),
+            ),
+            "Objects that wait for a worker.",
+            "It should fall to 0 between bursts.",
+            "KaitoQueueStuck",
+            thresholds=((100, "red"),),
+        ),
+        Panel(
+            "Time in the queue",
+            "timeseries",
+            quantiles("workqueue_queue_duration_seconds", CONTROLLER, "controller"),
+            "From being added to being handed to a worker.",
+            "Users wait that long before anything happens at all.",
+            "KaitoQueueStuck",
+            unit="s",
+            thresholds=((10, "red"),),
+        ),
+        Panel(
+            "Time at work",
+            "timeseries",
+            quantiles("workqueue_work_duration_seconds", CONTROLLER, "controller"),
+            "From a worker taking an object to being done with it.",
+            "Long and with few errors: requests are slow, or wait for the client's rate limit.",
+            unit="s",
+        ),
+        Panel(
+            "Added and tried again",
+            "timeseries",
+            (
+                Query(rate("workqueue_adds_total", CONTROLLER, "controller"), "{{controller}} added"),
+                Query(rate("workqueue_retries_total", CONTROLLER, "controller"), "{{controller}} again"),
+            ),
+            "Objects put into the queue a second, and those put there again after a failure.",
+            "Nearly all of them again: the same objects fail over and over.",
+            "KaitoReconcileErrors",
+            unit="ops",
+        ),
+        Panel(
+            "Work in progress",
+            "timeseries",
+            (
+                Query(
+                    f"max by (controller) (workqueue_longest_running_processor_seconds{{{CONTROLLER}}})",
+                    "{{controller}} longest",
+                ),
+                Query(
+                    f"sum by (controller) (workqueue_unfinished_work_seconds{{{CONTROLLER}}})",
+                    "{{controller}} all",
+                ),
+            ),
+            "How long the running reconciles have been running.",
+            "A line that rises without end is a reconcile that hangs.",
+            "KaitoQueueStuck",
+            unit="s",
+            thresholds=((300, "red"),),
+        ),
+    ),
+)
+
+BOARD = Dashboard(
+    uid="kaito-operator",
+    title="KAITO / Operator",
+    description="Is the operator itself well? Reconciles, queues, caches, requests, processes, leader and webhook.",
+    variables=VARIABLES,
+    rows=(GLANCE, RECONCILES, QUEUES, CACHES, REQUESTS, PROCESS, LEADER_AND_WEBHOOK),
+)
