@@ -43,6 +43,7 @@ NodeProvisionerFlag = Annotated[
     str,
     typer.Option(
         "--node-provisioner",
+        envvar="NODE_PROVISIONER",
         help="machine | nodeclaim (alias azure-gpu-provisioner) | byo. What asks for nodes; karpenter comes later.",
     ),
 ]
@@ -179,6 +180,23 @@ def operator(
         typer.Option(help="Outside a cluster: the context, by name. There is no default on purpose."),
     ] = None,
     node_provisioner: NodeProvisionerFlag = "machine",
+    node_class_group: Annotated[
+        str,
+        typer.Option(
+            envvar="NODE_CLASS_GROUP",
+            help="API group of the node class of NodeClaims: karpenter.azure.com, karpenter.k8s.aws, …. Default: as "
+            "the gpu-provisioner wants it.",
+        ),
+    ] = "",
+    node_class_kind: Annotated[
+        str, typer.Option(envvar="NODE_CLASS_KIND", help="Its kind: AKSNodeClass, EC2NodeClass, ….")
+    ] = "",
+    node_class_name: Annotated[
+        str, typer.Option(envvar="NODE_CLASS_NAME", help="Its name. Default: default.")
+    ] = "",
+    cloud: Annotated[
+        str, typer.Option(envvar="CLOUD_PROVIDER", help="azure | aws | arc: whose machine sizes are named.")
+    ] = "azure",
     cloud_provider: Annotated[
         str,
         typer.Option(
@@ -203,8 +221,10 @@ def operator(
     health_probe_bind_address: Annotated[
         str, typer.Option(help='Address of /healthz and /readyz; "0" turns it off.')
     ] = ":8081",
-    leader_elect: Annotated[bool, typer.Option(help="Only the holder of the Lease reconciles.")] = False,
-    log_format: Annotated[str, typer.Option(help="json | human")] = "json",
+    leader_elect: Annotated[
+        bool, typer.Option(envvar="LEADER_ELECT", help="Only the holder of the Lease reconciles.")
+    ] = False,
+    log_format: Annotated[str, typer.Option(envvar="LOG_FORMAT", help="json | human")] = "json",
 ) -> None:
     """Run the workspace, machine and adapter controllers against a cluster."""
     from kaito.cli.operator.config import OperatorConfig
@@ -216,6 +236,10 @@ def operator(
                 kubeconfig=kubeconfig,
                 context=context,
                 node_provisioner=node_provisioner,
+                node_class_group=node_class_group,
+                node_class_kind=node_class_kind,
+                node_class_name=node_class_name,
+                cloud=cloud,
                 cloud_provider=cloud_provider,
                 preset_registry=preset_registry,
                 stand_in_weights=stand_in_weights,

@@ -12,11 +12,15 @@ import pytest
 import yaml
 
 from controllers.workspace.builders import Object, adapter_status, provisioned, seed, step, workspace
-from kaito.controllers.workspace import NodeProvisioner, Observed, WorkspaceConfig
+from kaito.controllers.workspace import NodeClass, NodeProvisioner, Observed, WorkspaceConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 LOCAL = WorkspaceConfig(stand_in_weights="tiny-phi-3")
 NODECLAIM = WorkspaceConfig(node_provisioner=NodeProvisioner.NODECLAIM)
+KARPENTER = WorkspaceConfig(
+    node_provisioner=NodeProvisioner.NODECLAIM,
+    node_class=NodeClass("karpenter.azure.com", "AKSNodeClass", "gpu"),
+)
 AWS = WorkspaceConfig(node_provisioner=NodeProvisioner.NODECLAIM, cloud="aws")
 
 
@@ -59,6 +63,7 @@ CASES: dict[str, Callable[[], list[Object]]] = {
     "nodeclaim": lambda: everything(
         workspace(annotations={"kaito.sh/node-image-family": "AzureLinux"}), NODECLAIM
     ),
+    "nodeclaim-karpenter": lambda: everything(workspace(), KARPENTER),
     "nodeclaim-aws": lambda: everything(
         workspace(instance_type="p4d.24xlarge", annotations=BYPASS), AWS, gpus=8
     ),

@@ -13,6 +13,10 @@ class OperatorConfig:
     kubeconfig: Path | None
     context: str | None
     node_provisioner: str
+    node_class_group: str
+    node_class_kind: str
+    node_class_name: str
+    cloud: str
     cloud_provider: str
     preset_registry: str | None
     stand_in_weights: str

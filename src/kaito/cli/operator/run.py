@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 
 import typer
 
@@ -18,7 +19,7 @@ from kaito.cli.local.images import parse_image_map
 from kaito.cli.operator.config import OperatorConfig
 from kaito.controllers import adapter, machine, workspace
 from kaito.controllers.adapter import AdapterOptions
-from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig
+from kaito.controllers.workspace import NodeClass, NodeProvisioner, WorkspaceConfig, parse_cloud
 from kaito.embedded.processes.lifeline import end_with_parent, report_ready
 from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.client import Client
@@ -84,14 +85,13 @@ def _adapter_options(config: OperatorConfig) -> AdapterOptions:
 
 def _workspace_config(config: OperatorConfig) -> WorkspaceConfig:
     try:
-        provisioner = NodeProvisioner.parse(config.node_provisioner)
-        if config.preset_registry:
-            return WorkspaceConfig(
-                node_provisioner=provisioner,
-                stand_in_weights=config.stand_in_weights,
-                registry=config.preset_registry,
-            )
-        return WorkspaceConfig(node_provisioner=provisioner, stand_in_weights=config.stand_in_weights)
+        settings = WorkspaceConfig(
+            node_provisioner=NodeProvisioner.parse(config.node_provisioner),
+            stand_in_weights=config.stand_in_weights,
+            cloud=parse_cloud(config.cloud),
+            node_class=NodeClass(config.node_class_group, config.node_class_kind, config.node_class_name),
+        )
+        return replace(settings, registry=config.preset_registry) if config.preset_registry else settings
     except ValueError as error:
         raise CliError(str(error)) from None
 

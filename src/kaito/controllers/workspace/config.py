@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final, cast, get_args
 
+from kaito.api.labels import NODE_CLASS_GROUP, NODE_CLASS_KIND
 from kaito.api.resources import MACHINES, NODECLAIMS
 from kaito.catalog.models import Cloud
 from kaito.runtime.resources import Resource
@@ -50,6 +52,47 @@ class NodeProvisioner(StrEnum):
                 return None
 
 
+def parse_cloud(text: str) -> Cloud:
+    """The cloud of that flag value. Raises ValueError with a sentence for anything else."""
+    name = text.strip().lower()
+    for cloud in get_args(Cloud):
+        if cloud == name:
+            return cast(Cloud, cloud)
+    raise ValueError(f"--cloud={text!r} is not known; use {', '.join(get_args(Cloud))}")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeClass:
+    """What `spec.nodeClassRef` of NodeClaims says; empty parts are those of the cloud's default.
+
+    Raises ValueError where only one of group and kind is given: together they name somebody's API.
+    """
+
+    group: str = ""
+    kind: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.group) != bool(self.kind):
+            given, missing = ("group", "kind") if self.group else ("kind", "group")
+            raise ValueError(
+                f"node class: {given} {getattr(self, given)!r} without a {missing}; give both, as in "
+                "karpenter.azure.com and AKSNodeClass, or neither"
+            )
+        if "/" in self.group:
+            raise ValueError(f"node class: group {self.group!r} has a version; write karpenter.azure.com")
+
+    def on(self, cloud: Cloud) -> NodeClass:
+        """The whole reference, on that cloud."""
+        group, kind = (self.group, self.kind) if self.group else _NODE_CLASSES.get(cloud, _KAITO)
+        return NodeClass(group, kind, self.name or "default")
+
+
+_KAITO: Final = (NODE_CLASS_GROUP, NODE_CLASS_KIND)
+_NODE_CLASSES: Final[dict[Cloud, tuple[str, str]]] = {"aws": ("karpenter.k8s.aws", "EC2NodeClass")}
+"""As Go KAITO writes them; elsewhere KaitoNodeClass, of which no object exists."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkspaceConfig:
     """Settings of the workspace controller."""
@@ -63,6 +106,8 @@ class WorkspaceConfig:
     """Preset whose small weights answer in place of every real one; empty: the real weights answer."""
     cloud: Cloud = "azure"
     """Whose instance types the Workspaces name."""
+    node_class: NodeClass = NodeClass()
+    """The node class of NodeClaims: whose controller makes them real, and how."""
     node_image_family: str = "ubuntu"
     """Value of `kaito.sh/node-image-family` on NodeClaims unless the Workspace says otherwise."""
     workers: int = 32

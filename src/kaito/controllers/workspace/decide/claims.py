@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Final
 
 from kaito.api.conditions import find_condition, is_false, is_true
@@ -92,6 +93,7 @@ def claim_manifest(workspace: Object, plan: Plan, config: WorkspaceConfig, slot:
         "storage": _disk(plan),
         "image_family": _image_family(workspace, config),
         "cloud": config.cloud,
+        "node_class": asdict(config.node_class.on(config.cloud)),
     }
     template = "machine" if config.node_provisioner is NodeProvisioner.MACHINE else "nodeclaim"
     return stamped(render(template, {"claim": values}))
