@@ -36,7 +36,7 @@ CHILDREN: tuple[Resource, ...] = (
     DEPLOYMENTS,
 )
 """What the operator makes, in the order in which it comes about."""
-LIMIT = 120.0
+LIMIT = 900.0
 """Seconds after which a run is given up."""
 
 Tree = dict[str, Any]
@@ -119,6 +119,15 @@ def pods_of(children: Sequence[Tree]) -> int:
     return sum(
         each["spec"].get("replicas", 1) for each in children if each["kind"] in ("Deployment", "StatefulSet")
     )
+
+
+async def until_pods_gone(client: Client, namespace: str) -> None:
+    """Until nothing of an earlier run is left that pods would still have to be removed for."""
+    deadline = time.perf_counter() + LIMIT
+    while left := len(await client.list(PODS, namespace)):
+        if time.perf_counter() > deadline:
+            raise TimeoutError(f"{left} pods of an earlier run are still there")
+        await asyncio.sleep(0.5)
 
 
 async def measure(client: Client, children: Sequence[Tree]) -> Tree:

@@ -27,6 +27,7 @@ from controllers.workspace.builders import (
 )
 from kaito.controllers.workspace import NodeProvisioner, Observed, WorkspaceConfig
 from kaito.controllers.workspace.names import claim_name
+from kaito.controllers.workspace.node_facts import ExistingNodes, NodeFacts, facts_of
 
 BYO = WorkspaceConfig(node_provisioner=NodeProvisioner.BYO)
 
@@ -247,9 +248,8 @@ def test_byo_counts_only_nodes_where_pods_may_land() -> None:
     tainted["spec"] = {"taints": [{"key": "team", "value": "b", "effect": "NoSchedule"}]}
     ill = gpu_node("ill", labels=labels, ready="False")
     blind = gpu_node("blind", 0, labels=labels)
-    other = gpu_node("other", labels={"apps": "other"})
-    nodes = {node["metadata"]["name"]: node for node in (cordoned, tainted, ill, blind, other)}
-    observed = Observed(workspace(instance_type=None), nodes=nodes)
+    nodes = [facts_of(node) for node in (cordoned, tainted, ill, blind)]
+    observed = Observed(workspace(instance_type=None), existing=ExistingNodes(nodes))
     decision = decided(observed, BYO)
     assert kinds(decision) == ["Service"]
     assert all(each["type"] != "NodeClaimReady" for each in (decision.status or {})["conditions"])
@@ -262,15 +262,30 @@ def test_byo_counts_only_nodes_where_pods_may_land() -> None:
         "blind offers 0 of 1 GPUs",
     ):
         assert part in message
-    observed, decision = step(replace(observed, nodes={**nodes, "good": good}), BYO)
+    observed, decision = step(replace(observed, existing=ExistingNodes([*nodes, facts_of(good)])), BYO)
     assert kinds(decision) == ["Service", "Deployment"]
     assert condition(decision.status, "ResourceReady")["status"] == "True"
-    assert (decision.status or {})["workerNodes"] == ["good"]
+    assert "workerNodes" not in (decision.status or {})  # the scheduler has not chosen yet
     terms = written(decision, "Deployment")["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
     (term,) = terms["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     assert [each["key"] for each in term["matchExpressions"]] == ["apps"]
-    observed, _ = step(served(observed), BYO)
+    running: Object = {"metadata": {"name": "p"}, "spec": {"nodeName": "good"}}
+    observed, decision = step(replace(served(observed), pods=(running,)), BYO)
+    assert (decision.status or {})["workerNodes"] == ["good"]
     assert decided(observed, BYO).status == observed.workspace["status"]
+
+
+def test_nodes_that_are_shared_are_judged_once_for_equal_questions() -> None:
+    asked: list[int] = []
+
+    def find(nodes: tuple[NodeFacts, ...]) -> int:
+        asked.append(len(nodes))
+        return len(nodes)
+
+    group = ExistingNodes([facts_of(gpu_node("b")), facts_of(gpu_node("a"))])
+    assert [node.name for node in group.nodes] == ["a", "b"]
+    assert [group.answer(question, find) for question in ("x", "x", "y")] == [2, 2, 2]
+    assert asked == [2, 2]
 
 
 def test_byo_without_matching_nodes_says_what_to_do() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kaito.api.views import InvalidSpec
+from kaito.controllers.workspace.node_facts import ExistingNodes
 from kaito.runtime.resources import Resource
 
 Object = dict[str, Any]
@@ -27,7 +28,9 @@ class Observed:
     claims: tuple[Object, ...] = ()
     """Machines or NodeClaims labelled with the Workspace's name and namespace, whatever their uid label."""
     nodes: Mapping[str, Object] = field(default_factory=dict)
-    """Nodes by name: those of the claims; without claims those with the Workspace's labels."""
+    """Nodes by name: those of the claims; without claims those that its pods were given to."""
+    existing: ExistingNodes = field(default_factory=ExistingNodes)
+    """Without claims: all nodes with the Workspace's labels."""
     deployment: Object | None = None
     stateful_set: Object | None = None
     service: Object | None = None
@@ -59,6 +62,8 @@ class Write:
     verb: Literal["apply", "create", "adopt"] = "apply"
     event: Event | None = None
     """Emitted once the write has succeeded."""
+    before: Event | None = None
+    """Emitted before the write is sent: what will be interrupted by it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -13,9 +13,9 @@ from kaito.api.resources import ADAPTERS, WORKSPACES
 from kaito.api.views import InvalidSpec, view
 from kaito.api.workspace import Workspace, labels_of
 from kaito.controllers.workspace.config import WorkspaceConfig
-from kaito.controllers.workspace.model import Object, Observed, conditions
-from kaito.controllers.workspace.model import labels_of as labels_in
+from kaito.controllers.workspace.model import Object, Observed
 from kaito.controllers.workspace.names import adapter_name, headless_name
+from kaito.controllers.workspace.node_facts import ExistingNodes, read_facts
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.informer import Informer
 from kaito.runtime.objects import CachedObject
@@ -38,6 +38,12 @@ BY_ADAPTER: Final = "kaito.sh/adapter"
 """Index of Workspaces: `namespace/name` of each Adapter they name."""
 BY_CONFIG: Final = "inference-config"
 """Index of Workspaces: `namespace/name` of the ConfigMap they name."""
+BY_NODE_LABEL: Final = "node-label"
+"""Index of Workspaces: the first of the labels that their nodes carry."""
+LABEL_INDEXES: Final = 64
+"""Different label keys for which nodes are indexed; nodes with others are found by looking at all."""
+GROUPS: Final = 4096
+"""Sets of labels whose nodes are remembered together."""
 WORKSPACE_PODS: Final = WORKSPACE_LABEL
 """Label selector of the pods that are watched."""
 
@@ -89,21 +95,9 @@ def node_labels(workspace: CachedObject) -> dict[str, str]:
     return {} if isinstance(model, InvalidSpec) else without_reserved(labels_of(model))
 
 
-def node_summary(node: CachedObject) -> tuple[Any, ...]:
-    """What of a node matters: everything but the times of its heartbeats."""
-    tree = node.decode()
-    spec, status = tree.get("spec") or {}, tree.get("status") or {}
-    ready = next((each.get("status") for each in conditions(tree) if each.get("type") == "Ready"), None)
-    taints = tuple(sorted(str(sorted(taint.items())) for taint in spec.get("taints") or ()))
-    amounts = status.get("allocatable") or status.get("capacity") or {}
-    return (
-        ready,
-        bool(node.meta.deletion_timestamp),
-        tuple(sorted(labels_in(tree).items())),
-        bool(spec.get("unschedulable")),
-        taints,
-        tuple(sorted(amounts.items())),
-    )
+def pair(key: str, value: str) -> str:
+    """A label as one text, for an index."""
+    return f"{key}={value}"
 
 
 def _labelled(obj: CachedObject) -> Iterable[str]:
@@ -124,6 +118,11 @@ def _config(obj: CachedObject) -> Iterable[str]:
     return [f"{obj.meta.namespace}/{name}"] if name else []
 
 
+def _first_label(obj: CachedObject) -> Iterable[str]:
+    wanted = obj.cached_view(node_labels)
+    return [pair(*min(wanted.items()))] if wanted else []
+
+
 class Observer:
     """Reads the caches of a manager."""
 
@@ -142,6 +141,10 @@ class Observer:
         self._informers[ADAPTERS].add_indexer(BY_CONTROLLER, _controlled)
         self._informers[WORKSPACES].add_indexer(BY_ADAPTER, _adapters)
         self._informers[WORKSPACES].add_indexer(BY_CONFIG, _config)
+        if self._claims is None:
+            self._informers[WORKSPACES].add_indexer(BY_NODE_LABEL, _first_label)
+        self._label_keys: set[str] = set()
+        self._groups: dict[tuple[tuple[str, str], ...], tuple[str, ExistingNodes]] = {}
 
     def informer(self, resource: Resource) -> Informer | None:
         """The informer that these reads come from; None for a resource that is not watched."""
@@ -156,17 +159,19 @@ class Observer:
         namespace, name = workspace.meta.namespace, workspace.meta.name
         model = view(Workspace, workspace)
         claims = self.claims_of(workspace.key)
+        pods = self._indexed(PODS, BY_WORKSPACE, str(workspace.key))
         return Observed(
             workspace=workspace.decode(),
             invalid=model if isinstance(model, InvalidSpec) else None,
             adapters=self._adapters_of(workspace),
             claims=claims,
-            nodes=self._nodes_of(workspace, claims),
+            nodes=self._nodes_of(claims, pods),
+            existing=self._existing(workspace),
             deployment=self._one(DEPLOYMENTS, name, namespace),
             stateful_set=self._one(STATEFULSETS, name, namespace),
             service=self._one(SERVICES, name, namespace),
             headless=self._one(SERVICES, headless_name(name), namespace),
-            pods=self._indexed(PODS, BY_WORKSPACE, str(workspace.key)),
+            pods=pods,
             config_hash=self._config_hash(workspace),
         )
 
@@ -192,12 +197,14 @@ class Observer:
         """Workspaces that this node is for, by the labels of its claim or by the user's own."""
         if self._claims is not None:
             return claim_keys(node)
-        found = []
-        for workspace in self._informers[WORKSPACES].lister.list():
-            wanted = workspace.cached_view(node_labels)
-            if wanted and wanted.items() <= node.meta.labels.items():
-                found.append(workspace.key)
-        return found
+        labels, lister = node.meta.labels, self._informers[WORKSPACES].lister
+        candidates = (lister.by_index(BY_NODE_LABEL, pair(*label)) for label in labels.items())
+        return [
+            workspace.key
+            for found in candidates
+            for workspace in found
+            if workspace.cached_view(node_labels).items() <= labels.items()
+        ]
 
     def _config_hash(self, workspace: CachedObject) -> str | None:
         name = workspace.cached_view(config_name)
@@ -223,10 +230,32 @@ class Observer:
                 found[name] = named
         return {name: each.decode() for name, each in found.items()}
 
-    def _nodes_of(self, workspace: CachedObject, claims: tuple[Object, ...]) -> dict[str, Object]:
+    def _nodes_of(self, claims: tuple[Object, ...], pods: tuple[Object, ...]) -> dict[str, Object]:
         lister = self._informers[NODES].lister
         if self._claims is None:
-            wanted = workspace.cached_view(node_labels)
-            return {node.meta.name: node.decode() for node in lister.list(selector=wanted)} if wanted else {}
-        names = {str((claim.get("status") or {}).get("nodeName") or "") for claim in claims} - {""}
-        return {name: node.decode() for name in names if (node := lister.get(name)) is not None}
+            names = {str((pod.get("spec") or {}).get("nodeName") or "") for pod in pods}
+        else:
+            names = {str((claim.get("status") or {}).get("nodeName") or "") for claim in claims}
+        return {name: node.decode() for name in names - {""} if (node := lister.get(name)) is not None}
+
+    def _existing(self, workspace: CachedObject) -> ExistingNodes:
+        """The nodes with the Workspace's labels; the very same answer as long as they are the same."""
+        wanted = workspace.cached_view(node_labels) if self._claims is None else {}
+        if not wanted:
+            return ExistingNodes()
+        informer = self._informers[NODES]
+        version, group = informer.store.resource_version, tuple(sorted(wanted.items()))
+        known_at, known = self._groups.get(group, ("", None))
+        if known is not None and known_at == version:
+            return known
+        key = group[0][0]
+        if key not in self._label_keys and len(self._label_keys) < LABEL_INDEXES:
+            self._label_keys.add(key)
+            informer.add_label_index(key)
+        found = ExistingNodes(map(read_facts, informer.lister.list(selector=wanted)))
+        if known is not None and known.nodes == found.nodes:
+            found = known  # mere heartbeats: what it was asked before still holds
+        elif len(self._groups) >= GROUPS:
+            self._groups.clear()
+        self._groups[group] = version, found
+        return found

@@ -9,7 +9,9 @@ from kaito.api.resources import ADAPTERS, WORKSPACES
 from kaito.catalog import Catalog, load_catalog
 from kaito.controllers.workspace.act import Actor
 from kaito.controllers.workspace.config import WorkspaceConfig
-from kaito.controllers.workspace.observe import WORKSPACE_PODS, Observer, claim_keys, node_summary, pod_keys
+from kaito.controllers.workspace.metrics import WorkspaceMetrics
+from kaito.controllers.workspace.node_facts import read_facts
+from kaito.controllers.workspace.observe import WORKSPACE_PODS, Observer, claim_keys, pod_keys
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
 from kaito.runtime.controller import Controller, ControllerOptions, Watch
 from kaito.runtime.events import EventRecorder
@@ -36,7 +38,9 @@ def setup(manager: Manager, config: WorkspaceConfig | None = None, catalog: Cata
     manager.add(recorder)
     observer = Observer(manager.cache, config)
     actor = Actor(client, recorder, manager.clock, config)
-    reconciler = WorkspaceReconciler(observer, actor, catalog, config, manager.clock)
+    metrics = WorkspaceMetrics(catalog, manager.clock)
+    manager.metrics.add(metrics)
+    reconciler = WorkspaceReconciler(observer, actor, catalog, config, manager.clock, metrics)
     controller = Controller(
         "workspace",
         reconciler.reconcile,
@@ -57,7 +61,7 @@ def _watches(observer: Observer, config: WorkspaceConfig) -> list[Watch]:
     watches = [
         Watch(ADAPTERS, observer.keys_of_adapter),
         Watch(PODS, pod_keys, label_selector=WORKSPACE_PODS),
-        Watch(NODES, observer.keys_of_node, predicates=(changed(_node_summary),)),
+        Watch(NODES, observer.keys_of_node, predicates=(changed(read_facts),)),
         *(Watch(resource, observer.keys_of_namesake) for resource in (DEPLOYMENTS, STATEFULSETS, SERVICES)),
     ]
     if config.node_provisioner.claims is not None:
@@ -84,7 +88,3 @@ class _ConfigChanges:
     def _enqueue(self, config_map: CachedObject) -> None:
         for key in self._observer.keys_of_config(config_map):
             self._controller.enqueue(key)
-
-
-def _node_summary(node: CachedObject) -> tuple[object, ...]:
-    return node.cached_view(node_summary)

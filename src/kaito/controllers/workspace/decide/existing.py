@@ -3,66 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from kaito.api.conditions import is_true
+import orjson
+
 from kaito.api.labels import INSTANCE_TYPE_LABEL
-from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part, gpu_capacity
+from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part
 from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.tolerations import tolerated, tolerations
-from kaito.controllers.workspace.model import Object, Observed, conditions, deleting, labels_of
+from kaito.controllers.workspace.model import Object, Observed, deleting
+from kaito.controllers.workspace.node_facts import NodeFacts
+
+SHOWN: Final = 5
+"""Nodes whose faults a message tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What one kind of pod finds among the nodes: how many can take one, what they offer, what is wrong with others."""
+
+    count: int = 0
+    faults: tuple[str, ...] = ()
+    """Of the first few."""
+    faulty: int = 0
+    instance_type: str = ""
+    gpus: int | None = None
+    """Fewest GPUs that one of the fit nodes offers; None where none is fit."""
 
 
 def decide_existing(observed: Observed, plan: Plan) -> NodesOutcome:
     """Whether enough of the labelled nodes can take a pod each."""
     wanted = plan.preset.gpus if plan.preset is not None else 0
-    faults: list[str] = []
-    fit: list[str] = []
-    for name, node in sorted(observed.nodes.items()):
-        if any(labels_of(node).get(key) != value for key, value in plan.match_labels.items()):
-            continue
-        fault = _fault(node, observed, wanted, plan)
-        if fault is None:
-            fit.append(name)
-        else:
-            faults.append(f"{name} {fault}")
-    chosen = [observed.nodes[name] for name in fit]
-    types = sorted({labels_of(node).get(INSTANCE_TYPE_LABEL, "") for node in chosen} - {""})
+    asked = str((observed.workspace.get("resource") or {}).get("instanceType") or "")
+    allowed = tolerations(plan.template)
+
+    def find(nodes: Sequence[NodeFacts]) -> Fit:
+        return _fit(nodes, wanted, asked, allowed)
+
+    fit = observed.existing.answer((wanted, asked, orjson.dumps(allowed)), find)
     return NodesOutcome(
-        nodes=_condition(fit, faults, plan),
-        worker_nodes=tuple(fit),
-        instance_type=types[0] if types else "",
-        gpus=min((gpu_capacity(node) for node in chosen), default=wanted) if wanted else 0,
+        nodes=_condition(fit, plan),
+        worker_nodes=_workers(observed),
+        instance_type=fit.instance_type,
+        gpus=(wanted if fit.gpus is None else fit.gpus) if wanted else 0,
     )
 
 
-def _fault(node: Object, observed: Observed, gpus: int, plan: Plan) -> str | None:
-    if deleting(node):
+def _workers(observed: Observed) -> tuple[str, ...]:
+    """The nodes of its pods. Which of a pool's nodes those will be is for the scheduler to say."""
+    names = {str((pod.get("spec") or {}).get("nodeName") or "") for pod in observed.pods if not deleting(pod)}
+    return tuple(sorted(names - {""}))
+
+
+def _fit(nodes: Sequence[NodeFacts], gpus: int, asked: str, allowed: Sequence[Object]) -> Fit:
+    fit: list[NodeFacts] = []
+    faults: list[str] = []
+    for node in nodes:
+        fault = _fault(node, gpus, asked, allowed)
+        if fault is None:
+            fit.append(node)
+        else:
+            faults.append(f"{node.name} {fault}")
+    types = {node.labels.get(INSTANCE_TYPE_LABEL, "") for node in fit} - {""}
+    return Fit(
+        count=len(fit),
+        faults=tuple(faults[:SHOWN]),
+        faulty=len(faults),
+        instance_type=min(types, default=""),
+        gpus=min((node.gpus for node in fit), default=None),
+    )
+
+
+def _fault(node: NodeFacts, gpus: int, asked: str, allowed: Sequence[Object]) -> str | None:
+    if node.leaving:
         return "is being deleted"
-    if not is_true(conditions(node), "Ready"):
+    if not node.ready:
         return "is not ready"
-    spec = node.get("spec") or {}
-    if spec.get("unschedulable"):
+    if node.cordoned:
         return "is cordoned"
-    allowed = tolerations(plan.template)
-    taint = next((taint for taint in spec.get("taints") or () if not tolerated(taint, allowed)), None)
+    taint = next((taint for taint in node.taints if not tolerated(taint, allowed)), None)
     if taint is not None:
         return f"has the taint {taint.get('key')}={taint.get('value', '')}:{taint.get('effect')}"
-    asked = (observed.workspace.get("resource") or {}).get("instanceType")
-    has = labels_of(node).get(INSTANCE_TYPE_LABEL)
+    has = node.labels.get(INSTANCE_TYPE_LABEL)
     if asked and has and has != asked:
         return f"is a {has}, not a {asked}"
-    if gpus and gpu_capacity(node) < gpus:
-        return f"offers {gpu_capacity(node)} of {gpus} GPUs"
+    if gpus and node.gpus < gpus:
+        return f"offers {node.gpus} of {gpus} GPUs"
     return None
 
 
-def _condition(fit: Sequence[str], faults: Sequence[str], plan: Plan) -> Part:
-    if len(fit) >= plan.count:
-        return Part({}, "Ready", "NodesReady", f"{len(fit)} nodes match, {plan.count} wanted")
+def _condition(fit: Fit, plan: Plan) -> Part:
+    if fit.count >= plan.count:
+        return Part({}, "Ready", "NodesReady", f"{fit.count} nodes match, {plan.count} wanted")
     selector = ",".join(f"{key}={value}" for key, value in sorted(plan.match_labels.items()))
-    text = f"{len(fit)} of {plan.count} nodes with {selector} can take a pod"
-    if faults:
-        text += f"; {'; '.join(faults[:5])}" + (f" and {len(faults) - 5} more" if len(faults) > 5 else "")
+    text = f"{fit.count} of {plan.count} nodes with {selector} can take a pod"
+    if fit.faults:
+        more = fit.faulty - len(fit.faults)
+        text += f"; {'; '.join(fit.faults)}" + (f" and {more} more" if more else "")
     else:
         text += f"; label your GPU nodes: kubectl label node NODE {selector.replace(',', ' ')}"
     return Part({}, "Pending", "NodeNotReady", text)

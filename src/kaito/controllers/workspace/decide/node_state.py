@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kaito.api.conditions import is_true
-from kaito.api.labels import GPU_RESOURCE
-from kaito.controllers.workspace.decide.plan import Plan, Problem
+from kaito.controllers.workspace.decide.plan import Plan
+from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.model import Deletion, Object, Write, conditions, deleting
+from kaito.controllers.workspace.node_facts import gpu_capacity
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +78,6 @@ def node_fault(node: Object | None, name: str, plan: Plan, gpus: int) -> Problem
             f"node {name} offers {gpu_capacity(node)} of {gpus} GPUs; its device plugin may still be starting",
         )
     return None
-
-
-def gpu_capacity(node: Object) -> int:
-    """GPUs that a node offers to pods."""
-    status = node.get("status") or {}
-    value = (status.get("allocatable") or status.get("capacity") or {}).get(GPU_RESOURCE, "0")
-    text = str(value)
-    return int(text) if text.isdecimal() else 0
 
 
 def waiting(parts: Sequence[Part], plan: Plan, kind: str) -> NodesOutcome:
