@@ -1,7 +1,7 @@
 # KAITO in Python. `make demo` shows the main job; `make test` runs every test. GNU Make 3.81 suffices.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster lint format manifests docs constraints check-wheels wheels bench bench-runtime clean record-differences explore-differences
+.PHONY: help demo test test-cluster lint format manifests docs constraints check-wheels wheels images bench bench-runtime clean record-differences explore-differences
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/'
@@ -35,6 +35,7 @@ format: ## Format the code
 manifests: ## Write manifests/crd and manifests/crd-karpenter from the models
 	@hack/venv.sh dev
 	@.venv/bin/python -m kaito.api.generate
+	@.venv/bin/python -m kaito.cli.rbac.generate
 
 docs: ## Write docs/runtime/options.md and metrics.md from the code
 	@hack/venv.sh dev
@@ -61,6 +62,12 @@ record-differences: ## Ask the real API server everything in the corpus anew and
 explore-differences: ## Play fresh sequences on both API servers; new differences join the corpus (ARGS=--count=200)
 	@hack/venv.sh dev
 	@PYTHONPATH=tests .venv/bin/python -m differential.explore $(ARGS)
+
+# REGISTRY, TAG, BASE (image with python3), TOOL (buildah or docker), IMAGES (names), WEIGHTS (directory, for a preset named in IMAGES), PUSH=1
+images: ## Build the container images (REGISTRY= TAG= BASE= TOOL= IMAGES= WEIGHTS= PUSH=1: docs/images.md)
+	@hack/venv.sh dev
+	@.venv/bin/python -m hack.images.build $(IMAGES) $(if $(REGISTRY),--registry=$(REGISTRY)) $(if $(TAG),--tag=$(TAG)) \
+		$(if $(BASE),--base=$(BASE)) $(if $(TOOL),--tool=$(TOOL)) $(if $(WEIGHTS),--weights=$(WEIGHTS)) $(if $(PUSH),--push)
 
 bench: ## Measure convergence against the raw floor (JSON on standard output)
 	@hack/venv.sh dev

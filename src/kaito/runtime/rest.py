@@ -106,6 +106,15 @@ class RestClient:
     def on_write(self, callback: Callable[[Write], None] | None) -> None:
         self._hooks.on_write = callback
 
+    @property
+    def on_warning(self) -> WarningHandler:
+        """Told of each warning that the server sends. One for all clients that `named` derives."""
+        return self._hooks.on_warning
+
+    @on_warning.setter
+    def on_warning(self, callback: WarningHandler) -> None:
+        self._hooks.on_warning = callback
+
     async def request(
         self,
         method: str,

@@ -1,0 +1,131 @@
+"""What an operator looks at before it starts, and whenever something hints at it: definitions and rights.
+
+/readyz fails while something is wrong, with the reason in the log; `kaito_operator_check_failing` shows the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from kaito.api.crds import CUSTOM_RESOURCES
+from kaito.api.resources import MACHINES, NODECLAIMS
+from kaito.cli.operator.rights import KINDS
+from kaito.cli.rbac.roles import PROVISIONER, operator_rights
+from kaito.controllers.workspace import NodeProvisioner
+from kaito.runtime.access import RightsCheck
+from kaito.runtime.client import Client
+from kaito.runtime.definitions import DefinitionsCheck, Wanted
+from kaito.runtime.manager import Manager
+from kaito.runtime.resources import Resource
+from kaito.runtime.rest import RequestRecord
+from kaito.runtime.rights import Right
+
+_UNKNOWN_FIELD: Final = 'unknown field "'
+"""How API servers begin the warning about a field that no schema names."""
+_APPLY: Final = {
+    "kaito.sh": "run `kubectl apply --server-side -k manifests/crd` of this version",
+    "karpenter.sh": "install Karpenter, or run `kubectl apply --server-side -k manifests/crd-karpenter`",
+}
+_APPLY_ROLES: Final = "Apply the roles of this version again: `kubectl apply -k` with the overlay in use."
+
+
+def check_operator(manager: Manager, provisioner: NodeProvisioner, namespace: str) -> None:
+    """What `kaito operator` needs; call it before anything takes a client from the manager.
+
+    namespace: its own.
+    """
+    election = manager.options.leader_election is not None
+    rights = operator_rights(provisioner, leader_election=election)
+    claims = () if provisioner.claims is None else (provisioner.claims,)
+    add_checks(manager, rights, (*KINDS, *claims), namespace)
+
+
+def check_provisioner(manager: Manager, namespace: str) -> None:
+    """What `kaito provisioner` needs; call it before anything takes a client from the manager."""
+    add_checks(manager, PROVISIONER, (MACHINES, NODECLAIMS), namespace)
+
+
+def add_checks(
+    manager: Manager, rights: Iterable[Right], resources: Iterable[Resource], namespace: str
+) -> Checks:
+    """Adds the checks to a manager: that these rights are there, and that these resources are served."""
+    wanted = [_wanted(resource) for resource in resources]
+    definitions = DefinitionsCheck(manager.client, manager.clock, wanted)
+    access = RightsCheck(manager.client, manager.clock, rights, namespace, remedy=_APPLY_ROLES)
+    checks = Checks(definitions, access)
+    checks.listen(manager.client)
+    manager.add(definitions)
+    manager.add(access)
+    manager.add_ready_check(definitions.name, definitions.check)
+    manager.add_ready_check(access.name, access.check)
+    manager.metrics.add(checks)
+    return checks
+
+
+def _wanted(resource: Resource) -> Wanted:
+    remedy = _APPLY[resource.group]
+    if resource in (MACHINES, NODECLAIMS):  # Karpenter's own may differ from ours
+        return Wanted(resource, remedy)
+    crd = next(each for each in CUSTOM_RESOURCES if each.name == resource.name)
+    versions: list[dict[str, Any]] = crd.manifest()["spec"]["versions"]
+    schema = next(each["schema"]["openAPIV3Schema"] for each in versions if each["name"] == resource.version)
+    return Wanted(resource, remedy, schema)
+
+
+class Checks:
+    """Metrics of the checks, and what leads them to look again."""
+
+    def __init__(self, definitions: DefinitionsCheck, access: RightsCheck) -> None:
+        self._definitions = definitions
+        self._access = access
+        self.fields_dropped = 0
+        """Warnings about fields that the server does not know and dropped."""
+
+    def listen(self, client: Client) -> None:
+        """Hears of the refusals and warnings that the client and all that are derived from it get."""
+        client.observer = _each(client.observer, self._access.observe, self._definitions.observe)
+        tell = client.on_warning
+
+        def on_warning(text: str) -> None:
+            if text.startswith(_UNKNOWN_FIELD):
+                self.fields_dropped += 1
+                self._definitions.suspect()
+            tell(text)
+
+        client.on_warning = on_warning
+
+    def collect(self) -> Iterator[Metric]:
+        """The families for a scrape."""
+        failing = GaugeMetricFamily(
+            "kaito_operator_check_failing",
+            "Whether a check of what the operator needs from its cluster fails (1) or passes (0).",
+            labels=["check"],
+        )
+        failing.add_metric([self._definitions.name], bool(self._definitions.problems))
+        failing.add_metric([self._access.name], bool(self._access.missing))
+        yield failing
+        yield GaugeMetricFamily(
+            "kaito_operator_missing_rights",
+            "Verbs on resources that the operator needs and may not use.",
+            value=len(self._access.missing),
+        )
+        yield CounterMetricFamily(
+            "kaito_operator_fields_dropped",
+            "Fields that the API server did not know and dropped from what the operator wrote.",
+            value=self.fields_dropped,
+        )
+
+
+def _each(
+    first: Callable[[RequestRecord], None] | None, *others: Callable[[RequestRecord], None]
+) -> Callable[[RequestRecord], None]:
+    def observe(record: RequestRecord) -> None:
+        if first is not None:
+            first(record)
+        for other in others:
+            other(record)
+
+    return observe

@@ -1,0 +1,47 @@
+"""What the machine controller asks of the API server, whichever cloud it works with."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kaito.controllers.machine.shapes import SHAPES
+from kaito.runtime.resources import NODES
+from kaito.runtime.rights import EVENT_RIGHTS, Right
+
+RIGHTS: Final[tuple[Right, ...]] = (
+    *(
+        right
+        for shape in SHAPES
+        for right in (
+            Right.of(shape.resource, "list", "watch", why="Claims are what the provisioner works for."),
+            Right.of(
+                shape.resource,
+                "patch",
+                why="The finalizer that keeps a claim until its machine is gone, and the labels its machine brought.",
+            ),
+            Right.of(
+                shape.resource,
+                "delete",
+                why="A claim that cannot be fulfilled, or whose machine vanished, is given up.",
+            ),
+            Right.of(
+                shape.resource,
+                "patch",
+                subresource="status",
+                why="How far a machine has come is written there.",
+            ),
+            Right.of(
+                shape.resource,
+                "update",
+                subresource="finalizers",
+                why="A Node names its claim as an owner that waits for it; some clusters check who may do that.",
+            ),
+        )
+    ),
+    Right.of(NODES, "list", "watch", why="A claim's machine is there when its Node is."),
+    Right.of(
+        NODES, "patch", why="A Node gets its claim's labels and taints, and is cordoned before it goes."
+    ),
+    Right.of(NODES, "delete", why="A Node goes with its machine."),
+    *EVENT_RIGHTS,
+)

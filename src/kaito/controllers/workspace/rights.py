@@ -1,0 +1,88 @@
+"""What the workspace controller asks of the API server."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, WORKSPACES
+from kaito.controllers.workspace.act import CLAIM_KINDS
+from kaito.controllers.workspace.config import NodeProvisioner
+from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SERVICES, STATEFULSETS, Resource
+from kaito.runtime.rights import EVENT_RIGHTS, Right
+
+RIGHTS: Final[tuple[Right, ...]] = (
+    Right.of(WORKSPACES, "list", "watch", why="Workspaces are what the operator works for."),
+    Right.of(
+        WORKSPACES, "patch", why="The operator puts its finalizer on a Workspace and takes it off again."
+    ),
+    Right.of(
+        WORKSPACES, "patch", subresource="status", why="Progress, endpoint and conditions are written there."
+    ),
+    Right.of(
+        WORKSPACES,
+        "update",
+        subresource="finalizers",
+        why="Children name their Workspace as an owner that waits for them; some clusters check who may do that.",
+    ),
+    Right.of(ADAPTERS, "list", "watch", why="A Workspace waits for the Adapters that it names."),
+    Right.of(
+        ADAPTERS,
+        *("create", "patch", "delete"),
+        why="An adapter written inside a Workspace becomes an Adapter object, and goes when it is taken out.",
+    ),
+    *(
+        Right.of(resource, "list", "watch", "create", "patch", "delete", why=why)
+        for resource, why in (
+            (DEPLOYMENTS, "A Workspace on one node runs as a Deployment."),
+            (STATEFULSETS, "A Workspace on several nodes runs as a StatefulSet."),
+        )
+    ),
+    Right.of(
+        SERVICES,
+        *("list", "watch", "create", "patch"),
+        why="Every Workspace is reached through a Service; it goes with the Workspace.",
+    ),
+    Right.of(PODS, "list", "watch", why="Why a model does not answer is read from its pods."),
+    Right.of(
+        NODES,
+        "list",
+        "watch",
+        why="Which nodes fit a Workspace, and whether they are ready, is read from them.",
+    ),
+    Right.of(
+        CONFIGMAPS,
+        *("list", "watch"),
+        why="`inference.config` names a ConfigMap; its contents are hashed as they arrive and not kept.",
+    ),
+    *(
+        Right.of(
+            resource,
+            "list",
+            why="A Workspace goes only when no claim is left that costs money, of whichever kind it was.",
+        )
+        for resource in CLAIM_KINDS
+    ),
+    *EVENT_RIGHTS,
+)
+"""Whatever makes the nodes."""
+
+
+def _claims(resource: Resource) -> tuple[Right, ...]:
+    return (
+        Right.of(resource, "list", "watch", why="The state of the nodes that were asked for."),
+        Right.of(resource, "create", why="One claim asks for one node."),
+        Right.of(
+            resource,
+            "get",
+            why="A claim that is there already is looked at before it counts as the Workspace's own.",
+        ),
+        Right.of(resource, "delete", why="A node is given back when its Workspace goes or gets smaller."),
+    )
+
+
+CLAIM_RIGHTS: Final[dict[NodeProvisioner, tuple[Right, ...]]] = {
+    NodeProvisioner.MACHINE: _claims(MACHINES),
+    NodeProvisioner.NODECLAIM: _claims(NODECLAIMS),
+    NodeProvisioner.BYO: (),
+}
+"""What is needed besides, by `--node-provisioner`."""
