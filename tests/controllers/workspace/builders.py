@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from kaito.api.views import InvalidSpec, parse
+from kaito.api.workspace import Workspace
 from kaito.catalog import load_catalog
 from kaito.controllers.workspace import Decision, Observed, WorkspaceConfig, decide
 from kaito.runtime.resources import DEPLOYMENTS, SERVICES, STATEFULSETS
@@ -67,6 +69,12 @@ def workspace(
 
 def decided(observed: Observed, config: WorkspaceConfig = CONFIG, now: datetime = NOW) -> Decision:
     return decide(observed, CATALOG, config, now)
+
+
+def as_read(given: Object) -> Observed:
+    """Nothing but a Workspace, read as the controller reads it from its cache."""
+    found = parse(Workspace, given)
+    return Observed(given, invalid=found if isinstance(found, InvalidSpec) else None)
 
 
 def condition(status: Object | None, type: str) -> Object:

@@ -10,6 +10,7 @@ from controllers.workspace.builders import (
     Object,
     adapter_status,
     alive,
+    as_read,
     condition,
     decided,
     inline,
@@ -115,6 +116,6 @@ def test_attempts_are_remembered_while_no_node_is_asked_for() -> None:
 def test_an_adapter_named_like_the_bare_model_is_refused_before_it_costs_anything(
     entry: Object, path: str
 ) -> None:
-    decision = decided(Observed(workspace(inference={"adapters": [entry]})))
+    decision = decided(as_read(workspace(inference={"adapters": [entry]})))
     assert decision.writes == ()
     assert condition(decision.status, "InvalidSpec")["message"].startswith(f"{path}: ")

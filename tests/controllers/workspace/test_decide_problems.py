@@ -12,6 +12,7 @@ from controllers.workspace.builders import (
     Object,
     adapter_status,
     alive,
+    as_read,
     condition,
     decided,
     inline,
@@ -84,7 +85,7 @@ TINY = WorkspaceConfig(stand_in_weights="tiny-phi-3")
     ids=lambda each: each if isinstance(each, str) and each[:1].isupper() else "",
 )
 def test_nothing_is_bought_for_what_cannot_work(given: Object, reason: str, says: str) -> None:
-    decision = decided(Observed(given))
+    decision = decided(as_read(given))
     assert decision.writes == ()
     assert decision.deletions == ()
     assert decision.status is not None
@@ -94,7 +95,7 @@ def test_nothing_is_bought_for_what_cannot_work(given: Object, reason: str, says
     for type in ("ResourceReady", "InferenceReady", "WorkspaceReady"):
         assert condition(decision.status, type)["reason"] == reason
     assert [event.reason for event in decision.events] == [reason]
-    again = decided(Observed({**given, "status": decision.status}))
+    again = decided(as_read({**given, "status": decision.status}))
     assert again.status == decision.status
     assert again.events == ()
 

@@ -17,6 +17,7 @@ def test_every_condition_and_reason_is_explained() -> None:
     reasons = set(
         re.findall(r'(?:Problem|AdapterUse|_problem)\(\s*(?:wanted,\s*"\w+",\s*)?"([A-Z]\w+)"', SOURCE)
     )
+    reasons |= set(re.findall(r'Problem\.at\(\s*[^,]+,\s*"([A-Z]\w+)"', SOURCE))
     assert len(reasons) > 15
     missing = sorted(name for name in types | reasons | set(status.PROBLEM_CONDITIONS) if name not in PAGE)
     assert missing == ["Fits", "JobStarted"], "JobStarted belongs to tuning; Fits is no complaint"

@@ -18,7 +18,8 @@ from kaito.api.labels import (
 from kaito.controllers.workspace.compare import stamped
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
 from kaito.controllers.workspace.decide.children import cut
-from kaito.controllers.workspace.decide.plan import Plan, Problem, Size
+from kaito.controllers.workspace.decide.plan import Plan
+from kaito.controllers.workspace.decide.wanted import Problem, Size
 from kaito.controllers.workspace.model import Object, annotations_of, conditions, deleting, metadata
 from kaito.controllers.workspace.names import claim_name
 from kaito.controllers.workspace.render import render

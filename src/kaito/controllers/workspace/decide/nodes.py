@@ -26,7 +26,8 @@ from kaito.controllers.workspace.decide.claims import (
 )
 from kaito.controllers.workspace.decide.existing import decide_existing
 from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part, node_fault, waiting
-from kaito.controllers.workspace.decide.plan import Plan, Problem
+from kaito.controllers.workspace.decide.plan import Plan
+from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.model import (
     Deletion,
     Event,

@@ -7,7 +7,8 @@ from typing import Final
 from kaito.api.images import InvalidImageReference, parse_image_reference
 from kaito.controllers.workspace.decide.adapters import AdaptersOutcome, AdapterUse
 from kaito.controllers.workspace.decide.children import ours
-from kaito.controllers.workspace.decide.plan import Plan, Problem
+from kaito.controllers.workspace.decide.plan import Plan
+from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.model import Observed, metadata
 
 USERS_TO_MEND: Final = frozenset(

@@ -8,7 +8,7 @@ from typing import Final
 from kaito.api.conditions import find_condition
 from kaito.api.labels import STAND_IN_WEIGHTS_ANNOTATION
 from kaito.controllers.workspace.decide.children import cut
-from kaito.controllers.workspace.decide.plan import Problem
+from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.model import Object, annotations_of, conditions, deleting, metadata
 
 IMAGE_REASONS: Final = frozenset(

@@ -12,7 +12,8 @@ from kaito.api.conditions import Condition, find_condition, is_true, remove_cond
 from kaito.controllers.workspace.decide.adapters import AdaptersOutcome
 from kaito.controllers.workspace.decide.children import cut
 from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part
-from kaito.controllers.workspace.decide.plan import Plan, Problem
+from kaito.controllers.workspace.decide.plan import Plan
+from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.decide.workload import WorkloadOutcome
 from kaito.controllers.workspace.model import Event, Object, conditions, metadata
 
@@ -24,6 +25,8 @@ WORKSPACE_READY: Final = "WorkspaceReady"
 WORKSPACE_SUCCEEDED: Final = "WorkspaceSucceeded"
 JOB_STARTED: Final = "JobStarted"
 WORKSPACE_DELETING: Final = "WorkspaceDeleting"
+WORKLOAD_ADOPTED: Final = "WorkloadAdopted"
+"""There, with status True, only while a workload that another operator made is left as it is."""
 RESOURCE_SUCCESS: Final = "workspaceResourceStatusSuccess"
 """Reason of ResourceReady True; the spelling is the Go KAITO's."""
 
@@ -242,7 +245,7 @@ def _with_conditions(
     """The old status with these conditions; problem conditions that no longer apply are gone."""
     facts = list(facts)
     names = {fact.type for fact in facts} | {str(condition.get("type")) for condition in kept}
-    gone = (PROBLEM_CONDITIONS - names) | (frozenset() if keep_claims else {NODE_CLAIM_READY})
+    gone = ((PROBLEM_CONDITIONS | {WORKLOAD_ADOPTED}) - names) | (frozenset() if keep_claims else {NODE_CLAIM_READY})
     found: list[Condition] = remove_conditions(conditions(workspace), gone)
     generation = metadata(workspace).get("generation")
     for fact in facts:

@@ -17,9 +17,10 @@ from kaito.controllers.workspace.decide.adapters import AdaptersOutcome
 from kaito.controllers.workspace.decide.children import manifest, write_if_needed
 from kaito.controllers.workspace.decide.node_state import NodesOutcome
 from kaito.controllers.workspace.decide.obstacles import config_map_missing, name_taken
-from kaito.controllers.workspace.decide.plan import Plan, Problem
+from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.pods import pod_problem, stand_in_weights
 from kaito.controllers.workspace.decide.podspec import pod_template
+from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.model import (
     Deletion,
     Event,
@@ -69,7 +70,7 @@ def decide_workload(
     live = observed.stateful_set if as_set else observed.deployment
     other = observed.deployment if as_set else None
     writes = _services(observed, plan, as_set=as_set)
-    endpoint = _endpoint(observed.service)
+    endpoint = endpoint_of(observed.service)
     if other is not None:
         deletions = () if deleting(other) else (_deletion(DEPLOYMENTS, other),)
         text = f"Deployment {plan.name} makes room for a StatefulSet"
@@ -117,18 +118,24 @@ def _held(
 
 
 def _services(observed: Observed, plan: Plan, *, as_set: bool) -> tuple[Write, ...]:
-    kind = (
-        "LoadBalancer"
-        if annotations_of(observed.workspace).get(ENABLE_LB_ANNOTATION) == "True"
-        else "ClusterIP"
-    )
-    first_pod = f"{plan.name}-0" if plan.distributed else ""
-    service = manifest("service", observed.workspace, {"service": {"type": kind, "first_pod": first_pod}})
+    service = service_manifest(observed.workspace, f"{plan.name}-0" if plan.distributed else "")
     writes = [write_if_needed(SERVICES, service, observed.service)]
     if as_set:
-        headless = manifest("headless", observed.workspace, {"service": {"name": headless_name(plan.name)}})
-        writes.append(write_if_needed(SERVICES, headless, observed.headless))
+        writes.append(write_if_needed(SERVICES, headless_manifest(observed.workspace), observed.headless))
     return tuple(write for write in writes if write is not None)
+
+
+def service_manifest(workspace: Object, first_pod: str) -> Object:
+    """The Service at which the model answers; `first_pod`: the only pod that does, or ""."""
+    balanced = annotations_of(workspace).get(ENABLE_LB_ANNOTATION) == "True"
+    kind = "LoadBalancer" if balanced else "ClusterIP"
+    return manifest("service", workspace, {"service": {"type": kind, "first_pod": first_pod}})
+
+
+def headless_manifest(workspace: Object) -> Object:
+    """The Service that gives the pods of a StatefulSet their addresses."""
+    name = headless_name(metadata(workspace)["name"])
+    return manifest("headless", workspace, {"service": {"name": name}})
 
 
 def _workload_write(
@@ -164,8 +171,14 @@ def _workload_write(
     created = Event("Normal", "WorkloadCreated", f"{resource.kind} {plan.name} created")
     write = write_if_needed(resource, body, live, created)
     if write is not None and live is not None and DESIRED_HASH_ANNOTATION not in annotations_of(live):
-        note = f"{resource.kind} {plan.name}, made by another operator, is managed from here on"
-        return Write(resource, body, "adopt", Event("Normal", "WorkloadAdopted", note))
+        what = f"{resource.kind} {plan.name}, made by another operator,"
+        return Write(
+            resource,
+            body,
+            "adopt",
+            Event("Normal", "WorkloadAdopted", f"{what} is managed from here on"),
+            before=Event("Normal", "WorkloadReplaced", f"{what} is rewritten now: its pods restart"),
+        )
     return write
 
 
@@ -190,7 +203,7 @@ def _state(
     endpoint: str,
     writes: tuple[Write, ...],
 ) -> WorkloadOutcome:
-    ready, text = _rolled_out(live, plan)
+    ready, text = rolled_out(live, plan.count)
     stand_in = stand_in_weights(observed.pods)
     if ready:
         return WorkloadOutcome(
@@ -211,8 +224,8 @@ def _state(
     )
 
 
-def _rolled_out(live: Object, plan: Plan) -> tuple[bool, str]:
-    """Whether every pod is of the newest template and ready, and how far it is in words."""
+def rolled_out(live: Object, count: int) -> tuple[bool, str]:
+    """Whether that many pods are of the newest template and ready, and how far it is in words."""
     status = live.get("status") or {}
     if (status.get("observedGeneration") or 0) < (metadata(live).get("generation") or 0):
         return False, "the change is not yet seen by its controller"
@@ -221,8 +234,8 @@ def _rolled_out(live: Object, plan: Plan) -> tuple[bool, str]:
     if "currentRevision" in status and status.get("currentRevision") == status.get("updateRevision"):
         updated = max(updated, status.get("currentReplicas") or 0)
     total = status.get("replicas") or 0
-    text = f"{min(ready, updated)} of {plan.count} pods ready"
-    return updated >= plan.count and ready >= plan.count and total <= updated, text
+    text = f"{min(ready, updated)} of {count} pods ready"
+    return updated >= count and ready >= count and total <= updated, text
 
 
 def _serving(plan: Plan, stand_in: str, adapters: AdaptersOutcome) -> str:
@@ -236,7 +249,8 @@ def _serving(plan: Plan, stand_in: str, adapters: AdaptersOutcome) -> str:
     return text
 
 
-def _endpoint(service: Object | None) -> str:
+def endpoint_of(service: Object | None) -> str:
+    """URL of the Service; empty while there is none, or it has no address."""
     if service is None:
         return ""
     external = annotations_of(service).get(EXTERNAL_URL_ANNOTATION)
