@@ -151,7 +151,7 @@ TOKENS = Row(
     "Tokens",
     (
         Panel(
-            "Tokens",
+            "Tokens read and generated",
             "timeseries",
             (
                 Query(rate("kaito_prompt_tokens_total", SERVER, "workspace"), "{{workspace}} read"),
