@@ -14,6 +14,7 @@ import typer
 
 from kaito import __version__
 from kaito.catalog import load_catalog
+from kaito.cli.build_info import BuildInfo
 from kaito.cli.errors import CliError
 from kaito.cli.local.images import parse_image_map
 from kaito.cli.operator.config import OperatorConfig
@@ -52,6 +53,7 @@ async def run_operator(config: OperatorConfig) -> None:
             connection.transport, clock=clock, user_agent=USER_AGENT, field_manager="kaito-operator"
         )
         manager = _manager(client, clock, config, connection)
+        manager.metrics.add(BuildInfo())
         try:
             workspace.setup(manager, settings, load_catalog())
         except ValueError as error:

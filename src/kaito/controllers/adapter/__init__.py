@@ -10,6 +10,7 @@ from typing import Final
 from kaito import __version__
 from kaito.api.resources import ADAPTERS
 from kaito.controllers.adapter.decide import AdapterOptions
+from kaito.controllers.adapter.metrics import AdapterMetrics
 from kaito.controllers.adapter.reconciler import AdapterReconciler
 from kaito.runtime.controller import Controller, ControllerOptions
 from kaito.runtime.events import EventRecorder
@@ -29,7 +30,9 @@ def setup(manager: Manager, options: AdapterOptions) -> None:
     recorder = EventRecorder(client, FIELD_MANAGER, manager.clock)
     manager.add(recorder)
     adapters = manager.cache.informer(ADAPTERS)
-    reconciler = AdapterReconciler(client, recorder, manager.clock, adapters, options)
+    metrics = AdapterMetrics()
+    manager.metrics.add(metrics)
+    reconciler = AdapterReconciler(client, recorder, manager.clock, adapters, options, metrics)
     manager.add(
         Controller(
             FIELD_MANAGER,

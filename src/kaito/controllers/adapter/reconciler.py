@@ -12,6 +12,7 @@ from kaito.api.views import view
 from kaito.controllers.adapter.decide import AdapterOptions, Decision, Read, ReadDirectory, Refusal, decide
 from kaito.controllers.adapter.directory import read_directory
 from kaito.controllers.adapter.facts import Facts, Unreadable
+from kaito.controllers.adapter.metrics import AdapterMetrics
 from kaito.controllers.adapter.oci import read_layout
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
@@ -32,30 +33,43 @@ class AdapterReconciler:
         clock: Clock,
         adapters: Informer,
         options: AdapterOptions,
+        metrics: AdapterMetrics,
     ) -> None:
         self._client = client
         self._recorder = recorder
         self._clock = clock
         self._adapters = adapters
         self._options = options
+        self._metrics = metrics
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
         """One pass over one Adapter."""
         cached = self._adapters.lister.get(key.name, key.namespace)
         if cached is None:
+            self._metrics.gone(key)
             return None
         adapter, model = cached.decode(), view(Adapter, cached)
         decision = decide(adapter, model, None, self._options, self._clock.wall())
         if decision.read is not None:
-            outcome = await _outcome(decision.read)
+            outcome = await self._read(decision.read)
             decision = decide(adapter, model, outcome, self._options, self._clock.wall())
         try:
             await self._write(adapter, decision)
+            status = adapter.get("status") or {} if decision.status is None else decision.status
+            self._metrics.saw(key, adapter["metadata"], status)
         except NotFound:
             return None
         except Conflict:
             return Result(requeue_after=0)
         return None if decision.requeue_after is None else Result(requeue_after=decision.requeue_after)
+
+    async def _read(self, read: Read) -> Facts | Refusal:
+        started = self._clock.now()
+        outcome = await _outcome(read)
+        source = "directory" if isinstance(read, ReadDirectory) else "image"
+        took = self._clock.now() - started
+        self._metrics.has_read(source, took, readable=isinstance(outcome, Facts))
+        return outcome
 
     async def _write(self, adapter: Mapping[str, Any], decision: Decision) -> None:
         before = adapter.get("status") or {}

@@ -9,10 +9,12 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final
 
 from kaito import __version__
+from kaito.api.labels import CLAIM_UID_ANNOTATION
 from kaito.controllers.machine.decide import Limits
+from kaito.controllers.machine.metrics import MachineMetrics, MeasuredCloud
 from kaito.controllers.machine.reconciler import PROVIDER_INDEX, MachineReconciler
 from kaito.controllers.machine.shapes import MACHINE_SHAPE, NODECLAIM_SHAPE, SHAPES, ClaimShape
-from kaito.provisioner.cloud import CloudProvider
+from kaito.provisioner.cloud import CloudProvider, existing_id
 from kaito.runtime.controller import Controller, ControllerOptions, Watch
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.informer import Informer
@@ -58,11 +60,22 @@ def setup(
     manager.add(recorder)
     nodes = manager.cache.informer(NODES)
     nodes.add_indexer(PROVIDER_INDEX, _node_provider_id)
+    metrics = MachineMetrics(shapes, manager.clock)
+    manager.metrics.add(metrics)
+    cloud = MeasuredCloud(provider, metrics.cloud)
     for shape in shapes:
         claims = manager.cache.informer(shape.resource)
         claims.add_indexer(PROVIDER_INDEX, _claim_provider_id)
         reconciler = MachineReconciler(
-            shape, client, provider, recorder, manager.clock, claims=claims, nodes=nodes, limits=limits
+            shape,
+            client,
+            cloud,
+            recorder,
+            manager.clock,
+            claims=claims,
+            nodes=nodes,
+            limits=limits,
+            metrics=metrics.claims(shape),
         )
         manager.add(
             Controller(
@@ -105,10 +118,13 @@ def _read_facts(node: CachedObject) -> tuple[tuple[str, ...], str]:
     ready = [each.get("status") for each in status.get("conditions") or () if each.get("type") == "Ready"]
     parts: list[Any] = [
         *(metadata.get(key) for key in ("labels", "finalizers", "ownerReferences", "deletionTimestamp")),
+        (metadata.get("annotations") or {}).get(CLAIM_UID_ANNOTATION),
         *(spec.get("taints"), ready, status.get("allocatable")),
     ]
     provider_id = spec.get("providerID")
-    return ((provider_id,) if provider_id else ()), repr(parts)
+    # A claim may know it by either.
+    ids = (existing_id(metadata["name"]), *((provider_id,) if provider_id else ()))
+    return ids, repr(parts)
 
 
 def _claim_provider_id(claim: CachedObject) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from kaito.controllers.machine.decide import (
     Warned,
     decide,
 )
+from kaito.controllers.machine.metrics import ClaimMetrics
 from kaito.controllers.machine.shapes import ClaimShape
 from kaito.provisioner.cloud import CloudProvider
 from kaito.provisioner.errors import CloudError, InstanceNotFound
@@ -62,6 +63,7 @@ class MachineReconciler:
         claims: Informer,
         nodes: Informer,
         limits: Limits,
+        metrics: ClaimMetrics,
     ) -> None:
         self._shape = shape
         self._client = client
@@ -71,6 +73,7 @@ class MachineReconciler:
         self._claims = claims
         self._nodes = nodes
         self._limits = limits
+        self._metrics = metrics
         self._holds: dict[ObjectKey, _Hold] = {}
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
@@ -78,6 +81,7 @@ class MachineReconciler:
         cached = self._claims.lister.get(key.name)
         if cached is None:
             self._holds.pop(key, None)
+            self._metrics.gone(key.name)
             return None
         claim = cached.decode()
         if not self._shape.is_ours(cached.meta, claim):
@@ -127,6 +131,8 @@ class _Pass:
         if self._observed.asked and decision.requeue_after is not None:
             self._owner.hold(self._cached, decision.requeue_after)
         await self._write_status(decision)
+        status = self._observed.claim.get("status") or {} if decision.status is None else decision.status
+        self._owner._metrics.saw(self._observed.claim, status)
         if decision.warning is not None:
             self._warn(decision.warning)
         return None if decision.requeue_after is None else Result(requeue_after=decision.requeue_after)
@@ -138,6 +144,8 @@ class _Pass:
                 return decision
             if decision.warning is not None:
                 self._warn(decision.warning)
+                if isinstance(decision.step, DeleteClaim):
+                    self._owner._metrics.gave_up(decision.warning.reason)
             await self._perform(decision.step)
         raise RuntimeError(
             f"{self._resource.kind} {self._cached.meta.name}: no end after {_STEP_LIMIT} steps"

@@ -49,10 +49,12 @@ CLAIM_KINDS: Final = (MACHINES, NODECLAIMS)
 
 @dataclass(slots=True)
 class Pass:
-    """What the server refused in one pass, and why: the first time."""
+    """What came of one pass: what the server refused first, and the status that the Workspace has now."""
 
     refusal: ApiError | None = None
     refused: Write | None = None
+    status: Object | None = None
+    """None where it was left as it is."""
 
 
 class Actor:
@@ -203,6 +205,7 @@ class Actor:
             return None
         except Conflict:
             return Result(requeue_after=0)  # decided from an old version: again, after a moment
+        done.status = wanted
         self._status_versions[meta.uid] = str(metadata(answer).get("resourceVersion") or "")
         self._status_times[meta.uid] = self._clock.now()
         for event in events:

@@ -7,6 +7,7 @@ from kaito.controllers.workspace.act import Actor, Pass
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide import decide
 from kaito.controllers.workspace.decide.deletion import orphans
+from kaito.controllers.workspace.metrics import WorkspaceMetrics
 from kaito.controllers.workspace.observe import Observer
 from kaito.runtime.clock import Clock
 from kaito.runtime.resources import ObjectKey
@@ -17,13 +18,20 @@ class WorkspaceReconciler:
     """The reconcile function of the workspace controller."""
 
     def __init__(
-        self, observer: Observer, actor: Actor, catalog: Catalog, config: WorkspaceConfig, clock: Clock
+        self,
+        observer: Observer,
+        actor: Actor,
+        catalog: Catalog,
+        config: WorkspaceConfig,
+        clock: Clock,
+        metrics: WorkspaceMetrics,
     ) -> None:
         self._observer = observer
         self._actor = actor
         self._catalog = catalog
         self._config = config
         self._clock = clock
+        self._metrics = metrics
         self._uids: dict[ObjectKey, str] = {}
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
@@ -31,6 +39,7 @@ class WorkspaceReconciler:
         workspace = self._observer.workspace(key)
         if workspace is None:
             self._actor.forget(self._uids.pop(key, ""))
+            self._metrics.gone(key)
             await self._end_orphans(key)
             return None
         if self._uids.get(key) not in (None, workspace.meta.uid):
@@ -38,7 +47,12 @@ class WorkspaceReconciler:
         self._uids[key] = workspace.meta.uid
         observed = self._observer.observe(workspace)
         decision = decide(observed, self._catalog, self._config, self._clock.wall())
-        return await self._actor.act(workspace, observed.workspace, decision, Pass())
+        done = Pass()
+        try:
+            return await self._actor.act(workspace, observed.workspace, decision, done)
+        finally:
+            status = done.status if done.status is not None else observed.workspace.get("status") or {}
+            self._metrics.saw(key, observed.workspace, status, observed.nodes)
 
     async def _end_orphans(self, key: ObjectKey) -> None:
         resource = self._config.node_provisioner.claims

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kaito.runtime.clock import Clock
 from kaito.runtime.logs import get_logger
+from kaito.runtime.webhook.expiry import not_after
 from kaito.runtime.webhook.metrics import WebhookMetrics
 
 CERTIFICATE = "tls.crt"
@@ -122,6 +123,7 @@ class CertificateWatcher:
                 self._metrics.certificate_errors += 1
                 raise CertificateError(f"client CA {self._client_ca}: {error}") from error
         self._serving = serving
+        self._metrics.certificate_expiry = not_after(serving) or 0.0
         return context
 
     def _stamp(self) -> Stamp:

@@ -334,15 +334,26 @@ class _Admission:
         try:
             async with self._clock.timeout(limit):
                 answer: Allow | Deny = await decide(self._chain, request, mutating=self.mutating)
-            return encode(request, answer)
+            reply = encode(request, answer)
+            self._metrics.decisions[_decision(answer)] += 1
+            return reply
         except TimeoutError:
+            self._metrics.decisions["failed"] += 1
             log.error("a webhook's handlers took too long", limit=limit, review=about)
             return encode(request, Deny(f"the webhook did not decide within {limit:g} s", "Timeout", 504))
         except Exception as error:
             self._metrics.panics += 1
+            self._metrics.decisions["failed"] += 1
             log.panic("a webhook's handler failed", error=error, review=about)
             text = f"the webhook failed ({type(error).__name__}); its log has the cause"
             return encode(request, Deny(text, "InternalError", 500))
+
+
+def _decision(answer: Allow | Deny) -> str:
+    """The answer as the label `decision`."""
+    if isinstance(answer, Deny):
+        return "refused"
+    return "warned" if answer.warnings else "allowed"
 
 
 def _seconds(text: str) -> float | None:
