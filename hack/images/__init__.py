@@ -1,0 +1,1 @@
+"""Builds the container images of `images/`: `make images`."""

@@ -1,0 +1,168 @@
+"""Gathers an image's wheels before it is built: versions of constraints.txt, for the base's Python and processor."""
+
+from __future__ import annotations
+
+import email.parser
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+
+from hack.images.engine import Base, BuildError
+
+ROOT = Path(__file__).resolve().parents[2]
+_MANYLINUX = ("2_28", "2_27", "2_26", "2_24", "2_17", "2_12", "2_5", "2014", "2010", "1")
+"""glibc that wheels may ask for: 2.28 is older than that of every base with a supported Python."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel that goes into an image."""
+
+    path: Path
+    metadata: Message
+
+    @property
+    def name(self) -> str:
+        return str(self.metadata["Name"])
+
+    @property
+    def version(self) -> str:
+        return str(self.metadata["Version"])
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.name}=={self.version}"
+
+    def sha256(self) -> str:
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+def read_wheel(path: Path) -> Wheel:
+    """The wheel at that path, with its METADATA."""
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return Wheel(path, email.parser.Parser().parsestr(archive.read(name).decode()))
+
+
+def own_wheels(epoch: int, folder: Path) -> None:
+    """Builds this project's two distributions into `folder`; the same sources and epoch give the same bytes."""
+    for source in (ROOT / "presets", ROOT):
+        command = [
+            sys.executable,
+            "-m",
+            "build",
+            "--quiet",
+            "--wheel",
+            "--no-isolation",
+            "--outdir",
+            str(folder),
+        ]
+        _run([*command, str(source)], {"SOURCE_DATE_EPOCH": str(epoch)})
+
+
+def gather(requirement: str | None, own: Path, base: Base, cache: Path, folder: Path) -> list[Wheel]:
+    """Fills `folder` with wheels and a requirements.txt, and returns those that are installed.
+
+    Args:
+        requirement: what is installed with all that it needs, as a path in this repository with extras
+            (`.[operator]`); None: kaito-presets alone, without its dependencies.
+        own: where this project's own wheels lie.
+        base: the image that it is all for.
+        cache: where downloaded wheels are kept.
+        folder: the new wheelhouse.
+    """
+    pinned = _resolve(requirement, base) if requirement is not None else []
+    tools = [
+        line
+        for line in (ROOT / "images" / "tools.txt").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+    folder.mkdir(parents=True)
+    for path in _download([*pinned, *tools], base, cache):
+        shutil.copy(path, folder)
+    mine = "kaito_presets-*.whl" if requirement is None or "presets" in requirement else "kaito-*.whl"
+    for path in own.glob(mine):
+        shutil.copy(path, folder)
+    installed = [
+        wheel for wheel in map(read_wheel, sorted(folder.glob("*.whl"))) if wheel.requirement not in tools
+    ]
+    lines = "".join(f"{wheel.requirement}\n" for wheel in installed)
+    (folder / "requirements.txt").write_text(lines, encoding="utf-8")
+    return installed
+
+
+def _resolve(requirement: str, base: Base) -> list[str]:
+    """The exact versions, for the Python and the processor of the base and not of this machine."""
+    command = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"]
+    command += [
+        "--only-binary=:all:",
+        f"--python-version={base.python}",
+        f"--python-platform={_platform(base)}",
+    ]
+    command += [f"--constraint={ROOT / 'constraints.txt'}", "-"]
+    uv = Path(sys.executable).with_name("uv")
+    text = _run([str(uv), *command], {}, f"-e {requirement}\n")
+    return [line for line in text.splitlines() if "==" in line and not line.startswith(("-e", "#"))]
+
+
+def _download(pinned: Sequence[str], base: Base, cache: Path) -> list[Path]:
+    """The wheels of exact versions, from the cache where they were downloaded before."""
+    key = hashlib.sha256("\n".join([base.python, base.machine, *sorted(pinned)]).encode()).hexdigest()[:16]
+    kept = cache / f"wheels-{key}"
+    if not kept.is_dir():
+        part = kept.with_name(f"{kept.name}.{os.getpid()}")
+        part.mkdir(parents=True)
+        listing = part / "pinned.txt"
+        listing.write_text("\n".join(pinned) + "\n", encoding="utf-8")
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
+        command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={base.python}"]
+        command += [f"--platform=manylinux{_tag(glibc)}_{base.machine}" for glibc in _MANYLINUX]
+        _run([*command, f"--requirement={listing}", f"--dest={part}"], {})
+        listing.unlink()
+        try:
+            part.rename(kept)
+        except OSError:  # another build was faster
+            shutil.rmtree(part)
+    return sorted(kept.glob("*.whl"))
+
+
+def _tag(glibc: str) -> str:
+    return f"_{glibc}" if "_" in glibc else glibc
+
+
+def _platform(base: Base) -> str:
+    if base.machine not in ("x86_64", "aarch64"):
+        raise BuildError(f"{base.name} is for {base.machine}; images are built for x86_64 and aarch64.")
+    return f"{base.machine}-manylinux_2_28"
+
+
+def _run(command: Sequence[str], environment: dict[str, str], text: str | None = None) -> str:
+    done = subprocess.run(
+        command,
+        check=False,
+        input=text,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+    if done.returncode != 0:
+        print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
+        what = Path(command[0]).name if "-m" not in command else command[command.index("-m") + 1]
+        raise BuildError(f"{what} failed with exit code {done.returncode}; its last words are above.")
+    return done.stdout
