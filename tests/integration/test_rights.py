@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 
 from kaito.runtime.cache import InformerCache
@@ -87,3 +90,56 @@ async def test_rights_taken_away_and_given_back_under_an_informer(world: World) 
         await world.until(lambda: informer.last_error is None, "the error has gone")
     refusals = [each for each in world.requests if each.user_agent == "follower" and each.code == "403"]
     assert 0 < len(refusals) < 60, "it waits between its tries"
+
+
+def review(kind: str, **spec: Any) -> tuple[str, str, Object]:
+    """Method, path and body of a question about one's own rights."""
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
+    return "POST", f"/apis/authorization.k8s.io/v1/{kind.lower()}s", body
+
+
+async def test_everybody_may_ask_what_he_may_do(world: World) -> None:
+    user = f"asker-{world.namespace}"
+    client = world.connect("asker", wire=Wire(world.backend, user))
+
+    async def may(verb: str, **more: str) -> bool:
+        wanted = {"verb": verb, "resource": "configmaps", "namespace": world.namespace, **more}
+        method, path, body = review("SelfSubjectAccessReview", resourceAttributes=wanted)
+        return bool((await client.json(method, path, body=body))["status"]["allowed"])
+
+    async def rules() -> list[Object]:
+        method, path, body = review("SelfSubjectRulesReview", namespace=world.namespace)
+        found = (await client.json(method, path, body=body))["status"]["resourceRules"]
+        return [each for each in found if "configmaps" in each["resources"]]
+
+    assert not await may("list")
+    assert await rules() == []
+    await grant(world, user, "list")
+    await world.until(partial(may, "list"), "the binding is in force")
+    assert not await may("create")
+    assert not await may("list", namespace="default")
+    assert not await may("list", resource="secrets")
+    assert await rules() == [{"verbs": ["list"], "apiGroups": [""], "resources": ["configmaps"]}]
+
+
+async def test_a_watch_of_one_object_is_a_request_for_its_name(world: World) -> None:
+    user = f"watcher-{world.namespace}"
+    client = world.connect("watcher", wire=Wire(world.backend, user))
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"], "resourceNames": ["mine"]}
+    await grant(world, user, "list")
+    await world.client.apply(ROLES, {"metadata": world.meta("reader"), "rules": [rule]})
+
+    async def allowed(**selector: str) -> bool:
+        try:
+            await client.list(CONFIGMAPS, world.namespace, **selector)
+        except Forbidden:
+            return False
+        return True
+
+    await world.until(lambda: allowed(field_selector="metadata.name=mine"), "the binding is in force")
+
+    async def refused() -> bool:
+        return not await allowed()
+
+    await world.until(refused, "the smaller role is in force")
+    assert not await allowed(field_selector="metadata.name=other")

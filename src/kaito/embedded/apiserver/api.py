@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
@@ -17,6 +18,7 @@ from kaito.embedded.apiserver.admission.connecting import options_kind, options_
 from kaito.embedded.apiserver.admission.hooks import Hooks
 from kaito.embedded.apiserver.admission.review import Pending, Review
 from kaito.embedded.apiserver.admission.sender import HttpsSender, Send
+from kaito.embedded.apiserver.authorization import SUPERUSERS, Authorizer
 from kaito.embedded.apiserver.bodies import decode_object, decode_options, duplicate_fields
 from kaito.embedded.apiserver.collector import Collector
 from kaito.embedded.apiserver.core import NAMESPACES, Core
@@ -101,6 +103,7 @@ class Api:
         self._sender = HttpsSender()
         self._send_review = send_review or self._sender.send
         self._token_valid = token_valid
+        self._authorizer = Authorizer(core)
         tables = Tables(core.clock)
         self.reader = Reader(core.store, tables)
         self.watcher = Watcher(core.store, tables, core.clock, bookmark_interval)
@@ -291,7 +294,10 @@ class Api:
         obj = decode_object(request)
         if is_review(served.resource.kind):
             check_type(served, obj)
-            return json_response(answer(obj, self._token_valid), 201)
+            subject = subject_of(request.headers)
+            limited = SUPERUSERS not in subject.groups
+            about = partial(self._authorizer.about, subject) if limited else None
+            return json_response(answer(obj, self._token_valid, about), 201)
         if served.resource.kind == "Binding":
             options = WriteOptions.parse(params, "CreateOptions", review)
             pods = self.core.registry.builtin("pods")

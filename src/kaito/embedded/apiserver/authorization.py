@@ -7,7 +7,7 @@ give that user, and what every user may: discovery. Rules that other roles' labe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from kaito.embedded.apiserver.core import Core
@@ -21,6 +21,9 @@ SUPERUSERS: Final = "system:masters"
 _DISCOVERY: Final = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz")
 """Where the ClusterRoles system:discovery and system:public-info-viewer let everybody read."""
 _REVIEWS: Final = ("authentication.k8s.io", "authorization.k8s.io")
+_ABOUT_ONESELF: Final = ("selfsubjectaccessreviews", "selfsubjectrulesreviews")
+"""What the ClusterRole system:basic-user lets everybody ask."""
+_RULE_FIELDS: Final = ("verbs", "apiGroups", "resources", "resourceNames")
 _VERBS: Final = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 _GROUP: Final = "rbac.authorization.k8s.io"
 
@@ -75,16 +78,44 @@ class Authorizer:
                 details={},
             )
         if target.group in _REVIEWS:
+            if method == "POST" and target.plural in _ABOUT_ONESELF:
+                return
             raise ApiError(
                 f"{target.plural} for an impersonated user is not implemented: ask by doing, with dryRun=All",
                 status=501,
                 reason="NotImplemented",
             )
-        question = Question(_verb(method, target, params), target)
-        if not any(question.allowed_by(rule) for rule in self._rules(subject, target.namespace)):
+        question = Question(_verb(method, target, params), _with_selected_name(target, params))
+        if not self.allows(subject, question):
             raise _forbidden(subject, question)
 
-    def _rules(self, subject: Subject, namespace: str | None) -> Iterator[Mapping[str, Any]]:
+    def allows(self, subject: Subject, question: Question) -> bool:
+        """Whether a subject may do this."""
+        rules = self.rules(subject, question.target.namespace)
+        return SUPERUSERS in subject.groups or any(question.allowed_by(rule) for rule in rules)
+
+    def about(self, subject: Subject, review: Object) -> Object:
+        """The status of a review that an impersonated user asks for about himself."""
+        spec = review.get("spec") or {}
+        if review["kind"] == "SelfSubjectRulesReview":
+            rules = [
+                {key: rule[key] for key in _RULE_FIELDS if rule.get(key)}
+                for rule in self.rules(subject, spec.get("namespace"))
+                if rule.get("resources")
+            ]
+            return {"resourceRules": rules, "nonResourceRules": [], "incomplete": False}
+        asked = spec.get("resourceAttributes") or {}
+        target = Target(
+            asked.get("group", ""),
+            asked.get("version", ""),
+            asked.get("resource", ""),
+            asked.get("namespace") or None,
+            asked.get("name") or None,
+            asked.get("subresource", ""),
+        )
+        return {"allowed": self.allows(subject, Question(asked.get("verb", ""), target))}
+
+    def rules(self, subject: Subject, namespace: str | None) -> Iterator[Mapping[str, Any]]:
         """The rules that hold for a subject in a namespace, or in the whole cluster."""
         bindings = list(self._objects("clusterrolebindings", None))
         if namespace is not None:
@@ -107,6 +138,14 @@ class Authorizer:
             return None
         record = served.collection.get(Key("" if cluster else namespace or "", reference["name"]))
         return None if record is None else record.obj
+
+
+def _with_selected_name(target: Target, params: Params) -> Target:
+    """A list or watch of the one object that a field selector names counts as a request for it."""
+    selected = dict(params).get("fieldSelector", "").partition("metadata.name=")
+    if target.name is None and selected[1] and not selected[0] and "," not in selected[2]:
+        return replace(target, name=selected[2])
+    return target
 
 
 def _covers(granted: Sequence[str] | None, asked: str) -> bool:
