@@ -17,14 +17,16 @@ from kaito.catalog import load_catalog
 from kaito.cli.build_info import BuildInfo
 from kaito.cli.errors import CliError
 from kaito.cli.local.images import parse_image_map
+from kaito.cli.operator.checks import check_operator
 from kaito.cli.operator.config import OperatorConfig
+from kaito.cli.operator.names import LEASE_NAME
 from kaito.controllers import adapter, machine, workspace
 from kaito.controllers.adapter import AdapterOptions
 from kaito.controllers.workspace import NodeClass, NodeProvisioner, WorkspaceConfig, parse_cloud
 from kaito.embedded.processes.lifeline import end_with_parent, report_ready
 from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.client import Client
-from kaito.runtime.clock import LoopClock
+from kaito.runtime.clock import Clock, LoopClock
 from kaito.runtime.connection import SERVICE_ACCOUNT, Connection
 from kaito.runtime.garbage import relax_collector
 from kaito.runtime.leader import LeaderElectionOptions
@@ -32,7 +34,8 @@ from kaito.runtime.logs import configure_logging
 from kaito.runtime.manager import Manager, ManagerOptions
 
 USER_AGENT = f"kaito-operator/{__version__}"
-LEASE_NAME = "kaito-operator"
+PATIENCE = 10 * 365 * 86400.0
+"""Seconds to wait for caches: what keeps them from filling is told by /readyz, and a restart would mend none of it."""
 
 
 async def run_operator(config: OperatorConfig) -> None:
@@ -43,7 +46,6 @@ async def run_operator(config: OperatorConfig) -> None:
     """
     if config.log_format not in ("json", "human"):
         raise CliError(f"--log-format={config.log_format}: write json or human.")
-    settings = _workspace_config(config)
     supervised = end_with_parent()
     configure_logging("json" if config.log_format == "json" else "human")
     clock = LoopClock()
@@ -52,19 +54,7 @@ async def run_operator(config: OperatorConfig) -> None:
         client = Client(
             connection.transport, clock=clock, user_agent=USER_AGENT, field_manager="kaito-operator"
         )
-        manager = _manager(client, clock, config, connection)
-        manager.metrics.add(BuildInfo())
-        try:
-            workspace.setup(manager, settings, load_catalog())
-        except ValueError as error:
-            raise CliError(str(error)) from None
-        adapter.setup(manager, _adapter_options(config))
-        if config.cloud_provider == "instant":
-            machine.setup(
-                manager, InstantCloud(client.named(machine.USER_AGENT, machine.FIELD_MANAGER), clock)
-            )
-        elif config.cloud_provider != "none":
-            raise CliError(f"--cloud-provider={config.cloud_provider}: write none or instant.")
+        manager = operator_manager(client, clock, config, connection.namespace)
         if supervised:
             manager.add(_Ready(manager, config))
         relax_collector()
@@ -76,6 +66,28 @@ async def run_operator(config: OperatorConfig) -> None:
         ) from None
     finally:
         await connection.close()
+
+
+def operator_manager(client: Client, clock: Clock, config: OperatorConfig, namespace: str) -> Manager:
+    """Everything that the flags ask for, through this client; `namespace` is the operator's own.
+
+    Raises CliError where a flag's value is not known.
+    """
+    settings = _workspace_config(config)
+    manager = _manager(client, clock, config, namespace)
+    check_operator(manager, settings.node_provisioner, namespace)
+    manager.metrics.add(BuildInfo())
+    try:
+        workspace.setup(manager, settings, load_catalog())
+    except ValueError as error:
+        raise CliError(str(error)) from None
+    adapter.setup(manager, _adapter_options(config))
+    if config.cloud_provider == "instant":
+        cloud = InstantCloud(client.named(machine.USER_AGENT, machine.FIELD_MANAGER), clock)
+        machine.setup(manager, cloud)
+    elif config.cloud_provider != "none":
+        raise CliError(f"--cloud-provider={config.cloud_provider}: write none or instant.")
+    return manager
 
 
 def _adapter_options(config: OperatorConfig) -> AdapterOptions:
@@ -114,19 +126,20 @@ def _connect(config: OperatorConfig, clock: LoopClock) -> Connection:
     return connection
 
 
-def _manager(client: Client, clock: LoopClock, config: OperatorConfig, connection: Connection) -> Manager:
+def _manager(client: Client, clock: Clock, config: OperatorConfig, namespace: str) -> Manager:
     try:
-        return Manager(client, clock=clock, options=_manager_options(config, connection))
+        return Manager(client, clock=clock, options=_manager_options(config, namespace))
     except ValueError as error:  # names the address that is none
         raise CliError(f"--metrics-bind-address or --health-probe-bind-address: {error}.") from None
 
 
-def _manager_options(config: OperatorConfig, connection: Connection) -> ManagerOptions:
-    lease = LeaderElectionOptions(LEASE_NAME, connection.namespace) if config.leader_elect else None
+def _manager_options(config: OperatorConfig, namespace: str) -> ManagerOptions:
+    lease = LeaderElectionOptions(LEASE_NAME, namespace) if config.leader_elect else None
     return ManagerOptions(
         metrics_address=_address(config.metrics_bind_address),
         health_address=_address(config.health_probe_bind_address),
         leader_election=lease,
+        cache_sync_timeout=PATIENCE,
     )
 
 
