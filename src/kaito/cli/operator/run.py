@@ -149,9 +149,10 @@ def _address(flag: str) -> str:
 
 
 class _Ready:
-    """Tells the parent process, once the controllers start, that they do."""
+    """Tells the parent process, once the controllers start or wait for the lease, that they do."""
 
     name = "ready-report"
+    needs_leader_election = False
 
     def __init__(self, manager: Manager, config: OperatorConfig) -> None:
         self._manager = manager
