@@ -53,6 +53,7 @@ WORKSPACE_REASONS: Final[Mapping[str, Course]] = {
     "AdapterDoesNotFit": Course.STUCK,
     "ConfigMapNotFound": Course.STUCK,
     # the workload and its pods
+    "WorkloadAdopted": Course.DONE,
     "WorkspaceInferenceStatusPending": Course.WAITS,
     "ModelStarting": Course.WAITS,
     "ImagePullError": Course.STUCK,

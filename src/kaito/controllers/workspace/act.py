@@ -30,6 +30,7 @@ from kaito.controllers.workspace.model import (
     labels_of,
     metadata,
 )
+from kaito.controllers.workspace.names import LABEL_LIMIT
 from kaito.runtime.client import Client, PatchType
 from kaito.runtime.clock import Clock
 from kaito.runtime.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
@@ -122,11 +123,12 @@ class Actor:
         if resource is None:
             return False
         meta = workspace.meta
-        selector = f"{WORKSPACE_LABEL}={meta.name},{WORKSPACE_NAMESPACE_LABEL}={meta.namespace}"
-        live = await self._client.list(resource, label_selector=selector)
+        live = await self._client.list(resource, label_selector=_of(meta.name, meta.namespace))
         return any(metadata(claim)["uid"] not in known and not deleting(claim) for claim in live)
 
     async def _write(self, workspace: CachedObject, old: Object, write: Write, done: Pass) -> None:
+        if write.before is not None:
+            self._emit(old, write.before)
         try:
             answer = await self._send(write)
         except ApiError as error:
@@ -236,10 +238,14 @@ class Actor:
         return None
 
     async def _claims(self, resource: Resource, workspace: CachedObject) -> list[Object]:
-        """The Workspace's claims of one kind, from the server."""
-        selector = f"{WORKSPACE_UID_LABEL}={workspace.meta.uid}"
+        """The Workspace's claims of one kind, from the server; those without a uid are the Go KAITO's."""
+        meta = workspace.meta
+        selector = f"{WORKSPACE_UID_LABEL}={meta.uid}"
+        if len(meta.name) <= LABEL_LIMIT:  # a longer name is in no label
+            selector = _of(meta.name, meta.namespace)
         try:
-            return await self._client.list(resource, label_selector=selector)
+            found = await self._client.list(resource, label_selector=selector)
+            return [each for each in found if labels_of(each).get(WORKSPACE_UID_LABEL) in (meta.uid, None)]
         except (NotFound, Forbidden):
             if resource == self._config.node_provisioner.claims:
                 raise
@@ -247,6 +253,11 @@ class Actor:
 
     def _emit(self, workspace: Object, event: Event) -> None:
         self._recorder.event(workspace, event.type, event.reason, event.message)
+
+
+def _of(name: str, namespace: str | None) -> str:
+    """Selector of a Workspace's claims."""
+    return f"{WORKSPACE_LABEL}={name},{WORKSPACE_NAMESPACE_LABEL}={namespace}"
 
 
 def merge_patch(before: Object, after: Object) -> Object:

@@ -21,6 +21,7 @@ from kaito.controllers.workspace.decide.status import (
     running_status,
     transitions,
 )
+from kaito.controllers.workspace.decide.takeover import decide_takeover, forgotten
 from kaito.controllers.workspace.decide.workload import decide_workload
 from kaito.controllers.workspace.model import Decision, Event, Object, Observed, deleting, metadata
 
@@ -35,10 +36,13 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
     workspace = observed.workspace
     if deleting(workspace):
         return decide_deletion(observed, config, now)
+    takeover = decide_takeover(observed, catalog, config, now)
+    if takeover is not None:
+        return takeover
     plan = make_plan(workspace, observed.invalid, catalog, config)
     adopt = None if WORKSPACE_FINALIZER in (metadata(workspace).get("finalizers") or ()) else "add"
     if not isinstance(plan, Plan):
-        status = problem_status(workspace, plan, now)
+        status = forgotten(problem_status(workspace, plan, now), observed)
         events = (*transitions(workspace, status, None), *problem_events(workspace, plan))
         return Decision(status=status, finalizer="add" if adopt else None, events=events)
     adapters = decide_adapters(observed, plan, catalog, config)
@@ -46,7 +50,7 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
     nodes = decide_nodes(observed, plan, catalog, config, now, hold)
     workload = decide_workload(observed, plan, catalog, config, nodes, adapters)
     facts = running_facts(plan, nodes, adapters, workload)
-    status = running_status(workspace, plan, nodes, adapters, workload, facts, now)
+    status = forgotten(running_status(workspace, plan, nodes, adapters, workload, facts, now), observed)
     return Decision(
         replaces=nodes.replaces,
         writes=(*adapters.writes, *nodes.writes, *workload.writes),

@@ -245,7 +245,9 @@ def _with_conditions(
     """The old status with these conditions; problem conditions that no longer apply are gone."""
     facts = list(facts)
     names = {fact.type for fact in facts} | {str(condition.get("type")) for condition in kept}
-    gone = ((PROBLEM_CONDITIONS | {WORKLOAD_ADOPTED}) - names) | (frozenset() if keep_claims else {NODE_CLAIM_READY})
+    gone = ((PROBLEM_CONDITIONS | {WORKLOAD_ADOPTED}) - names) | (
+        frozenset() if keep_claims else {NODE_CLAIM_READY}
+    )
     found: list[Condition] = remove_conditions(conditions(workspace), gone)
     generation = metadata(workspace).get("generation")
     for fact in facts:
