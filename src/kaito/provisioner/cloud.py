@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+EXISTING_SCHEME: Final = "existing://"
+"""An instance whose id begins so is a Node that was there before its claim and stays after it: it is never deleted and
+gets neither finalizer nor owner. Its name follows; `spec.providerID`, which such Nodes often lack, is left alone."""
+
+
+def existing_id(node: str) -> str:
+    """The id of an existing node of that name as an instance."""
+    return EXISTING_SCHEME + node
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class ClaimSpec:
 class Instance:
     """A machine of the cloud.
 
-    provider_id: equal to `spec.providerID` of the Node that it becomes.
+    provider_id: equal to `spec.providerID` of the Node that it becomes, or `existing_id` of one that is lent.
     claim_uid: uid of the claim it was made for; "" where the cloud does not know.
     labels: what the cloud knows of it (instance type, zone, …); laid under the claim's own labels.
     capacity: resources it will have, as far as known before it joins; a GPU that is named here must be visible on the

@@ -6,6 +6,7 @@ write the status and wait:
     live claim       finalizer -> launch -> register the Node -> initialized
     claim on its way out   cordon the Node -> end the instance, until it is really gone -> release Node ->
     release claim
+    claim on its way out whose Node is lent   give the Node back -> release claim
 
 A launch that may succeed later leaves Launched Unknown; one that cannot makes it False, which tells the
 Workspace to make another claim. A claim whose instance or Node is gone, or never became a Node in time, is
@@ -260,6 +261,12 @@ def _join(observed: Observed, now: datetime, limits: Limits) -> Decision:
     if node["metadata"].get("deletionTimestamp"):
         message = f"its Node {node['metadata']['name']} was deleted"
         return Decision(DeleteClaim(), warning=Warned("NodeDeleted", message))
+    if node_rules.is_lent(observed.claim) and not node_rules.is_lent_to(node, observed.claim):
+        message = (
+            f"the Node {node['metadata']['name']} was taken back: its annotation {labels.CLAIM_UID_ANNOTATION} "
+            "no longer names this claim"
+        )
+        return Decision(DeleteClaim(), warning=Warned("InstanceGone", message))
     return _own(observed, conditions, node)
 
 
@@ -331,6 +338,8 @@ def _node_missing(observed: Observed) -> Decision:
 
 def _finish(observed: Observed, now: datetime) -> Decision:
     """The claim is being deleted: nothing of it may stay behind in the cloud."""
+    if node_rules.is_lent(observed.claim):
+        return _give_back(observed, now)
     for node in observed.nodes:
         leaving = node["metadata"].get("deletionTimestamp") or node_rules.is_disrupted(node)
         if not leaving and labels.TERMINATION_FINALIZER in (node["metadata"].get("finalizers") or ()):
@@ -349,6 +358,23 @@ def _finish(observed: Observed, now: datetime) -> Decision:
             if waiting:
                 return Decision(ReleaseNode(waiting[0]))
             return Decision() if observed.nodes else Decision(ReleaseClaim())
+
+
+def _give_back(observed: Observed, now: datetime) -> Decision:
+    """The claim is being deleted and its Node stays: only what the claim put onto it goes."""
+    if observed.nodes and not any(node_rules.is_lent_to(node, observed.claim) for node in observed.nodes):
+        return Decision(ReleaseClaim())  # given back, or taken back and perhaps another claim's by now
+    match observed.instance:
+        case None if observed.hold > 0:
+            return Decision(requeue_after=observed.hold)
+        case None | "present":
+            return Decision(Terminate(observed.claim["status"]["providerID"]))
+        case "leaving":
+            return Decision(requeue_after=TERMINATION_POLL)
+        case CloudError() as error:
+            return _cannot_end(observed, now, error)
+        case "absent":
+            return Decision(ReleaseClaim())
 
 
 def _cannot_end(observed: Observed, now: datetime, error: CloudError) -> Decision:

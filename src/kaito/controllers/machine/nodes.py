@@ -8,6 +8,7 @@ from typing import Any, Final
 from kaito.api import labels
 from kaito.api.conditions import is_true
 from kaito.controllers.machine.shapes import ClaimShape, is_positive, requests
+from kaito.provisioner.cloud import EXISTING_SCHEME
 
 Object = Mapping[str, Any]
 
@@ -46,7 +47,8 @@ def registration_patch(shape: ClaimShape, claim: Object, node: Object) -> dict[s
     """What makes the Node the claim's own; None when it is already.
 
     Finalizer, owner, the claim's labels and annotations, its taints and startup taints (unless the node's owner asked
-    not to sync them), the mark of an unregistered node taken away.
+    not to sync them), the mark of an unregistered node taken away. A Node that is lent gets no finalizer and no owner:
+    it must not go with the claim.
     """
     metadata, wanted = node["metadata"], claim["metadata"]
     found_labels = metadata.get("labels") or {}
@@ -59,24 +61,43 @@ def registration_patch(shape: ClaimShape, claim: Object, node: Object) -> dict[s
     if found_labels.get(labels.DO_NOT_SYNC_TAINTS_LABEL) != "true":
         spec = claim.get("spec") or {}
         taints = _with(taints, [*(spec.get("taints") or ()), *(spec.get("startupTaints") or ())])
-    return {
+    patch: dict[str, Any] = {
         "metadata": {
             "resourceVersion": metadata["resourceVersion"],
             "labels": {**(wanted.get("labels") or {}), labels.REGISTERED_LABEL: "true"},
             "annotations": annotations,
-            "finalizers": _once([*(metadata.get("finalizers") or ()), labels.TERMINATION_FINALIZER]),
-            "ownerReferences": [
-                *(each for each in metadata.get("ownerReferences") or () if each["uid"] != wanted["uid"]),
-                {
-                    "apiVersion": shape.resource.api_version,
-                    "kind": shape.resource.kind,
-                    "name": wanted["name"],
-                    "uid": wanted["uid"],
-                    "blockOwnerDeletion": True,
-                },
-            ],
         },
         "spec": {"taints": [taint for taint in taints if taint["key"] != labels.UNREGISTERED_TAINT]},
+    }
+    if not is_lent(claim):
+        patch["metadata"] |= _belongings(shape, wanted, metadata)
+    return patch
+
+
+def is_lent(claim: Object) -> bool:
+    """Whether the claim's Node was there before it and stays after it."""
+    return str((claim.get("status") or {}).get("providerID", "")).startswith(EXISTING_SCHEME)
+
+
+def is_lent_to(node: Object, claim: Object) -> bool:
+    """Whether a lent Node still carries the mark of this claim; whoever takes it off takes the node back."""
+    found = (node["metadata"].get("annotations") or {}).get(labels.CLAIM_UID_ANNOTATION)
+    return bool(found == claim["metadata"]["uid"])
+
+
+def _belongings(shape: ClaimShape, claim: Object, node: Object) -> dict[str, Any]:
+    """Finalizer and owner of a Node that lives and dies with its claim; both arguments are metadata."""
+    owner = {
+        "apiVersion": shape.resource.api_version,
+        "kind": shape.resource.kind,
+        "name": claim["name"],
+        "uid": claim["uid"],
+        "blockOwnerDeletion": True,
+    }
+    others = [each for each in node.get("ownerReferences") or () if each["uid"] != claim["uid"]]
+    return {
+        "finalizers": _once([*(node.get("finalizers") or ()), labels.TERMINATION_FINALIZER]),
+        "ownerReferences": [*others, owner],
     }
 
 
