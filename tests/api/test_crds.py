@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from kaito.api import resources
-from kaito.api.crds import CUSTOM_RESOURCES, KEPT, crd_manifests, file_name
+from kaito.api.crds import CUSTOM_RESOURCES, KEPT, LABELS, crd_manifests, file_name
 from kaito.api.generate import drift, main, rendered, write
 from kaito.runtime.crd import CustomResource, problems
 
@@ -53,6 +53,7 @@ def test_each_schema_is_structural(resource: CustomResource) -> None:
     (file,) = MANIFESTS.glob(f"*/{file_name(resource)}")
     written = yaml.safe_load(file.read_text())
     assert written["metadata"].pop("annotations") == KEPT
+    assert written["metadata"].pop("labels") == LABELS
     assert written == resource.manifest()
 
 

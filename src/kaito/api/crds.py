@@ -25,6 +25,8 @@ KEPT: Final = {
 }
 """Annotations by which Argo CD, kpt and Config Sync, Helm, and Flux leave an object alone when it disappears from
 what they apply. Deleting a definition deletes every object of its kind: with these, only a person does that."""
+LABELS: Final = {"app.kubernetes.io/name": "kaito", "app.kubernetes.io/part-of": "kaito"}
+"""Labels of all that comes from `manifests/`: by them `kaito uninstall` tells these definitions from a Karpenter's."""
 
 
 def crd_manifests() -> list[dict[str, Any]]:
@@ -33,9 +35,9 @@ def crd_manifests() -> list[dict[str, Any]]:
 
 
 def crd_manifest(crd: CustomResource) -> dict[str, Any]:
-    """One CRD as it is applied: with the annotations that keep it. Raises `CrdError`."""
+    """One CRD as it is applied: with the annotations that keep it, and labels. Raises `CrdError`."""
     manifest = crd.manifest()
-    manifest["metadata"]["annotations"] = dict(KEPT)
+    manifest["metadata"] |= {"labels": dict(LABELS), "annotations": dict(KEPT)}
     return manifest
 
 

@@ -254,6 +254,53 @@ def operator(
 
 
 @app.command()
+def uninstall(
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Do not ask. Wants --context, so that no other cluster is met."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+    without_operator: Annotated[
+        bool,
+        typer.Option(
+            "--without-operator",
+            help="The operator is gone already: delete the claims, and take its finalizer off the Workspaces.",
+        ),
+    ] = False,
+    crds: Annotated[
+        bool,
+        typer.Option("--crds", help="At last remove KAITO's CustomResourceDefinitions, and so Adapters."),
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for nodes to go, and then for the operator to.")
+    ] = 1800.0,
+    system_namespace: Annotated[str, typer.Option(help="Where the operator is installed.")] = "kaito-system",
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Default: $KUBECONFIG, else ~/.kube/config.")
+    ] = None,
+    context: Context = None,
+) -> None:
+    """Remove Workspaces and the nodes behind them, wait until they are gone, then remove the operator.
+
+    Asks before it changes anything, and can be repeated at any time: it goes on where it stopped. Exit status: 0 all is
+    gone; 1 the cluster cannot be reached or refuses something; 2 not confirmed; 3 Workspaces are there but no operator
+    to end them; 4 not gone in time.
+    """
+    from kaito.cli.uninstall.command import run_uninstall
+    from kaito.cli.uninstall.run import Options
+
+    options = Options(
+        yes=yes,
+        dry_run=dry_run,
+        without_operator=without_operator,
+        definitions=crds,
+        timeout=timeout,
+        namespace=system_namespace,
+    )
+    run(run_uninstall(options, kubeconfig, context))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)

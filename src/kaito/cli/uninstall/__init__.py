@@ -1,0 +1,1 @@
+"""`kaito uninstall`: first what costs money, then the operator; each waits for the one before."""
