@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from cyclonedx.model import HashType
+from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.license import DisjunctiveLicense
@@ -48,7 +48,7 @@ def _python(wheel: Wheel) -> Component:
         type=ComponentType.LIBRARY,
         purl=purl,
         bom_ref=str(purl),
-        hashes=[HashType.from_composite_str(f"sha256:{wheel.sha256()}")],
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=wheel.sha256())],
         licenses=[DisjunctiveLicense(name=str(licence))] if short else [],
     )
 

@@ -1,0 +1,139 @@
+"""The two tools are called in words they understand, and their failures are sentences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hack.images import build, engine
+from hack.images.engine import BuildError, Engine, build_command, on_this_machine
+
+FAKE = r"""#!/bin/sh
+echo "$0 $*" | tr "\n" " " >>"$(dirname "$0")/calls"; echo >>"$(dirname "$0")/calls"
+for word in "$@"; do
+    case $word in
+    --iidfile=*) echo "sha256:0123" >"${word#--iidfile=}" ;;
+    --digestfile=*) printf 'sha256:4567' >"${word#--digestfile=}" ;;
+    esac
+done
+case "$*" in
+*RepoDigests*) echo "r.example/kaito/x@sha256:4567 other@sha256:89" ;;
+*"run "*) echo '{"python": "3.12.11", "machine": "x86_64", "dpkg": ""}' ;;
+*broken*) echo "no space left" >&2; exit 3 ;;
+from*|"from"*) echo working-container ;;
+esac
+"""
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH whose buildah and docker write down how they are called."""
+    for name in ("buildah", "docker"):
+        script = tmp_path / name
+        script.write_text(FAKE)
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return tmp_path
+
+
+def calls(tools: Path) -> list[str]:
+    return [line.removeprefix(f"{tools}/") for line in (tools / "calls").read_text().splitlines()]
+
+
+def test_buildah_builds_without_daemon_network_and_times(tmp_path: Path) -> None:
+    command = build_command("buildah", tmp_path, "r/x:1", {"BASE": "b", "A": "1"}, 17, tmp_path / "id")
+    assert command[:2] == ["buildah", "bud"]
+    assert {"--isolation=chroot", "--timestamp=17", "--no-cache", "--pull=false", "--tag=r/x:1"} <= set(
+        command
+    )
+    assert command.index("--build-arg=A=1") < command.index("--build-arg=BASE=b")
+    assert command[-1] == str(tmp_path)
+
+
+def test_docker_builds_without_network(tmp_path: Path) -> None:
+    command = build_command("docker", tmp_path, "r/x:1", {"BASE": "b"}, 17, tmp_path / "id")
+    assert command[:2] == ["docker", "build"]
+    assert {"--network=none", "--no-cache", "--build-arg=SOURCE_DATE_EPOCH=17", "--build-arg=BASE=b"} <= set(
+        command
+    )
+    assert not any(word.startswith(("--isolation", "--timestamp")) for word in command)
+
+
+@pytest.mark.parametrize("tool", ["buildah", "docker"])
+def test_both_tools_probe_build_and_push(tools: Path, tmp_path: Path, tool: str) -> None:
+    found = Engine.find(tool)
+    base = found.probe("debian:x")
+    assert (base.python, base.machine, base.dpkg) == ("3.12.11", "x86_64", "")
+    built = found.build(tmp_path, "localhost:5000/kaito/x:1", {}, 17)
+    assert built.id == "sha256:0123"
+    assert found.push(built.name) == "sha256:4567"
+    assert all(call.startswith(f"{tool} ") for call in calls(tools))
+    if tool == "buildah":
+        assert any("push" in call and "--tls-verify=false" in call for call in calls(tools))
+
+
+def test_without_a_name_the_first_tool_there_is(tools: Path) -> None:
+    assert Engine.find("").tool == "buildah"
+    (tools / "buildah").unlink()
+    if engine.shutil.which("buildah") is None:
+        assert Engine.find("").tool == "docker"
+    else:  # this machine has a real one
+        assert Engine.find("").tool == "buildah"
+
+
+def test_missing_and_unknown_tools_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BuildError, match="buildah is not installed"):
+        Engine.find("buildah")
+    with pytest.raises(BuildError, match="buildah or docker is not installed"):
+        Engine.find("")
+    with pytest.raises(BuildError, match="TOOL=podman: write buildah or docker"):
+        Engine.find("podman")
+
+
+def test_a_failing_build_shows_the_tool_s_words(
+    tools: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(BuildError, match="buildah bud failed with exit code 3"):
+        Engine("buildah").build(tmp_path, "r/broken:1", {}, 17)
+    assert "no space left" in capsys.readouterr().err
+
+
+def test_only_registries_on_this_machine_are_spoken_to_without_certificates() -> None:
+    assert on_this_machine("localhost:5000/kaito/x:1")
+    assert on_this_machine("127.0.0.1:5000/x:1")
+    assert not on_this_machine("localhost.example.com:5000/x:1")
+    assert not on_this_machine("registry.example.com/localhost:5000/x")
+
+
+def test_the_command_says_what_it_built(
+    tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build, "own_wheels", lambda epoch, folder: None)  # a preset image has none
+    out = tmp_path / "out"
+    arguments = [
+        "phi-3-mini-4k-instruct",
+        "--registry=r.example/kaito",
+        "--push",
+        "--tool=docker",
+        f"--out={out}",
+    ]
+    assert build.main(arguments) == 0
+    name = "r.example/kaito/kaito-phi-3-mini-4k-instruct"
+    assert capsys.readouterr().out == f"{name}:0.2.0 sha256:0123 pushed as sha256:4567\n"
+    record = json.loads((out / "kaito-phi-3-mini-4k-instruct.json").read_text())
+    assert record == {"name": f"{name}:0.2.0", "id": "sha256:0123", "digest": "sha256:4567"}
+    (call,) = [call for call in calls(tools) if call.startswith("docker build ")]
+    assert "--build-arg=RUNTIME=r.example/kaito/runtime-mistralrs:0.1.0" in call
+
+
+def test_a_wrong_epoch_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(BuildError, match="write seconds since 1970"):
+        build.source_epoch()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "17")
+    assert build.source_epoch() == 17

@@ -1,0 +1,76 @@
+"""`make images` builds what Workspaces ask for: the names in rendered pods are the names that are built."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controllers.workspace.builders import adapter_status, provisioned, step, workspace
+from hack.images import catalogue
+from hack.images.engine import BuildError
+from kaito.controllers.workspace import Observed, WorkspaceConfig
+from kaito.runtime.resources import DEPLOYMENTS
+
+REGISTRY = "registry.example:5000/kaito"
+CONFIG = WorkspaceConfig(registry=REGISTRY, stand_in_weights="tiny-phi-3")
+
+
+def rendered_pod() -> dict[str, Any]:
+    """The pod of a Workspace with an adapter, as the controller writes it."""
+    adapters = [{"source": {"name": "pirate", "image": "r.example/pirate:1"}}]
+    observed, _ = step(Observed(workspace(inference={"adapters": adapters})), CONFIG)
+    read = {name: {**each, "status": adapter_status()} for name, each in observed.adapters.items()}
+    observed, _ = step(replace(observed, adapters=read), CONFIG)
+    _, decision = step(provisioned(observed), CONFIG)
+    (workload,) = [write.body for write in decision.writes if write.resource == DEPLOYMENTS]
+    spec: dict[str, Any] = workload["spec"]["template"]["spec"]
+    return spec
+
+
+def test_the_images_of_a_workspace_are_built_under_the_names_that_it_renders() -> None:
+    spec = rendered_pod()
+    preset = catalogue.recipe("phi-3-mini-4k-instruct", "9.9.9", None)
+    puller = catalogue.recipe("puller", "9.9.9", None)  # the tag is the operator's, whatever pods ask for
+    assert spec["containers"][0]["image"] == preset.name(REGISTRY)
+    assert spec["initContainers"][0]["image"] == puller.name(REGISTRY)
+    assert preset.name(REGISTRY) == f"{REGISTRY}/kaito-phi-3-mini-4k-instruct:0.2.0"
+
+
+def test_the_commands_of_the_pods_are_the_entry_points() -> None:
+    spec = rendered_pod()
+    images = Path(__file__).parents[2] / "images"
+    for container, image in (
+        (spec["containers"][0], "runtime-mistralrs"),
+        (spec["initContainers"][0], "puller"),
+    ):
+        assert container["command"][0] in (images / image / "Dockerfile").read_text().split("ENTRYPOINT")[1]
+
+
+def test_operator_and_runtime_get_the_tag_that_is_asked_for() -> None:
+    assert catalogue.recipe("operator", "1.2.3", None).name("kaito") == "kaito/operator:1.2.3"
+    assert catalogue.recipe("runtime-mistralrs", "1.2.3", None).name("r/k") == "r/k/runtime-mistralrs:1.2.3"
+    assert catalogue.recipe("operator", catalogue.default_tag(), None).name("kaito") == "kaito/operator:0.1.0"
+
+
+def test_stand_in_weights_are_called_what_they_are(tmp_path: Path) -> None:
+    assert catalogue.recipe("phi-3-mini-4k-instruct", "1", None).weights_name() == "stand-in tiny-phi-3"
+    (tmp_path / "config.json").write_text("{}")
+    assert (
+        catalogue.recipe("phi-3-mini-4k-instruct", "1", tmp_path).weights_name() == "phi-3-mini-4k-instruct"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "weights", "says"),
+    [
+        ("phi-4-mini-typo", None, "is no image"),
+        ("mistral-7b-instruct", None, "no weights. Name their directory: WEIGHTS=DIR"),
+        ("mistral-7b-instruct", "empty", "expected a Hugging Face directory"),
+    ],
+)
+def test_what_cannot_be_built_is_said(tmp_path: Path, wanted: str, weights: str | None, says: str) -> None:
+    with pytest.raises(BuildError, match=says):
+        catalogue.recipe(wanted, "1", tmp_path if weights else None)
