@@ -301,6 +301,51 @@ def uninstall(
 
 
 @app.command()
+def provisioner(
+    kubeconfig: Annotated[Path | None, typer.Option(help="Outside a cluster: the kubeconfig to use.")] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(help="Outside a cluster: the context, by name. There is no default on purpose."),
+    ] = None,
+    cloud_provider: Annotated[
+        str,
+        typer.Option(help="existing: nodes that are there already are lent to claims, and given back."),
+    ] = "existing",
+    existing_selector: Annotated[
+        str,
+        typer.Option(envvar="EXISTING_SELECTOR", help="Label selector of the nodes that may be lent."),
+    ] = "kaito.sh/existing-node=true",
+    metrics_bind_address: Annotated[
+        str, typer.Option(help='Address of /metrics; "0" turns it off.')
+    ] = ":8080",
+    health_probe_bind_address: Annotated[
+        str, typer.Option(help='Address of /healthz and /readyz; "0" turns it off.')
+    ] = ":8081",
+    leader_elect: Annotated[
+        bool, typer.Option(envvar="LEADER_ELECT", help="Only the holder of the Lease reconciles.")
+    ] = False,
+    log_format: Annotated[str, typer.Option(envvar="LOG_FORMAT", help="json | human")] = "json",
+) -> None:
+    """Run the machine controller alone: it makes Machines and NodeClaims real."""
+    from kaito.cli.operator.provisioner import ProvisionerConfig, run_provisioner
+
+    run(
+        run_provisioner(
+            ProvisionerConfig(
+                kubeconfig=kubeconfig,
+                context=context,
+                cloud_provider=cloud_provider,
+                existing_selector=existing_selector,
+                metrics_bind_address=metrics_bind_address,
+                health_probe_bind_address=health_probe_bind_address,
+                leader_elect=leader_elect,
+                log_format=log_format,
+            )
+        )
+    )
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)

@@ -7,7 +7,7 @@ the claim's uid so that a restart finds it, and gives it back when the claim goe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from kaito.api import labels
 from kaito.catalog import Catalog, load_catalog
@@ -23,6 +23,13 @@ SELECTOR: Final = "kaito.sh/existing-node=true"
 """Label of the nodes that may be lent, unless `--existing-selector` says otherwise."""
 RETRY: Final = 10.0
 """Seconds until a claim that found no node looks again; looking asks the cache only."""
+
+
+Nodes: TypeAlias = list[dict[str, Any]]
+Fitting: TypeAlias = list[tuple[dict[str, Any], str]]
+"""Nodes and the instance type that each stands for."""
+Obstacles: TypeAlias = list[tuple[str, str]]
+"""Names of nodes and what is in the way."""
 
 
 class ExistingNodes:
@@ -91,13 +98,13 @@ class ExistingNodes:
         nodes = await self._lent()
         return [_instance(node) for node in nodes if rules.claim_uid(node)]
 
-    def _known(self) -> list[dict[str, Any]]:
+    def _known(self) -> Nodes:
         return [node.decode() for node in self._nodes.list(selector=self._selector)]
 
-    def _candidates(self, claim: ClaimSpec) -> tuple[list[tuple[dict[str, Any], str]], list[tuple[str, str]]]:
-        """Nodes that fit with the type each stands for, best first; names of the others with what is in the way."""
-        fitting: list[tuple[dict[str, Any], str]] = []
-        obstacles: list[tuple[str, str]] = []
+    def _candidates(self, claim: ClaimSpec) -> tuple[Fitting, Obstacles]:
+        """The nodes that fit, best first, and why the others do not."""
+        fitting: Fitting = []
+        obstacles: Obstacles = []
         for node in self._known():
             name = node["metadata"]["name"]
             instance_type, obstacle = rules.fitting_type(node, claim, self._catalog)
@@ -126,7 +133,7 @@ class ExistingNodes:
         finally:
             self._being_lent.discard(name)
 
-    async def _lent(self, claim: str = "") -> list[dict[str, Any]]:
+    async def _lent(self, claim: str = "") -> Nodes:
         """Nodes lent to claims, or to the claim of that name, as the server has them."""
         selector = f"{rules.CLAIM_LABEL}={claim}" if claim else rules.CLAIM_LABEL
         try:

@@ -7,10 +7,7 @@ write to: an operator started by mistake against the wrong cluster is an expensi
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import replace
-
-import typer
 
 from kaito import __version__
 from kaito.catalog import load_catalog
@@ -20,6 +17,7 @@ from kaito.cli.local.images import parse_image_map
 from kaito.cli.operator.checks import check_operator
 from kaito.cli.operator.config import OperatorConfig
 from kaito.cli.operator.names import LEASE_NAME
+from kaito.cli.operator.process import connect, make_manager, serve, start_logging
 from kaito.controllers import adapter, machine, workspace
 from kaito.controllers.adapter import AdapterOptions
 from kaito.controllers.workspace import NodeClass, NodeProvisioner, WorkspaceConfig, parse_cloud
@@ -27,15 +25,9 @@ from kaito.embedded.processes.lifeline import end_with_parent, report_ready
 from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock, LoopClock
-from kaito.runtime.connection import SERVICE_ACCOUNT, Connection
-from kaito.runtime.garbage import relax_collector
-from kaito.runtime.leader import LeaderElectionOptions
-from kaito.runtime.logs import configure_logging
-from kaito.runtime.manager import Manager, ManagerOptions
+from kaito.runtime.manager import Manager
 
 USER_AGENT = f"kaito-operator/{__version__}"
-PATIENCE = 10 * 365 * 86400.0
-"""Seconds to wait for caches: what keeps them from filling is told by /readyz, and a restart would mend none of it."""
 
 
 async def run_operator(config: OperatorConfig) -> None:
@@ -44,12 +36,10 @@ async def run_operator(config: OperatorConfig) -> None:
     Raises:
         CliError: a flag's value is not known, or there is no cluster to use.
     """
-    if config.log_format not in ("json", "human"):
-        raise CliError(f"--log-format={config.log_format}: write json or human.")
     supervised = end_with_parent()
-    configure_logging("json" if config.log_format == "json" else "human")
+    start_logging(config)
     clock = LoopClock()
-    connection = _connect(config, clock)
+    connection = connect("operator", config, clock)
     try:
         client = Client(
             connection.transport, clock=clock, user_agent=USER_AGENT, field_manager="kaito-operator"
@@ -57,13 +47,7 @@ async def run_operator(config: OperatorConfig) -> None:
         manager = operator_manager(client, clock, config, connection.namespace)
         if supervised:
             manager.add(_Ready(manager, config))
-        relax_collector()
-        await manager.run_until_signal()
-    except OSError as error:  # of listening; what concerns the cluster is a TransportError
-        raise CliError(
-            f"Metrics or health checks cannot be served: {error.strerror}. Choose other addresses with "
-            '--metrics-bind-address and --health-probe-bind-address; "0" turns one off.'
-        ) from None
+        await serve(manager)
     finally:
         await connection.close()
 
@@ -74,7 +58,7 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
     Raises CliError where a flag's value is not known.
     """
     settings = _workspace_config(config)
-    manager = _manager(client, clock, config, namespace)
+    manager = make_manager(client, clock, config, LEASE_NAME, namespace)
     check_operator(manager, settings.node_provisioner, namespace)
     manager.metrics.add(BuildInfo())
     try:
@@ -108,44 +92,6 @@ def _workspace_config(config: OperatorConfig) -> WorkspaceConfig:
         return replace(settings, registry=config.preset_registry) if config.preset_registry else settings
     except ValueError as error:
         raise CliError(str(error)) from None
-
-
-def _connect(config: OperatorConfig, clock: LoopClock) -> Connection:
-    if config.kubeconfig is None and config.context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-        return Connection.in_cluster(clock=clock)
-    if config.context is None:
-        raise CliError(
-            "Outside a cluster, say which one to operate: `kaito operator --context NAME` (and --kubeconfig FILE "
-            "unless it is $KUBECONFIG or ~/.kube/config). `kubectl config get-contexts` lists the names. "
-            f"(There is no service account in {SERVICE_ACCOUNT} either.)"
-        )
-    connection = Connection.from_kubeconfig(config.kubeconfig, config.context, clock=clock)
-    typer.echo(
-        f"kaito operator {__version__} operates {connection.url} (context {connection.context})", err=True
-    )
-    return connection
-
-
-def _manager(client: Client, clock: Clock, config: OperatorConfig, namespace: str) -> Manager:
-    try:
-        return Manager(client, clock=clock, options=_manager_options(config, namespace))
-    except ValueError as error:  # names the address that is none
-        raise CliError(f"--metrics-bind-address or --health-probe-bind-address: {error}.") from None
-
-
-def _manager_options(config: OperatorConfig, namespace: str) -> ManagerOptions:
-    lease = LeaderElectionOptions(LEASE_NAME, namespace) if config.leader_elect else None
-    return ManagerOptions(
-        metrics_address=_address(config.metrics_bind_address),
-        health_address=_address(config.health_probe_bind_address),
-        leader_election=lease,
-        cache_sync_timeout=PATIENCE,
-    )
-
-
-def _address(flag: str) -> str:
-    """The flag in the manager's words: "0" switches an endpoint off."""
-    return "" if flag == "0" else flag
 
 
 class _Ready:

@@ -14,6 +14,7 @@ from kaito.controllers.machine.rights import RIGHTS as MACHINE_RIGHTS
 from kaito.controllers.workspace import NodeProvisioner
 from kaito.controllers.workspace.rights import CLAIM_RIGHTS
 from kaito.controllers.workspace.rights import RIGHTS as WORKSPACE_RIGHTS
+from kaito.provisioner.rights import EXISTING_RIGHTS
 from kaito.runtime.definitions import definition_rights
 from kaito.runtime.rights import Right, leader_rights
 
@@ -30,10 +31,11 @@ OPERATOR: Final[tuple[Right, ...]] = (*ALWAYS, *LEASE)
 
 PROVISIONER: Final[tuple[Right, ...]] = (
     *MACHINE_RIGHTS,
+    *EXISTING_RIGHTS,
     *definition_rights(each.resource for each in SHAPES),
     *leader_rights(PROVISIONER_LEASE_NAME),
 )
-"""`kaito provisioner`."""
+"""`kaito provisioner --cloud-provider=existing`, which never deletes a Node."""
 
 
 def claim_rights(provisioner: NodeProvisioner) -> tuple[Right, ...]:

@@ -30,18 +30,25 @@ RIGHTS: Final[tuple[Right, ...]] = (
                 subresource="status",
                 why="How far a machine has come is written there.",
             ),
-            Right.of(
-                shape.resource,
-                "update",
-                subresource="finalizers",
-                why="A Node names its claim as an owner that waits for it; some clusters check who may do that.",
-            ),
         )
     ),
     Right.of(NODES, "list", "watch", why="A claim's machine is there when its Node is."),
     Right.of(
         NODES, "patch", why="A Node gets its claim's labels and taints, and is cordoned before it goes."
     ),
-    Right.of(NODES, "delete", why="A Node goes with its machine."),
     *EVENT_RIGHTS,
 )
+
+MADE_NODE_RIGHTS: Final[tuple[Right, ...]] = (
+    *(
+        Right.of(
+            shape.resource,
+            "update",
+            subresource="finalizers",
+            why="A Node names its claim as an owner that waits for it; some clusters check who may do that.",
+        )
+        for shape in SHAPES
+    ),
+    Right.of(NODES, "delete", why="A Node goes with its machine."),
+)
+"""Besides, with a cloud that makes machines; a Node that is lent has no owner and is never deleted."""
