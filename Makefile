@@ -1,7 +1,7 @@
 # KAITO in Python. `make demo` shows the main job; `make test` runs every test. GNU Make 3.81 suffices.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster lint format manifests docs constraints check-wheels wheels images bench bench-runtime clean record-differences explore-differences
+.PHONY: help demo test test-monitoring test-cluster lint format manifests docs constraints check-wheels wheels images bench bench-runtime clean record-differences explore-differences
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/'
@@ -13,6 +13,11 @@ demo: ## Apply a Workspace on this machine and get an answer from /chat
 test: ## Run every test
 	@hack/venv.sh dev
 	@KAITO_TEST_KUBECTLS=$$(hack/kubectls.sh) .venv/bin/python -m pytest $(PYTEST_ARGS)
+
+test-monitoring: ## Run what needs a Prometheus: alerts by promtool, the dashboards' queries (Debian: prometheus)
+	@hack/venv.sh dev
+	@hack/debian-packages.sh prometheus
+	@.venv/bin/python -m pytest tests/monitoring -m monitoring $(PYTEST_ARGS)
 
 test-cluster: ## Run what needs a cluster on a real one: etcd, kube-apiserver, kwok, kubectl 1.32 to 1.35 (built with Go once)
 	@hack/venv.sh dev
@@ -36,10 +41,12 @@ manifests: ## Write manifests/crd and manifests/crd-karpenter from the models
 	@hack/venv.sh dev
 	@.venv/bin/python -m kaito.api.generate
 	@.venv/bin/python -m kaito.cli.rbac.generate
+	@.venv/bin/python -m hack.alerts
 
-docs: ## Write docs/runtime/options.md and metrics.md from the code
+docs: ## Write docs/metrics.md, docs/runtime/options.md and docs/runtime/metrics.md from the code
 	@hack/venv.sh dev
 	@.venv/bin/python hack/docs_options.py
+	@.venv/bin/python -m hack.families
 
 constraints: ## Resolve constraints.txt anew
 	@hack/venv.sh dev

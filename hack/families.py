@@ -1,7 +1,7 @@
 """The metric families of everything that KAITO runs in a cluster, as they are before anything has happened.
 
-    python hack/families.py           writes docs/metrics.md
-    python hack/families.py --check   says whether it is stale, with exit status 1
+    python -m hack.families           writes docs/metrics.md
+    python -m hack.families --check   says whether it is stale, with exit status 1
 
 Dashboards, alerts and their tests take the names from here: from the registry that a running operator shows.
 """
@@ -15,8 +15,10 @@ from pathlib import Path
 from prometheus_client.core import Metric
 
 from kaito.cli.build_info import BuildInfo
+from kaito.cli.operator.checks import check_operator
 from kaito.controllers import adapter, machine, workspace
 from kaito.controllers.adapter import AdapterOptions
+from kaito.controllers.workspace import NodeProvisioner
 from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
@@ -61,6 +63,7 @@ async def _families() -> dict[str, Metric]:
     )
     client = Client(MemoryTransport(nobody, clock), clock=clock)
     manager = Manager(client, clock=clock, options=options)
+    check_operator(manager, NodeProvisioner.MACHINE, "kaito-system")
     manager.metrics.add(BuildInfo())
     workspace.setup(manager)
     adapter.setup(manager, AdapterOptions(image_map={}))

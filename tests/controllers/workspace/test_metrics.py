@@ -109,7 +109,7 @@ class TestFacts:
 
 
 class TestFamilies:
-    def test_everything_known_is_there_at_zero(self, virtual_clock: VirtualClock) -> None:
+    async def test_everything_known_is_there_at_zero(self, virtual_clock: VirtualClock) -> None:
         found = shown(WorkspaceMetrics(CATALOG, virtual_clock))
         for phase in ("succeeded", "error", "pending", "deleting"):
             assert value(found, "kaito_workspace_count", phase=phase) == 0
@@ -122,7 +122,7 @@ class TestFamilies:
         assert value(found, "kaito_workspace_interrupted") == 0
         assert value(found, "kaito_workspace_ready_seconds_count") == 0
 
-    def test_counts_follow_what_was_seen(self, virtual_clock: VirtualClock) -> None:
+    async def test_counts_follow_what_was_seen(self, virtual_clock: VirtualClock) -> None:
         metrics = WorkspaceMetrics(CATALOG, virtual_clock)
         for name in ("a", "b"):
             seen = workspace(name=name)
@@ -154,10 +154,13 @@ class TestInTheController:
             manager = Manager(client, clock=virtual_clock, options=ManagerOptions(grace_period=0.0))
             setup(manager, world.config)
             registry = manager.metrics.registry
+            world.hold_pods = True
             async with running(manager):
                 await world.client.create(WORKSPACES, bare())
-                await virtual_clock.sleep(0.5)
-                assert registry.get_sample_value("kaito_workspace_count", {"phase": "pending"}) == 1
+                await virtual_clock.sleep(30)
+                for phase, number in (("pending", 1), ("error", 0), ("succeeded", 0)):
+                    assert registry.get_sample_value("kaito_workspace_count", {"phase": phase}) == number
+                world.hold_pods = False
                 await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady")
                 await virtual_clock.sleep(1)
                 assert registry.get_sample_value("kaito_workspace_count", {"phase": "succeeded"}) == 1
