@@ -81,9 +81,12 @@ async def test_a_denial_names_the_fields() -> None:
             "reason": "Forbidden",
             "code": 403,
             "details": {
+                "name": "one",
+                "group": "example.com",
+                "kind": "Widget",
                 "causes": [
                     {"reason": "FieldValueInvalid", "message": "must be at most 10", "field": "spec.size"}
-                ]
+                ],
             },
         },
         "warnings": ["look"],

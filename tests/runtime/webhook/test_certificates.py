@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import ssl
 from base64 import b64decode
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 
 from fakeapi import FakeApi
+from kaito.runtime.cache import InformerCache
 from kaito.runtime.resources import SECRETS, ObjectKey
 from kaito.runtime.testing.virtual import VirtualClock
 from kaito.runtime.webhook.certificates import (
@@ -18,6 +21,7 @@ from kaito.runtime.webhook.certificates import (
     VALIDATING,
     CertificateKeeper,
     CertificateOptions,
+    make_certificates,
 )
 
 SECRET = ObjectKey("demo", "certificate")
@@ -119,8 +123,6 @@ async def test_a_new_authority_is_announced_beside_the_old_one(
 async def test_a_wiped_bundle_and_a_spoilt_secret_are_mended(
     virtual_clock: VirtualClock, tmp_path: Path
 ) -> None:
-    import asyncio
-
     api = world(virtual_clock)
     keeper = CertificateKeeper(api.client(), clock=virtual_clock, options=options(tmp_path, interval=600))
     running = asyncio.create_task(keeper.run())
@@ -135,3 +137,76 @@ async def test_a_wiped_bundle_and_a_spoilt_secret_are_mended(
     assert bundles(api) == [data(api)["ca.crt"]] * 4
     assert (tmp_path / "tls.crt").read_bytes() == data(api)["tls.crt"]
     running.cancel()
+
+
+async def test_a_keeper_that_watches_mends_at_once_and_asks_nothing_while_nothing_changes(
+    virtual_clock: VirtualClock, tmp_path: Path
+) -> None:
+    api = world(virtual_clock)
+    tasks = []
+    for replica in ("a", "b"):
+        short = options(tmp_path / replica, lifetime=timedelta(hours=3))
+        keeper = CertificateKeeper(api.client(), clock=virtual_clock, options=short)
+        cache = InformerCache(api.client())
+        keeper.watch(cache)
+        tasks += [asyncio.create_task(cache.run()), asyncio.create_task(keeper.run())]
+    await virtual_clock.sleep(10)
+    made = data(api)
+    asked = len(api.requests)
+    await virtual_clock.sleep(3600)
+    assert len(api.requests) == asked
+
+    api.put(VALIDATING, configuration("check.example.com"))
+    await virtual_clock.sleep(5)
+    assert bundles(api) == [made["ca.crt"]] * 4
+    api.remove(SECRETS, SECRET.name, SECRET.namespace)
+    await virtual_clock.sleep(5)
+    assert data(api) == made, "what clients trust and replicas serve is stored again"
+    secret = api.get(SECRETS, SECRET.name, SECRET.namespace)
+    assert secret is not None
+    api.put(SECRETS, {**secret, "data": {"tls.crt": "bm90aGluZw=="}})
+    await virtual_clock.sleep(5)
+    assert data(api) == made
+    assert bundles(api) == [made["ca.crt"]] * 4
+
+    await virtual_clock.sleep(3700)
+    renewed = data(api)
+    assert renewed["tls.crt"] != made["tls.crt"], "renewed when a third of its three hours was left"
+    for replica in ("a", "b"):
+        assert (tmp_path / replica / "tls.crt").read_bytes() == renewed["tls.crt"]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_bundle_that_somebody_keeps_undoing_is_no_race(
+    virtual_clock: VirtualClock, tmp_path: Path
+) -> None:
+    api = world(virtual_clock)
+    keeper = CertificateKeeper(api.client(), clock=virtual_clock, options=options(tmp_path, calm=2.0))
+    cache = InformerCache(api.client())
+    keeper.watch(cache)
+    tasks = [asyncio.create_task(cache.run()), asyncio.create_task(keeper.run())]
+    await virtual_clock.sleep(10)
+    before = len(api.writes())
+    for _ in range(600):
+        api.put(VALIDATING, configuration("check.example.com"))
+        await virtual_clock.sleep(0.1)
+    assert len(api.writes()) - before <= 32, "one write for each two seconds of a minute"
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_a_certificate_may_be_for_an_address() -> None:
+    made = make_certificates(
+        ("localhost", "127.0.0.1"),
+        datetime(2026, 11, 21, tzinfo=UTC),
+        lifetime=timedelta(days=1),
+        ca_lifetime=timedelta(days=2),
+    )
+    names = x509.load_pem_x509_certificate(made.chain).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert names.value.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address("127.0.0.1")]
+    assert names.value.get_values_for_type(x509.DNSName) == ["localhost"]

@@ -296,7 +296,7 @@ def encode(request: AdmissionRequest, answer: Allow | Deny) -> bytes:
     """The AdmissionReview with its response; for a changed object the JSON patch that leads to it."""
     response: Object = {"uid": request.uid, "allowed": isinstance(answer, Allow)}
     if isinstance(answer, Deny):
-        response["status"] = _status(answer)
+        response["status"] = _status(request, answer)
     elif answer.object is not None:
         operations = json_patch(request.object or {}, answer.object)
         if operations:
@@ -309,8 +309,8 @@ def encode(request: AdmissionRequest, answer: Allow | Deny) -> bytes:
     return orjson.dumps({"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response})
 
 
-def _status(answer: Deny) -> Object:
-    # kubectl shows the causes in the details of an Invalid only.
+def _status(request: AdmissionRequest, answer: Deny) -> Object:
+    # kubectl shows the causes in the details of an Invalid only, under the object that the details name.
     causes = ", ".join(f"{cause.field}: {cause.message}" for cause in answer.causes)
     status: Object = {
         "status": "Failure",
@@ -320,9 +320,12 @@ def _status(answer: Deny) -> Object:
     }
     if answer.causes:
         status["details"] = {
+            "name": request.name,
+            "group": request.kind.group,
+            "kind": request.kind.kind,
             "causes": [
                 {"reason": cause.reason, "message": cause.message, "field": cause.field}
                 for cause in answer.causes
-            ]
+            ],
         }
     return status

@@ -10,11 +10,15 @@ is announced before anything is served under it. Needs the package `cryptography
         secret=ObjectKey("demo", "webhook-certificate"), service=ObjectKey("demo", "webhook"), directory=Path("/certs"),
         validating=("demo.example.com",)))
     await keeper.ensure()     # the pair is there before the server starts
+    keeper.watch(manager.cache)   # somebody's change is put right at once, and nothing is asked while nothing changes
     manager.add(keeper)
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import ipaddress
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,12 +30,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from kaito.runtime.cache import InformerCache
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.errors import AlreadyExists, ApiError, Conflict, NotFound, TransportError
 from kaito.runtime.files import write_private
 from kaito.runtime.groups import Group
 from kaito.runtime.logs import get_logger
+from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import SECRETS, ObjectKey, Resource
 from kaito.runtime.webhook.certwatcher import CERTIFICATE, KEY
 
@@ -75,15 +81,18 @@ class CertificateOptions:
     mutating: tuple[str, ...] = ()
     """Names of the MutatingWebhookConfigurations whose `caBundle` is kept."""
     extra_names: tuple[str, ...] = ()
-    """DNS names that the certificate is for as well, beside the Service's."""
+    """DNS names and IP addresses that the certificate is for as well, beside the Service's."""
     lifetime: timedelta = timedelta(days=90)
     """How long a serving certificate is valid; it is renewed when a third of that is left."""
     ca_lifetime: timedelta = timedelta(days=3650)
     """How long an authority is valid; it is followed by a new one when a third of that is left."""
     interval: float = 600.0
-    """Seconds between two looks at the Secret and the configurations."""
+    """Seconds between two looks at the Secret and the configurations. A keeper that watches them looks when they
+    change and when the certificate is due instead."""
     retry_interval: float = 30.0
     """Seconds until the next look after one that failed."""
+    calm: float = 2.0
+    """Least seconds between two looks of a keeper that watches, so that it never races with whoever undoes its work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,10 @@ def make_certificates(
     ca_lifetime: timedelta,
     previous: Certificates | None = None,
 ) -> Certificates:
-    """A serving certificate for DNS `names`, under the previous authority while that has a third of its life left."""
+    """A serving certificate for DNS names and IP addresses.
+
+    It is under the previous authority while that has a third of its life left.
+    """
     if previous is not None and not _is_due(previous.bundle, now):
         authority = x509.load_pem_x509_certificate(previous.bundle)
         ca_key: Any = serialization.load_pem_private_key(previous.ca_key, None)
@@ -126,7 +138,7 @@ def make_certificates(
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
         )
@@ -178,18 +190,31 @@ def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _is_due(pem: bytes, now: datetime) -> bool:
-    """Whether less than a third of the (first) certificate's life is left."""
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _due(pem: bytes) -> datetime:
+    """When a third of the (first) certificate's life is left."""
     certificate = x509.load_pem_x509_certificate(pem)
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return end - now < (end - start) / 3
+    return end - (end - start) / 3
+
+
+def _is_due(pem: bytes, now: datetime) -> bool:
+    return now > _due(pem)
 
 
 def _names_of(pem: bytes) -> set[str]:
     extension = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(
         x509.SubjectAlternativeName
     )
-    return set(extension.value.get_values_for_type(x509.DNSName))
+    found = extension.value
+    addresses = {str(address) for address in found.get_values_for_type(x509.IPAddress)}
+    return {*found.get_values_for_type(x509.DNSName), *addresses}
 
 
 class CertificateKeeper:
@@ -205,17 +230,47 @@ class CertificateKeeper:
         service = options.service
         base = f"{service.name}.{service.namespace}"
         self._names = (f"{base}.svc", base, service.name, f"{base}.svc.cluster.local", *options.extra_names)
+        self._served: Certificates | None = None
+        self._watches = False
+        self._changed = asyncio.Event()
+
+    def watch(self, cache: InformerCache) -> None:
+        """Follows the Secret and the configurations, each by its name: `run` then looks when they change."""
+        self._watches = True
+        wanted = [(SECRETS, self._options.secret.name, self._options.secret.namespace)]
+        wanted += [(VALIDATING, name, "") for name in self._options.validating]
+        wanted += [(MUTATING, name, "") for name in self._options.mutating]
+        for resource, name, namespace in wanted:
+            informer = cache.informer(
+                resource, namespace=namespace or None, field_selector=f"metadata.name={name}"
+            )
+            informer.add_handler(_Wake(self._changed))
 
     async def run(self) -> None:
-        """Looks from time to time; what fails is logged and tried again, and what is served stays."""
+        """Looks when there is reason to; what fails is logged and tried again, and what is served stays."""
         while True:
-            pause = self._options.interval
+            self._changed.clear()
             try:
                 await self.ensure()
+                pause = self._pause()
             except (ApiError, TransportError, OSError) as error:
                 pause = self._options.retry_interval
                 log.error("webhook certificates could not be kept", error=error, retry_in=pause)
-            await self._clock.sleep(pause)
+            if self._watches:
+                await self._clock.sleep(min(self._options.calm, pause))
+                with contextlib.suppress(TimeoutError):
+                    async with self._clock.timeout(pause):
+                        await self._changed.wait()
+            else:
+                await self._clock.sleep(pause)
+
+    def _pause(self) -> float:
+        """Seconds until the next look, if nothing changes before."""
+        if not self._watches or self._served is None:
+            return self._options.interval
+        due = min(_due(self._served.chain), _due(self._served.bundle))
+        # Not to the second: then the certificate might be a moment away from being due.
+        return max(1.0, (due - self._clock.wall()).total_seconds() + 1.0)
 
     async def ensure(self) -> None:
         """Makes or renews what has to be, announces the authorities, and writes the pair.
@@ -225,7 +280,7 @@ class CertificateKeeper:
                 is only logged.
             OSError: the directory cannot be written.
         """
-        certificates = await self._certificates()
+        self._served = certificates = await self._certificates()
         bundle = b64encode(certificates.bundle).decode()
         for resource, names in ((VALIDATING, self._options.validating), (MUTATING, self._options.mutating)):
             for name in names:
@@ -249,19 +304,25 @@ class CertificateKeeper:
             now = self._clock.wall()
             if found is not None and self._good(found, now):
                 return found
-            made = make_certificates(
-                self._names,
-                now,
-                lifetime=self._options.lifetime,
-                ca_lifetime=self._options.ca_lifetime,
-                previous=found,
-            )
+            if found is None and self._served is not None and self._good(self._served, now):
+                made = self._served  # clients trust it, and the other replicas serve it
+            else:
+                made = make_certificates(
+                    self._names,
+                    now,
+                    lifetime=self._options.lifetime,
+                    ca_lifetime=self._options.ca_lifetime,
+                    previous=found,
+                )
             try:
                 await self._store(secret, made)
             except (Conflict, AlreadyExists):
                 continue  # another replica was faster; its certificates are as good
             log.info(
-                "webhook certificate made", stored_in=str(self._options.secret), renewed=found is not None
+                "webhook certificate stored",
+                stored_in=str(self._options.secret),
+                renewed=found is not None,
+                again=made is self._served,
             )
             return made
         raise Conflict(
@@ -326,3 +387,19 @@ class CertificateKeeper:
             log.info("authority announced", configuration=name, webhooks=len(stale))
             return
         raise Conflict(f"{resource.kind} {name} changed {_RACES} times while its caBundle was written")
+
+
+class _Wake:
+    """Sets an event whatever happens to an object."""
+
+    def __init__(self, changed: asyncio.Event) -> None:
+        self._changed = changed
+
+    def on_add(self, obj: CachedObject, initial: bool) -> None:
+        self._changed.set()
+
+    def on_update(self, old: CachedObject, new: CachedObject) -> None:
+        self._changed.set()
+
+    def on_delete(self, obj: CachedObject, stale: bool) -> None:
+        self._changed.set()
