@@ -67,6 +67,15 @@ def placeholders(text: str) -> list[str]:
     return list(dict.fromkeys(_PLACEHOLDER.findall(text)))
 
 
+def image_problem(text: str) -> str | None:
+    """What is wrong with a reference, in one sentence: it cannot be parsed, or an example's placeholder is in it."""
+    try:
+        parse_image_reference(text)
+    except InvalidImageReference as error:
+        return str(error)
+    return str(_invalid(text, "")) if placeholders(text) else None
+
+
 def _cut(text: str, separator: str) -> tuple[str, str | None]:
     before, found, after = text.partition(separator)
     return before, after if found else None

@@ -40,10 +40,12 @@ def config_map_missing(observed: Observed, plan: Plan) -> Problem | None:
     """`inference.config` names something that is not there."""
     if plan.config_map is None or observed.config_hash is not None:
         return None
-    text = (
-        f"inference.config: there is no ConfigMap {plan.config_map} in namespace {plan.namespace}; create it"
-    )
-    return Problem("ConfigMapNotFound", text)
+    return Problem.at("inference.config", "ConfigMapNotFound", no_config_map(plan.config_map, plan.namespace))
+
+
+def no_config_map(name: str, namespace: str) -> str:
+    """What to tell whoever names a ConfigMap that is not there."""
+    return f"there is no ConfigMap {name} in namespace {namespace}; create it"
 
 
 def before_first_node(observed: Observed, plan: Plan, adapters: AdaptersOutcome) -> Problem | None:

@@ -80,7 +80,7 @@ def user_labels(resource: Object) -> dict[str, str]:
     selector = resource.get("labelSelector") or {}
     found = dict(selector.get("matchLabels") or {})
     for expression in selector.get("matchExpressions") or ():
-        found[expression["key"]] = expression["values"][0]
+        found.update((expression["key"], value) for value in (expression.get("values") or ())[:1])
     return without_reserved(found)
 
 

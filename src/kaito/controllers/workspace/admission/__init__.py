@@ -1,0 +1,28 @@
+"""The admission webhook of Workspaces: what CEL in the CRD cannot know, asked before the object is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kaito.catalog import Catalog
+from kaito.controllers.admission import Admission
+from kaito.controllers.workspace.admission.config_map import ConfigMaps
+from kaito.controllers.workspace.admission.rules import judge
+from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.runtime.client import Client
+
+__all__ = ["BLOCKS", "judge", "workspace_admission"]
+
+BLOCKS = ("resource", "inference", "tuning")
+"""What a user writes of a Workspace, metadata aside."""
+
+
+def workspace_admission(
+    client: Client, catalog: Catalog, config: WorkspaceConfig, images: Mapping[str, object]
+) -> Admission:
+    """The handler. `images` are references that the operator was told the meaning of."""
+    return Admission(
+        BLOCKS,
+        lambda workspace: judge(workspace, catalog, config, images),
+        ConfigMaps(client, catalog).look_up,
+    )

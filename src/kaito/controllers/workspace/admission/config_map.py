@@ -1,0 +1,108 @@
+"""The ConfigMap that `inference.config` names: what is in it, asked when a Workspace begins to name it.
+
+A ConfigMap that is not there yet is a warning, because whoever applies a folder sends files in the order of their
+names; the controller waits for it. One that is there and cannot be read by any server is a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import yaml
+
+from kaito.catalog import Catalog, Preset
+from kaito.controllers.admission import Finding, Findings, Object, mapping
+from kaito.controllers.workspace.decide.obstacles import no_config_map
+from kaito.controllers.workspace.decide.podspec import CONFIG_FILE
+from kaito.runtime.client import Client
+from kaito.runtime.errors import ApiError, TransportError
+from kaito.runtime.logs import get_logger
+from kaito.runtime.resources import CONFIGMAPS
+
+PATH: Final = "inference.config"
+LARGEST: Final = 64 * 1024
+"""Characters of a file that is looked into: reading YAML takes time, and everybody waits for the answer."""
+
+log = get_logger(__name__)
+
+
+class ConfigMaps:
+    """Looks at the ConfigMap of a Workspace."""
+
+    def __init__(self, client: Client, catalog: Catalog) -> None:
+        self._client = client
+        self._catalog = catalog
+
+    async def look_up(self, new: Object, old: Object | None) -> Findings:
+        """Findings about the ConfigMap, if the Workspace names another one than before."""
+        name = _name(new)
+        namespace = mapping(new.get("metadata")).get("namespace")
+        if not name or not isinstance(namespace, str) or (old is not None and _name(old) == name):
+            return Findings()
+        try:
+            # A list of one: the right to list is there already, and get would be one more.
+            found = await self._client.list(
+                CONFIGMAPS, namespace=namespace, field_selector=f"metadata.name={name}"
+            )
+        except (ApiError, TransportError) as error:
+            log.warning("a ConfigMap could not be looked at; its Workspace passes", name=name, error=error)
+            return Findings()
+        if not found:
+            return Findings(warnings=(Finding(PATH, no_config_map(name, namespace)),))
+        preset = mapping(mapping(new.get("inference")).get("preset")).get("name")
+        known = self._catalog.preset(preset) if isinstance(preset, str) else None
+        return Findings(tuple(config_problems(name, found[0], known)))
+
+
+def _name(workspace: Object) -> str | None:
+    name = mapping(workspace.get("inference")).get("config")
+    return name if isinstance(name, str) else None
+
+
+def config_problems(name: str, config_map: Mapping[str, Any], preset: Preset | None) -> Iterator[Finding]:
+    """What no server could read in the file, or could not do with this preset."""
+    text = mapping(config_map.get("data")).get(CONFIG_FILE)
+    if not isinstance(text, str):
+        yield Finding(PATH, f"ConfigMap {name} has no key {CONFIG_FILE}; write the settings there")
+        return
+    if len(text) > LARGEST:
+        return
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" (line {place.line + 1})" if place is not None else ""
+        yield Finding(PATH, f"{CONFIG_FILE} in ConfigMap {name} is not YAML{where}")
+        return
+    if document is None:
+        return
+    if not isinstance(document, dict):
+        yield Finding(
+            PATH, f"{CONFIG_FILE} in ConfigMap {name} is no mapping; write `vllm: {{max-model-len: 4096}}`"
+        )
+        return
+    for engine in ("vllm", "transformers", "mistralrs"):
+        settings = document.get(engine)
+        if settings is not None and not isinstance(settings, dict):
+            yield Finding(
+                PATH, f"{engine} in ConfigMap {name} is no mapping; write `{engine}: {{max-model-len: 4096}}`"
+            )
+        elif settings:
+            yield from _length(name, engine, settings, preset)
+
+
+def _length(name: str, engine: str, settings: Mapping[Any, Any], preset: Preset | None) -> Iterator[Finding]:
+    for key in ("max-model-len", "max_model_len"):
+        value = settings.get(key)
+        if value is None or value == "auto":
+            continue
+        where = f"{engine}.{key} in ConfigMap {name}"
+        text = str(value)
+        if isinstance(value, bool) or len(text) > 18 or not text.isdecimal() or int(text) < 1:
+            yield Finding(PATH, f"{where} is {text[:40]!r}; write a whole number of tokens from 1, or auto")
+        elif preset is not None and preset.context_tokens is not None and int(text) > preset.context_tokens:
+            yield Finding(
+                PATH,
+                f"{where} is {text}; {preset.name} has a context of at most {preset.context_tokens} tokens",
+            )
