@@ -241,7 +241,8 @@ def test_a_node_that_is_lost_is_replaced() -> None:
     claim = written(decision, "NodeClaim")
     assert claim["spec"]["requirements"][1]["values"] == ["Standard_ND96isr_H100_v5"]
     assert claim["metadata"]["labels"]["kaito.sh/node-slot"] == "0"
-    assert decision.replaces == {second["metadata"]["uid"]}
+    assert decision.replaces is not None
+    assert set(decision.replaces) == {second["metadata"]["uid"]}
     assert first["metadata"]["name"] != claim["metadata"]["name"]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaito import __version__
+from kaito.cli.beside import Installation, add_check
 from kaito.cli.build_info import BuildInfo
 from kaito.cli.errors import CliError
 from kaito.cli.operator.checks import check_provisioner
@@ -65,6 +66,7 @@ def provisioner_manager(client: Client, clock: Clock, config: ProvisionerConfig,
         raise CliError(f"--existing-selector={config.existing_selector}: {error}") from None
     manager = make_manager(client, clock, config, PROVISIONER_LEASE_NAME, namespace)
     check_provisioner(manager, namespace)
+    add_check(manager, Installation(namespace, workspaces=False, claims=True))
     manager.metrics.add(BuildInfo())
     nodes = manager.cache.informer(NODES).lister
     cloud = ExistingNodes(

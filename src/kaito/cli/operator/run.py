@@ -11,6 +11,8 @@ from dataclasses import replace
 
 from kaito import __version__
 from kaito.catalog import load_catalog
+from kaito.cli import beside
+from kaito.cli.beside import Installation
 from kaito.cli.build_info import BuildInfo
 from kaito.cli.errors import CliError
 from kaito.cli.local.images import parse_image_map
@@ -60,6 +62,9 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
     settings = _workspace_config(config)
     manager = make_manager(client, clock, config, LEASE_NAME, namespace)
     check_operator(manager, settings.node_provisioner, namespace)
+    mine = Installation(namespace, workspaces=True, claims=config.cloud_provider != "none")
+    beside.add_check(manager, mine)
+    beside.watch_newcomers(manager, mine)
     manager.metrics.add(BuildInfo())
     try:
         workspace.setup(manager, settings, load_catalog())

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from kaito.api.resources import ADAPTERS, WORKSPACES
+from kaito.cli.beside.rights import OPERATOR_RIGHTS as BESIDE_OPERATOR
+from kaito.cli.beside.rights import PROVISIONER_RIGHTS as BESIDE_PROVISIONER
 from kaito.cli.operator.names import LEASE_NAME, PROVISIONER_LEASE_NAME
 from kaito.cli.operator.rights import RIGHTS as CHECK_RIGHTS
 from kaito.controllers.adapter.rights import RIGHTS as ADAPTER_RIGHTS
@@ -21,7 +23,7 @@ from kaito.runtime.rights import Right, leader_rights
 NAMESPACE: Final = "kaito-system"
 """Where the manifests put KAITO."""
 
-ALWAYS: Final[tuple[Right, ...]] = (*WORKSPACE_RIGHTS, *ADAPTER_RIGHTS, *CHECK_RIGHTS)
+ALWAYS: Final[tuple[Right, ...]] = (*WORKSPACE_RIGHTS, *ADAPTER_RIGHTS, *CHECK_RIGHTS, *BESIDE_OPERATOR)
 """`kaito operator`, whatever its flags."""
 LEASE: Final = leader_rights(LEASE_NAME)
 """With `--leader-elect`."""
@@ -32,6 +34,7 @@ OPERATOR: Final[tuple[Right, ...]] = (*ALWAYS, *LEASE)
 PROVISIONER: Final[tuple[Right, ...]] = (
     *MACHINE_RIGHTS,
     *EXISTING_RIGHTS,
+    *BESIDE_PROVISIONER,
     *definition_rights(each.resource for each in SHAPES),
     *leader_rights(PROVISIONER_LEASE_NAME),
 )
