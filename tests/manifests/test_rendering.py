@@ -1,0 +1,205 @@
+"""What the kustomizations stand for: complete, restricted, and free of what somebody else writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from kaito.api.crds import KAITO_CRDS, KARPENTER_CRDS, KEPT, LABELS
+from kaito.cli.main import app
+from kaito.cli.uninstall.kinds import ORDER
+from kaito.controllers.workspace import NodeClass, NodeProvisioner, parse_cloud
+from kaito.runtime.manager import ManagerOptions
+from support.kustomize import MANIFESTS, OVERLAYS, key, kustomizations, of_kind, render
+
+SYSTEM = "kaito-system"
+
+
+def commands() -> Mapping[str, Any]:
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    return group.commands
+
+
+each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+def test_every_folder_renders() -> None:
+    folders = kustomizations()
+    assert {"crd", "crd-karpenter", "operator", "provisioner", "rbac", "webhook", *OVERLAYS} <= {*folders}
+    for folder in folders:
+        keys = [key(each) for each in render(folder)]
+        assert len(keys) == len(set(keys)) > 0, folder
+
+
+def test_definitions_are_in_two_folders_and_in_no_other() -> None:
+    for folder, crds in (("crd", KAITO_CRDS), ("crd-karpenter", KARPENTER_CRDS)):
+        objects = render(folder)
+        assert sorted(each["metadata"]["name"] for each in objects) == sorted(each.name for each in crds)
+        for each in objects:
+            assert each["kind"] == "CustomResourceDefinition"
+            assert each["metadata"]["annotations"].items() >= KEPT.items(), "nobody prunes it"
+    for folder in set(kustomizations()) - {"crd", "crd-karpenter"}:
+        assert not of_kind(render(folder), "CustomResourceDefinition"), folder
+
+
+@each_overlay
+def test_uninstalling_finds_everything(overlay: str) -> None:
+    removed = {(each.api_version, each.kind) for group in ORDER for each in group}
+    for each in render(overlay):
+        assert each["metadata"]["labels"].items() >= LABELS.items(), key(each)
+        assert (each["apiVersion"], each["kind"]) in removed, key(each)
+
+
+@each_overlay
+def test_nothing_is_set_that_somebody_else_writes(overlay: str) -> None:
+    """The API server, or the operator: a second apply would take it away, or take it over."""
+    for each in render(overlay):
+        assert "status" not in each
+        assert not {"uid", "resourceVersion", "generation", "creationTimestamp"} & each["metadata"].keys()
+        assert "caBundle" not in str(each)
+        assert each["kind"] != "Secret", "the operator makes its certificate itself"
+        assert each["metadata"].get("namespace", SYSTEM) == SYSTEM
+
+
+@each_overlay
+def test_names_that_objects_give_one_another_are_there(overlay: str) -> None:
+    objects = render(overlay)
+    keys = {key(each) for each in objects}
+    labels = [each["spec"]["template"]["metadata"]["labels"] for each in of_kind(objects, "Deployment")]
+    for deployment in of_kind(objects, "Deployment"):
+        spec = deployment["spec"]["template"]["spec"]
+        assert ("ServiceAccount", SYSTEM, spec["serviceAccountName"]) in keys
+        (container,) = spec["containers"]
+        for source in container["envFrom"]:
+            assert ("ConfigMap", SYSTEM, source["configMapRef"]["name"]) in keys
+    for binding in [*of_kind(objects, "ClusterRoleBinding"), *of_kind(objects, "RoleBinding")]:
+        space = "" if binding["roleRef"]["kind"] == "ClusterRole" else SYSTEM
+        assert (binding["roleRef"]["kind"], space, binding["roleRef"]["name"]) in keys
+        for subject in binding["subjects"]:
+            assert (subject["kind"], subject["namespace"], subject["name"]) in keys
+    for selecting, path in (
+        ("PodDisruptionBudget", ("spec", "selector", "matchLabels")),
+        ("NetworkPolicy", ("spec", "podSelector", "matchLabels")),
+        ("Service", ("spec", "selector")),
+    ):
+        found = of_kind(objects, selecting)
+        assert found, selecting
+        for each in found:
+            wanted: Any = each
+            for part in path:
+                wanted = wanted[part]
+            assert any(wanted.items() <= pod.items() for pod in labels), key(each)
+    for kind in ("PodDisruptionBudget", "NetworkPolicy", "ServiceAccount"):
+        assert len(of_kind(objects, kind)) == len(labels), f"one {kind} for each Deployment"
+
+
+@each_overlay
+def test_pods_satisfy_the_restricted_standard(overlay: str) -> None:
+    for deployment in of_kind(render(overlay), "Deployment"):
+        spec = deployment["spec"]["template"]["spec"]
+        pod = spec["securityContext"]
+        assert pod["runAsNonRoot"] is True
+        assert pod["runAsUser"] == pod["runAsGroup"] == 65532
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & spec.keys()
+        for volume in spec["volumes"]:
+            assert volume.keys() - {"name"} <= {"emptyDir", "secret", "configMap"}
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+@each_overlay
+def test_pods_survive_what_happens_in_clusters(overlay: str) -> None:
+    for deployment in of_kind(render(overlay), "Deployment"):
+        spec = deployment["spec"]
+        pod = spec["template"]["spec"]
+        assert spec["replicas"] == 2
+        assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+        assert spec["selector"]["matchLabels"].keys() == {
+            "app.kubernetes.io/name",
+            "app.kubernetes.io/component",
+        }
+        assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+        spread = pod["topologySpreadConstraints"]
+        assert {each["whenUnsatisfiable"] for each in spread} == {"ScheduleAnyway"}
+        assert {each["topologyKey"] for each in spread} == {
+            "kubernetes.io/hostname",
+            "topology.kubernetes.io/zone",
+        }
+        assert pod["terminationGracePeriodSeconds"] > ManagerOptions().grace_period
+        assert pod["priorityClassName"] == "system-cluster-critical"
+        (container,) = pod["containers"]
+        for probe, path in (("startup", "/healthz"), ("liveness", "/healthz"), ("readiness", "/readyz")):
+            assert container[f"{probe}Probe"]["httpGet"] == {"path": path, "port": "health"}
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert container["resources"]["limits"].keys() == {"memory"}, "a CPU limit only makes it slow"
+        assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
+@each_overlay
+def test_arguments_and_settings_are_the_commands(overlay: str) -> None:
+    """The flags exist, and so do the environment variables, with values that the command takes."""
+    for deployment in of_kind(render(overlay), "Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        name, *flags = container["args"]
+        with commands()[name].make_context(name, list(flags)) as context:
+            assert context.params["leader_elect"] is True
+        assert container["ports"][0] == {"name": "metrics", "containerPort": 8080, "protocol": "TCP"}
+
+
+@each_overlay
+def test_settings_are_known_to_a_command(overlay: str) -> None:
+    objects = render(overlay)
+    known = {
+        parameter.envvar for name in ("operator", "provisioner") for parameter in commands()[name].params
+    }
+    (config,) = of_kind(objects, "ConfigMap")
+    settings = config["data"]
+    assert settings.keys() <= known
+    assert settings["PRESET_REGISTRY_NAME"]
+    provisioner = NodeProvisioner.parse(settings["NODE_PROVISIONER"])
+    cloud = parse_cloud(settings.get("CLOUD_PROVIDER", "azure"))
+    parts = (settings.get(f"NODE_CLASS_{part}", "") for part in ("GROUP", "KIND", "NAME"))
+    assert NodeClass(*parts).on(cloud).name
+    bound = {each["metadata"]["name"] for each in of_kind(objects, "ClusterRoleBinding")}
+    claims = {f"kaito-operator-{kind}" for kind in ("machine", "nodeclaim")}
+    wanted = set() if provisioner.claims is None else {f"kaito-operator-{provisioner.value}"}
+    assert bound & claims == wanted, "rights on the claims it makes, and on no others"
+
+
+def test_a_kustomization_of_ones_own_names_the_registry_once(tmp_path: Path) -> None:
+    base = Path(*([".."] * len(tmp_path.parts[1:])), *MANIFESTS.parts[1:], "overlays", "existing-provisioner")
+    own = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [str(base)],
+        "images": [{"name": "kaito/operator", "newName": "r.example.com/kaito/operator", "newTag": "7"}],
+        "configMapGenerator": [
+            {
+                "name": "kaito-config",
+                "namespace": SYSTEM,
+                "behavior": "merge",
+                "literals": ["PRESET_REGISTRY_NAME=r.example.com/kaito"],
+            }
+        ],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    objects = render(tmp_path)
+    (config,) = of_kind(objects, "ConfigMap")
+    assert config["data"]["PRESET_REGISTRY_NAME"] == "r.example.com/kaito"
+    found = of_kind(objects, "Deployment")
+    assert len(found) == 2
+    for deployment in found:
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == "r.example.com/kaito/operator:7"
+        assert container["envFrom"] == [{"configMapRef": {"name": config["metadata"]["name"]}}]
