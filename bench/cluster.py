@@ -212,9 +212,9 @@ class Operator:
 
     async def requests(self) -> dict[str, float]:
         """Requests sent so far by method, those of watches not counted until they end."""
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{self._metrics}/metrics") as answer:
-                text = await answer.text()
+        url = f"http://127.0.0.1:{self._metrics}/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            text = await answer.text()
         counts: dict[str, float] = {}
         for line in text.splitlines():
             if line.startswith("rest_client_requests_total{"):

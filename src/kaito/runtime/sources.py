@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.clock import Clock
 from kaito.runtime.handlers import Enqueue, Mapper
-from kaito.runtime.informer import Informer, Registration
+from kaito.runtime.informer import Informer, Registration, Transform
 from kaito.runtime.predicates import Predicate
 from kaito.runtime.resources import ObjectKey, Resource
 from kaito.runtime.workqueue import WorkQueue
@@ -38,6 +38,9 @@ class Watch:
     """Let the server send only objects with these fields, such as `spec.nodeName=n1`. "": all."""
     metadata_only: bool = False
     """Fetch and keep only the metadata."""
+    transform: Transform | None = None
+    """Makes objects smaller before they are kept, such as a module-level function that drops what nobody reads. Share
+    one function among those who want the same: each gets a cache of its own. None: as they come."""
 
 
 class Sources:
@@ -151,4 +154,5 @@ def _informer(cache: InformerCache, watch: Watch) -> Informer:
         label_selector=watch.label_selector,
         field_selector=watch.field_selector,
         metadata_only=watch.metadata_only,
+        transform=watch.transform,
     )

@@ -110,8 +110,9 @@ class WorkspaceConfig:
     """The node class of NodeClaims: whose controller makes them real, and how."""
     node_image_family: str = "ubuntu"
     """Value of `kaito.sh/node-image-family` on NodeClaims unless the Workspace says otherwise."""
-    workers: int = 32
-    """Workspaces reconciled at the same time; a worker waits for requests only, never for a node or a model."""
+    workers: int = 16
+    """Workspaces reconciled at the same time; a worker waits for requests only, never for a node or a model. Each holds
+    a connection while it does, and a connection with TLS takes 256 KB."""
     status_interval: float = 5.0
     """Least seconds from one status write of a Workspace to one that changes no more than words about its progress;
     what is worth an event, and conditions that turn, are written at once."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
-
-import orjson
 
 from kaito.api.labels import WORKSPACE_LABEL, WORKSPACE_NAMESPACE_LABEL, without_reserved
 from kaito.api.resources import ADAPTERS, WORKSPACES
-from kaito.api.views import InvalidSpec, view
+from kaito.api.views import InvalidSpec, parse
 from kaito.api.workspace import Workspace, labels_of
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.model import Object, Observed
 from kaito.controllers.workspace.names import adapter_name, headless_name
 from kaito.controllers.workspace.node_facts import ExistingNodes, read_facts
+from kaito.controllers.workspace.slim import hashed, slim_node, slim_pod
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.informer import Informer
 from kaito.runtime.objects import CachedObject
@@ -60,39 +59,37 @@ def claim_keys(claim: CachedObject) -> list[ObjectKey]:
     return [ObjectKey(namespace, name)] if name and namespace else []
 
 
-def adapter_names(workspace: CachedObject) -> tuple[str, ...]:
-    """Names of the Adapter objects that a Workspace makes or refers to; none for one that cannot be read."""
-    model = view(Workspace, workspace)
-    if isinstance(model, InvalidSpec) or model.inference is None:
-        return ()
-    names = [
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a Workspace names of other objects: what has to be known of it between two passes."""
+
+    invalid: InvalidSpec | None = None
+    """Why it cannot be read; it then names nothing."""
+    adapters: tuple[str, ...] = ()
+    """Adapter objects that it makes or refers to."""
+    config: str = ""
+    """The ConfigMap of `inference.config`."""
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels that its nodes carry."""
+
+
+def names_in(workspace: CachedObject) -> Names:
+    """What the Workspace names. Its model is made once for each version, and not kept: it is many times as large."""
+    return workspace.cached_view(_names)
+
+
+def _names(workspace: CachedObject) -> Names:
+    model = parse(Workspace, workspace.decode())
+    if isinstance(model, InvalidSpec):
+        return Names(model)
+    labels = without_reserved(labels_of(model))
+    if model.inference is None:
+        return Names(node_labels=labels)
+    adapters = [
         adapter_name(workspace.meta.name, each.name) if each.source is not None else each.name
         for each in model.inference.adapters or ()
     ]
-    return tuple(dict.fromkeys(names))
-
-
-def config_name(workspace: CachedObject) -> str:
-    """Name of the ConfigMap that `inference.config` names, or ""."""
-    model = view(Workspace, workspace)
-    if isinstance(model, InvalidSpec) or model.inference is None:
-        return ""
-    return model.inference.config or ""
-
-
-def hashed(config_map: CachedObject) -> CachedObject:
-    """The ConfigMap with nothing but a hash in the place of its contents: that is all the cache has to hold."""
-    tree = config_map.decode()
-    contents = orjson.dumps([tree.get("data"), tree.get("binaryData")], option=orjson.OPT_SORT_KEYS)
-    kept = {"metadata": tree["metadata"], "hash": hashlib.sha256(contents).hexdigest()[:16]}
-    kept["metadata"].pop("managedFields", None)
-    return CachedObject.from_dict(kept, config_map.resource)
-
-
-def node_labels(workspace: CachedObject) -> dict[str, str]:
-    """Labels that the Workspace's nodes carry; empty where it names none or cannot be read."""
-    model = view(Workspace, workspace)
-    return {} if isinstance(model, InvalidSpec) else without_reserved(labels_of(model))
+    return Names(None, tuple(dict.fromkeys(adapters)), model.inference.config or "", labels)
 
 
 def pair(key: str, value: str) -> str:
@@ -110,16 +107,16 @@ def _controlled(obj: CachedObject) -> Iterable[str]:
 
 
 def _adapters(obj: CachedObject) -> Iterable[str]:
-    return [f"{obj.meta.namespace}/{name}" for name in obj.cached_view(adapter_names)]
+    return [f"{obj.meta.namespace}/{name}" for name in names_in(obj).adapters]
 
 
 def _config(obj: CachedObject) -> Iterable[str]:
-    name = obj.cached_view(config_name)
+    name = names_in(obj).config
     return [f"{obj.meta.namespace}/{name}"] if name else []
 
 
 def _first_label(obj: CachedObject) -> Iterable[str]:
-    wanted = obj.cached_view(node_labels)
+    wanted = names_in(obj).node_labels
     return [pair(*min(wanted.items()))] if wanted else []
 
 
@@ -129,9 +126,10 @@ class Observer:
     def __init__(self, cache: InformerCache, config: WorkspaceConfig) -> None:
         self._informers: dict[Resource, Informer] = {
             resource: cache.informer(resource)
-            for resource in (WORKSPACES, ADAPTERS, DEPLOYMENTS, STATEFULSETS, SERVICES, NODES)
+            for resource in (WORKSPACES, ADAPTERS, DEPLOYMENTS, STATEFULSETS, SERVICES)
         }
-        self._informers[PODS] = cache.informer(PODS, label_selector=WORKSPACE_PODS)
+        self._informers[NODES] = cache.informer(NODES, transform=slim_node)
+        self._informers[PODS] = cache.informer(PODS, label_selector=WORKSPACE_PODS, transform=slim_pod)
         self._informers[CONFIGMAPS] = cache.informer(CONFIGMAPS, transform=hashed)
         self._claims = config.node_provisioner.claims
         if self._claims is not None:
@@ -157,12 +155,11 @@ class Observer:
     def observe(self, workspace: CachedObject) -> Observed:
         """Everything that concerns the Workspace."""
         namespace, name = workspace.meta.namespace, workspace.meta.name
-        model = view(Workspace, workspace)
         claims = self.claims_of(workspace.key)
         pods = self._indexed(PODS, BY_WORKSPACE, str(workspace.key))
         return Observed(
             workspace=workspace.decode(),
-            invalid=model if isinstance(model, InvalidSpec) else None,
+            invalid=names_in(workspace).invalid,
             adapters=self._adapters_of(workspace),
             claims=claims,
             nodes=self._nodes_of(claims, pods),
@@ -203,11 +200,11 @@ class Observer:
             workspace.key
             for found in candidates
             for workspace in found
-            if workspace.cached_view(node_labels).items() <= labels.items()
+            if names_in(workspace).node_labels.items() <= labels.items()
         ]
 
     def _config_hash(self, workspace: CachedObject) -> str | None:
-        name = workspace.cached_view(config_name)
+        name = names_in(workspace).config
         found = self._one(CONFIGMAPS, name, workspace.meta.namespace) if name else None
         return str(found["hash"]) if found is not None else None
 
@@ -224,7 +221,7 @@ class Observer:
     def _adapters_of(self, workspace: CachedObject) -> dict[str, Object]:
         lister = self._informers[ADAPTERS].lister
         found = {each.meta.name: each for each in lister.by_index(BY_CONTROLLER, workspace.meta.uid)}
-        for name in workspace.cached_view(adapter_names):
+        for name in names_in(workspace).adapters:
             named = lister.get(name, workspace.meta.namespace)
             if named is not None:
                 found[name] = named
@@ -240,7 +237,7 @@ class Observer:
 
     def _existing(self, workspace: CachedObject) -> ExistingNodes:
         """The nodes with the Workspace's labels; the very same answer as long as they are the same."""
-        wanted = workspace.cached_view(node_labels) if self._claims is None else {}
+        wanted = names_in(workspace).node_labels if self._claims is None else {}
         if not wanted:
             return ExistingNodes()
         informer = self._informers[NODES]

@@ -13,6 +13,7 @@ from kaito.controllers.workspace.metrics import WorkspaceMetrics
 from kaito.controllers.workspace.node_facts import read_facts
 from kaito.controllers.workspace.observe import WORKSPACE_PODS, Observer, claim_keys, pod_keys
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
+from kaito.controllers.workspace.slim import apart_from_version, slim_node, slim_pod
 from kaito.runtime.controller import Controller, ControllerOptions, Watch
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.manager import Manager
@@ -60,8 +61,10 @@ def setup(manager: Manager, config: WorkspaceConfig | None = None, catalog: Cata
 def _watches(observer: Observer, config: WorkspaceConfig) -> list[Watch]:
     watches = [
         Watch(ADAPTERS, observer.keys_of_adapter),
-        Watch(PODS, pod_keys, label_selector=WORKSPACE_PODS),
-        Watch(NODES, observer.keys_of_node, predicates=(changed(read_facts),)),
+        Watch(
+            PODS, pod_keys, (changed(apart_from_version),), label_selector=WORKSPACE_PODS, transform=slim_pod
+        ),
+        Watch(NODES, observer.keys_of_node, (changed(read_facts),), transform=slim_node),
         *(Watch(resource, observer.keys_of_namesake) for resource in (DEPLOYMENTS, STATEFULSETS, SERVICES)),
     ]
     if config.node_provisioner.claims is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from kaito.api.labels import WORKSPACE_FINALIZER
 from kaito.catalog import Catalog
@@ -40,11 +41,11 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
     if takeover is not None:
         return takeover
     plan = make_plan(workspace, observed.invalid, catalog, config)
-    adopt = None if WORKSPACE_FINALIZER in (metadata(workspace).get("finalizers") or ()) else "add"
+    finalizer = _finalizer(workspace, config)
     if not isinstance(plan, Plan):
         status = forgotten(problem_status(workspace, plan, now), observed)
         events = (*transitions(workspace, status, None), *problem_events(workspace, plan))
-        return Decision(status=status, finalizer="add" if adopt else None, events=events)
+        return Decision(status=status, finalizer=finalizer, events=events)
     adapters = decide_adapters(observed, plan, catalog, config)
     hold = before_first_node(observed, plan, adapters)
     nodes = decide_nodes(observed, plan, catalog, config, now, hold)
@@ -56,7 +57,7 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
         writes=(*adapters.writes, *nodes.writes, *workload.writes),
         deletions=(*workload.deletions, *adapters.deletions, *nodes.deletions),
         status=status,
-        finalizer="add" if adopt else None,
+        finalizer=finalizer,
         events=(
             *_retired(workspace, plan, status, catalog, config),
             *failures(workspace, facts),
@@ -64,6 +65,14 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
         ),
         requeue_after=nodes.requeue_after,
     )
+
+
+def _finalizer(workspace: Object, config: WorkspaceConfig) -> Literal["add"] | None:
+    """The finalizer holds a Workspace until its claims are gone; what makes no claims needs none, since owner
+    references take everything else along."""
+    if config.node_provisioner.claims is None:
+        return None
+    return None if WORKSPACE_FINALIZER in (metadata(workspace).get("finalizers") or ()) else "add"
 
 
 def _retired(

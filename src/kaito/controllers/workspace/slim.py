@@ -1,0 +1,93 @@
+"""What of others' objects the caches keep: as much as this controller reads, for thousands of them.
+
+A kubelet's Node lists its images, a Pod repeats its template and its volumes, both many times what is read here. The
+functions are informers' transforms: they run once for each version, before anything is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from kaito.api.labels import GPU_RESOURCE, STAND_IN_WEIGHTS_ANNOTATION
+from kaito.runtime.objects import CachedObject
+
+_IDENTITY: Final = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "labels",
+    "ownerReferences",
+)
+
+
+def hashed(config_map: CachedObject) -> CachedObject:
+    """The ConfigMap with nothing but a hash in the place of its contents."""
+    tree = config_map.decode()
+    contents = orjson.dumps([tree.get("data"), tree.get("binaryData")], option=orjson.OPT_SORT_KEYS)
+    kept = {
+        "metadata": _picked(tree["metadata"], _IDENTITY),
+        "hash": hashlib.sha256(contents).hexdigest()[:16],
+    }
+    return CachedObject.from_dict(kept, config_map.resource)
+
+
+def slim_node(node: CachedObject) -> CachedObject:
+    """The Node's identity, what keeps pods off it, whether it is ready, and its GPUs."""
+    tree = node.decode()
+    spec, status = tree.get("spec") or {}, tree.get("status") or {}
+    kept = {
+        "metadata": _picked(tree["metadata"], _IDENTITY),
+        "spec": _picked(spec, ("taints", "unschedulable")),
+        "status": {
+            "conditions": [each for each in status.get("conditions") or () if each.get("type") == "Ready"],
+            **{
+                amounts: _picked(status.get(amounts), (GPU_RESOURCE,))
+                for amounts in ("allocatable", "capacity")
+            },
+        },
+    }
+    for condition in kept["status"]["conditions"]:
+        condition.pop("lastHeartbeatTime", None)
+    return CachedObject.from_dict(kept, node.resource)
+
+
+def slim_pod(pod: CachedObject) -> CachedObject:
+    """The Pod's identity, its node, and what is wrong with it: nothing of what is right."""
+    tree = pod.decode()
+    metadata, status = tree["metadata"], tree.get("status") or {}
+    kept = {
+        "metadata": _picked(metadata, _IDENTITY),
+        "spec": _picked(tree.get("spec"), ("nodeName",)),
+        "status": _picked(status, ("reason", "message")),
+    }
+    annotations = _picked(metadata.get("annotations"), (STAND_IN_WEIGHTS_ANNOTATION,))
+    if annotations:
+        kept["metadata"]["annotations"] = annotations
+    waits = [
+        each
+        for each in status.get("conditions") or ()
+        if each.get("type") == "PodScheduled" and each.get("status") != "True"
+    ]
+    if waits:
+        kept["status"]["conditions"] = waits
+    for field in ("initContainerStatuses", "containerStatuses"):
+        troubled = [each for each in status.get(field) or () if not each.get("ready")]
+        if troubled:
+            kept["status"][field] = troubled
+    return CachedObject.from_dict(kept, pod.resource)
+
+
+def apart_from_version(obj: CachedObject) -> bytes:
+    """All that is kept of an object except its version: what of it is news."""
+    return obj.raw.replace(b'"resourceVersion":"' + obj.meta.resource_version.encode() + b'"', b"", 1)
+
+
+def _picked(tree: Mapping[str, Any] | None, keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: tree[key] for key in keys if key in tree} if tree else {}
