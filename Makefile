@@ -1,7 +1,7 @@
 # KAITO in Python. `make demo` shows the main job; `make test` runs every test. GNU Make 3.81 suffices.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-monitoring test-cluster lint format manifests docs constraints check-wheels wheels images bench bench-runtime clean record-differences explore-differences
+.PHONY: help demo test test-monitoring test-cluster lint format manifests docs constraints check-wheels wheels images test-images bench bench-runtime clean record-differences explore-differences
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/'
@@ -75,6 +75,11 @@ images: ## Build the container images (REGISTRY= TAG= BASE= TOOL= IMAGES= WEIGHT
 	@hack/venv.sh dev
 	@.venv/bin/python -m hack.images.build $(IMAGES) $(if $(REGISTRY),--registry=$(REGISTRY)) $(if $(TAG),--tag=$(TAG)) \
 		$(if $(BASE),--base=$(BASE)) $(if $(TOOL),--tool=$(TOOL)) $(if $(WEIGHTS),--weights=$(WEIGHTS)) $(if $(PUSH),--push)
+
+test-images: ## Build the images twice and run them (Linux, root; debootstrap, buildah, runc and docker-registry of Debian)
+	@hack/venv.sh dev
+	@KAITO_TEST_BASE=$${KAITO_TEST_BASE:-$$(hack/images/debian-base.sh)} && export KAITO_TEST_BASE && \
+		.venv/bin/python -m pytest tests/images/built $(PYTEST_ARGS)
 
 bench: ## Measure convergence against the raw floor (JSON on standard output)
 	@hack/venv.sh dev
