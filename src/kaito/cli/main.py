@@ -225,10 +225,39 @@ def operator(
         bool, typer.Option(envvar="LEADER_ELECT", help="Only the holder of the Lease reconciles.")
     ] = False,
     log_format: Annotated[str, typer.Option(envvar="LOG_FORMAT", help="json | human")] = "json",
+    webhook: Annotated[
+        bool | None,
+        typer.Option(
+            "--webhook/--no-webhook",
+            help="Judge Workspaces and Adapters before they are stored. Default: in a pod.",
+        ),
+    ] = None,
+    webhook_bind_address: Annotated[
+        str | None,
+        typer.Option(help="Address of the webhook. Default: every interface, at port $WEBHOOK_PORT or 9443."),
+    ] = None,
+    webhook_service: Annotated[
+        str,
+        typer.Option(envvar="WEBHOOK_SERVICE", help="Service by which the API server reaches the webhook."),
+    ] = "kaito-webhook",
+    webhook_cert_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with tls.crt and tls.key, as cert-manager fills it. Default: the operator makes its own."
+        ),
+    ] = None,
+    webhook_register: Annotated[
+        bool,
+        typer.Option(
+            "--webhook-register",
+            help="Register the webhook under this machine's own address: beside an API server on the same machine.",
+        ),
+    ] = False,
 ) -> None:
     """Run the workspace, machine and adapter controllers against a cluster."""
     from kaito.cli.operator.config import OperatorConfig
     from kaito.cli.operator.run import run_operator
+    from kaito.cli.operator.webhooks import WebhookFlags
 
     run(
         run_operator(
@@ -248,6 +277,9 @@ def operator(
                 health_probe_bind_address=health_probe_bind_address,
                 leader_elect=leader_elect,
                 log_format=log_format,
+                webhook=WebhookFlags(
+                    webhook, webhook_bind_address, webhook_service, webhook_cert_dir, webhook_register
+                ),
             )
         )
     )

@@ -116,6 +116,8 @@ class LocalCluster:
             *([] if self.options.weights else [f"--stand-in-weights={STAND_IN}"]),
             "--metrics-bind-address=127.0.0.1:0",
             "--health-probe-bind-address=0",
+            "--webhook-register",
+            "--webhook-bind-address=127.0.0.1:0",
             "--log-format=human",
             *image_map_options(self.options.images),
         ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from kaito.cli.operator.webhooks import WebhookFlags
 
 
 @dataclass(frozen=True)
@@ -25,3 +27,4 @@ class OperatorConfig:
     health_probe_bind_address: str
     leader_elect: bool
     log_format: str
+    webhook: WebhookFlags = field(default_factory=WebhookFlags)

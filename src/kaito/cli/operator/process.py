@@ -88,8 +88,9 @@ async def serve(manager: Manager) -> None:
         await manager.run_until_signal()
     except OSError as error:  # of listening; what concerns the cluster is a TransportError
         raise CliError(
-            f"Metrics or health checks cannot be served: {error.strerror}. Choose other addresses with "
-            '--metrics-bind-address and --health-probe-bind-address; "0" turns one off.'
+            f"Metrics, health checks or the webhook cannot be served: {error.strerror}. Choose other addresses with "
+            '--metrics-bind-address and --health-probe-bind-address ("0" turns one off) or --webhook-bind-address '
+            "(--no-webhook)."
         ) from None
 
 

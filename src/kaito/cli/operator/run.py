@@ -16,6 +16,7 @@ from kaito.cli.beside import Installation
 from kaito.cli.build_info import BuildInfo
 from kaito.cli.errors import CliError
 from kaito.cli.local.images import parse_image_map
+from kaito.cli.operator import webhooks
 from kaito.cli.operator.checks import check_operator
 from kaito.cli.operator.config import OperatorConfig
 from kaito.cli.operator.names import LEASE_NAME
@@ -40,6 +41,7 @@ async def run_operator(config: OperatorConfig) -> None:
     """
     supervised = end_with_parent()
     start_logging(config)
+    _workspace_config(config)  # a flag's fault is told before a cluster is looked for
     clock = LoopClock()
     connection = connect("operator", config, clock)
     try:
@@ -59,7 +61,7 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
 
     Raises CliError where a flag's value is not known.
     """
-    settings = _workspace_config(config)
+    settings, catalog = _workspace_config(config), load_catalog()
     manager = make_manager(client, clock, config, LEASE_NAME, namespace)
     check_operator(manager, settings.node_provisioner, namespace)
     mine = Installation(namespace, workspaces=True, claims=config.cloud_provider != "none")
@@ -67,10 +69,12 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
     beside.watch_newcomers(manager, mine)
     manager.metrics.add(BuildInfo())
     try:
-        workspace.setup(manager, settings, load_catalog())
+        workspace.setup(manager, settings, catalog)
     except ValueError as error:
         raise CliError(str(error)) from None
-    adapter.setup(manager, _adapter_options(config))
+    adapter_options = _adapter_options(config)
+    adapter.setup(manager, adapter_options)
+    webhooks.setup(manager, config.webhook, catalog, settings, adapter_options.image_map, namespace)
     if config.cloud_provider == "instant":
         cloud = InstantCloud(client.named(machine.USER_AGENT, machine.FIELD_MANAGER), clock)
         machine.setup(manager, cloud)
