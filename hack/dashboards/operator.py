@@ -63,7 +63,7 @@ GLANCE = Row(
             (Query(f"sum(workqueue_depth{{{CONTROLLER}}})"),),
             "Objects that wait for a worker.",
             "More than a hundred for minutes: workers are too few, or they hang.",
-            "KaitoQueueStuck",
+            "KaitoQueueDeep",
             thresholds=((50, "yellow"), (100, "red")),
         ),
         Panel(
@@ -138,7 +138,7 @@ RECONCILES = Row(
             ),
             "Errors, errors that are not tried again, unforeseen exceptions (panics) and reconciles cut off, a second.",
             "A panic is a bug: the log has its traceback. A timeout is a call that hangs.",
-            "KaitoReconcileErrors",
+            "KaitoReconcilePanics",
             unit="ops",
         ),
         Panel(
@@ -165,7 +165,7 @@ RECONCILES = Row(
             ),
             "Workers that reconcile now, and how many there may be.",
             "Busy at most for minutes: the queue grows.",
-            "KaitoQueueStuck",
+            "KaitoQueueDeep",
         ),
         Panel(
             "Event loop blocked",
@@ -216,7 +216,7 @@ QUEUES = Row(
             ),
             "Objects that wait for a worker.",
             "It should fall to 0 between bursts.",
-            "KaitoQueueStuck",
+            "KaitoQueueDeep",
             thresholds=((100, "red"),),
         ),
         Panel(
@@ -225,7 +225,7 @@ QUEUES = Row(
             quantiles("workqueue_queue_duration_seconds", CONTROLLER, "controller"),
             "From being added to being handed to a worker.",
             "Users wait that long before anything happens at all.",
-            "KaitoQueueStuck",
+            "KaitoQueueSlow",
             unit="s",
             thresholds=((10, "red"),),
         ),
@@ -264,7 +264,7 @@ QUEUES = Row(
             ),
             "How long the running reconciles have been running.",
             "A line that rises without end is a reconcile that hangs.",
-            "KaitoQueueStuck",
+            "KaitoQueueSlow",
             unit="s",
             thresholds=((300, "red"),),
         ),

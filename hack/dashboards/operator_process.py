@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hack.dashboards.model import Panel, Query, Row
-from hack.dashboards.queries import POD, WINDOW, increase, quantiles, rate
+from hack.dashboards.queries import POD, WINDOW, quantiles, rate
 
 PROCESS = Row(
     "Processes",
@@ -49,6 +49,7 @@ PROCESS = Row(
             (Query(f"kaito_build_info{{{POD}}}"),),
             "What runs.",
             "Two versions for longer than a rollout takes: a rollout is stuck.",
+            "KaitoTwoVersions",
             columns=(("pod", "Pod"), ("version", "KAITO"), ("python", "Python")),
         ),
         Panel(
@@ -57,12 +58,11 @@ PROCESS = Row(
             (
                 Query(f"max by (pod) (kaito_operator_missing_rights{{{POD}}})", "{{pod}} rights missing"),
                 Query(
-                    f"{increase('kaito_operator_status_fields_dropped_total', POD, 'resource')} or vector(0)",
-                    "{{resource}} status fields dropped",
+                    f"sum(increase(kaito_operator_fields_dropped_total{{{POD}}}[{WINDOW}]))", "fields dropped"
                 ),
             ),
-            "Rights that the API server refuses to the operator, and status fields that an older custom resource "
-            "definition drops.",
+            "Rights that the API server refuses to the operator, and fields that it wrote and an older custom resource "
+            "definition dropped, in the window.",
             "Above 0: apply manifests/rbac or manifests/crd of this version.",
             "KaitoCheckFailing",
             thresholds=((1, "red"),),
@@ -134,7 +134,7 @@ LEADER_AND_WEBHOOK = Row(
                 ),
             ),
             "How long the served certificate stays valid. It is renewed long before.",
-            "Below a week nothing renews it; below 0 the webhook is not asked: CEL rules and the controller still check.",
+            "Below a week nothing renews it; below 0 the webhook is not asked; CEL and the controller still check.",
             "KaitoWebhookCertificateExpiring",
             unit="s",
             base="red",

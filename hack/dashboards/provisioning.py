@@ -44,7 +44,7 @@ GLANCE = Row(
             (Query(_claims("failed")),),
             "Claims that the cloud refuses.",
             "The reason is beside it: quota, capacity, a size that does not exist, rights.",
-            "KaitoProvisioningFailing",
+            "KaitoClaimNeedsAPerson",
             thresholds=((1, "red"),),
         ),
         Panel(
@@ -53,7 +53,7 @@ GLANCE = Row(
             (Query(_claims("deleting")),),
             "Machines being given back.",
             "Above 0 for long: they still cost money.",
-            "KaitoClaimStuck",
+            "KaitoClaimStuckDeleting",
             base="blue",
         ),
         Panel(
@@ -69,7 +69,7 @@ GLANCE = Row(
             ),
             "The share of requests to the cloud that it answers with an error.",
             "All of them: credentials or network. Some: quota or capacity.",
-            "KaitoProvisioningFailing",
+            "KaitoCloudErrors",
             unit="percentunit",
             thresholds=((0.1, "yellow"), (0.5, "red")),
         ),
@@ -157,7 +157,7 @@ TIME = Row(
             "In the last 5 minutes. Given up: it never joined (RegistrationTimeout), its node was deleted "
             "(NodeDeleted), or the machine is gone (InstanceGone).",
             "RegistrationTimeout again and again costs money for machines that never work.",
-            "KaitoProvisioningFailing",
+            "KaitoClaimsGivenUp",
         ),
     ),
 )
@@ -184,7 +184,7 @@ CLOUD = Row(
             ),
             "Answers that are errors, a second.",
             "Quota: ask for more. Capacity: another size or region. Unauthorized: the identity's roles.",
-            "KaitoProvisioningFailing",
+            "KaitoCloudErrors",
             unit="reqps",
         ),
         Panel(

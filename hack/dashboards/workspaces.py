@@ -40,7 +40,7 @@ GLANCE = Row(
             (Query(_count("pending")),),
             "Workspaces that wait for nodes, images, weights or the model.",
             "The same ones for long: see “Longest in its phase”.",
-            "KaitoWorkspaceStuck",
+            "KaitoWorkspaceStuckPending",
             base="blue",
         ),
         Panel(
@@ -49,7 +49,7 @@ GLANCE = Row(
             (Query(_count("error")),),
             "Workspaces that need somebody to change something.",
             "`kubectl get workspace -A` tells the reason of each; the table of reasons says what to do.",
-            "KaitoWorkspacesFailing",
+            "KaitoWorkspaceError",
             thresholds=((1, "red"),),
         ),
         Panel(
@@ -67,7 +67,7 @@ GLANCE = Row(
             (Query(_count("deleting")),),
             "Workspaces whose machines are being given back.",
             "Above 0 for long: the cloud does not give them back, and they cost money.",
-            "KaitoWorkspaceStuck",
+            "KaitoWorkspaceStuckDeleting",
             base="blue",
         ),
         Panel(
@@ -96,7 +96,7 @@ STATE = Row(
             (Query(f"sum by (phase) (kaito_workspace_count{{{POD}}})", "{{phase}}"),),
             "succeeded: ready. pending: on the way. error: somebody must act. deleting: going away.",
             "A growing share of pending or error.",
-            "KaitoWorkspacesFailing",
+            "KaitoWorkspaceError",
             stacked=True,
         ),
         Panel(
@@ -114,7 +114,7 @@ STATE = Row(
             (Query(f"max by (phase) (kaito_workspace_phase_oldest_seconds{{{POD}}})", "{{phase}}"),),
             "How long the Workspace that has been longest in a phase is in it. For `succeeded` long is good.",
             "pending beyond half an hour: stuck. deleting beyond ten minutes: machines are not given back.",
-            "KaitoWorkspaceStuck",
+            "KaitoWorkspaceStuckPending",
             unit="s",
         ),
     ),
@@ -129,7 +129,7 @@ TIME = Row(
             quantiles("kaito_workspace_ready_seconds", POD),
             "From a Workspace's creation to its first being ready, of those that got ready in the window.",
             "Minutes are the cloud's and the weights'. See the stages beside it.",
-            "KaitoWorkspaceStuck",
+            "KaitoWorkspaceStuckPending",
             unit="s",
         ),
         Panel(
@@ -197,7 +197,7 @@ NODES = Row(
             (Query(f"sum by (state) (kaito_workspace_nodes{{{POD}}})", "{{state}}"),),
             "Nodes that Workspaces ask for.",
             "NotReady: a node that was there went away. Failed: it could not be made.",
-            "KaitoProvisioningFailing",
+            "KaitoClaimNeedsAPerson",
             stacked=True,
         ),
         Panel(
@@ -237,7 +237,7 @@ NODES = Row(
             ),
             "What the catalogue says serving the preset needs, and what the ready nodes have.",
             "Less than needed: the server will not start. Far more: a smaller machine would do.",
-            "Reasons",
+            "KaitoGpuMemoryTooSmall",
             unit="bytes",
             width=12,
         ),
@@ -274,7 +274,7 @@ ADAPTERS = Row(
             ),
             "ready: its files were read. failed: they cannot be, for the reason named.",
             "Unreadable: the registry refuses, or the image holds no adapter. InvalidImageReference: a typing error.",
-            "Reasons",
+            "KaitoAdapterUnreadable",
         ),
         Panel(
             "Reading of adapters",
@@ -287,7 +287,7 @@ ADAPTERS = Row(
             ),
             "How often adapters are read, and how long that takes.",
             "Unreadable again and again: rights of the registry.",
-            "Reasons",
+            "KaitoAdapterUnreadable",
         ),
     ),
 )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hack.alerts.files import alerts
 from hack.dashboards import boards
 from hack.dashboards.boards import BOARDS, TARGET
 from hack.dashboards.model import COLUMNS, Dashboard, Panel, Query, Variable
@@ -152,6 +153,11 @@ def test_every_family_of_ours_has_a_panel() -> None:
         if not family.series & shown
     ]
     assert without == [], "add panels in hack/dashboards"
+
+
+def test_runbooks_that_panels_name_exist() -> None:
+    named = {panel.runbook for board in BOARDS for panel in board.panels if panel.runbook}
+    assert named - {alert.name for alert in alerts()} - {"Reasons"} == set()
 
 
 def test_the_parser_sees_selectors_everywhere() -> None:
