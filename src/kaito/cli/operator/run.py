@@ -21,6 +21,7 @@ from kaito.cli.operator.checks import check_operator
 from kaito.cli.operator.config import OperatorConfig
 from kaito.cli.operator.names import LEASE_NAME
 from kaito.cli.operator.process import connect, make_manager, serve, start_logging
+from kaito.cli.operator.webhooks import WebhookFlags
 from kaito.controllers import adapter, machine, workspace
 from kaito.controllers.adapter import AdapterOptions
 from kaito.controllers.workspace import NodeClass, NodeProvisioner, WorkspaceConfig, parse_cloud
@@ -63,7 +64,8 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
     """
     settings, catalog = _workspace_config(config), load_catalog()
     manager = make_manager(client, clock, config, LEASE_NAME, namespace)
-    check_operator(manager, settings.node_provisioner, namespace)
+    flags = WebhookFlags.of(config)
+    check_operator(manager, settings.node_provisioner, namespace, webhook=flags.kept)
     mine = Installation(namespace, workspaces=True, claims=config.cloud_provider != "none")
     beside.add_check(manager, mine)
     beside.watch_newcomers(manager, mine)
@@ -74,7 +76,7 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
         raise CliError(str(error)) from None
     adapter_options = _adapter_options(config)
     adapter.setup(manager, adapter_options)
-    webhooks.setup(manager, config.webhook, catalog, settings, adapter_options.image_map, namespace)
+    webhooks.setup(manager, flags, catalog, settings, adapter_options.image_map, namespace)
     if config.cloud_provider == "instant":
         cloud = InstantCloud(client.named(machine.USER_AGENT, machine.FIELD_MANAGER), clock)
         machine.setup(manager, cloud)
