@@ -257,7 +257,6 @@ def operator(
     """Run the workspace, machine and adapter controllers against a cluster."""
     from kaito.cli.operator.config import OperatorConfig
     from kaito.cli.operator.run import run_operator
-    from kaito.cli.operator.webhooks import WebhookFlags
 
     run(
         run_operator(
@@ -277,9 +276,11 @@ def operator(
                 health_probe_bind_address=health_probe_bind_address,
                 leader_elect=leader_elect,
                 log_format=log_format,
-                webhook=WebhookFlags(
-                    webhook, webhook_bind_address, webhook_service, webhook_cert_dir, webhook_register
-                ),
+                webhook=webhook,
+                webhook_bind_address=webhook_bind_address,
+                webhook_service=webhook_service,
+                webhook_cert_dir=webhook_cert_dir,
+                webhook_register=webhook_register,
             )
         )
     )

@@ -32,13 +32,15 @@ _APPLY: Final = {
 _APPLY_ROLES: Final = "Apply the roles of this version again: `kubectl apply -k` with the overlay in use."
 
 
-def check_operator(manager: Manager, provisioner: NodeProvisioner, namespace: str) -> None:
+def check_operator(
+    manager: Manager, provisioner: NodeProvisioner, namespace: str, *, webhook: bool = False
+) -> None:
     """What `kaito operator` needs; call it before anything takes a client from the manager.
 
-    namespace: its own.
+    namespace: its own. webhook: whether it keeps the certificate of a webhook.
     """
     election = manager.options.leader_election is not None
-    rights = operator_rights(provisioner, leader_election=election)
+    rights = operator_rights(provisioner, leader_election=election, webhook=webhook)
     claims = () if provisioner.claims is None else (provisioner.claims,)
     add_checks(manager, rights, (*KINDS, *claims), namespace)
 

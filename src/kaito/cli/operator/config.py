@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-from kaito.cli.operator.webhooks import WebhookFlags
 
 
 @dataclass(frozen=True)
@@ -27,4 +25,8 @@ class OperatorConfig:
     health_probe_bind_address: str
     leader_elect: bool
     log_format: str
-    webhook: WebhookFlags = field(default_factory=WebhookFlags)
+    webhook: bool | None
+    webhook_bind_address: str | None
+    webhook_service: str
+    webhook_cert_dir: Path | None
+    webhook_register: bool

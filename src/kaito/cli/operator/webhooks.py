@@ -19,6 +19,7 @@ from typing import Final
 
 from kaito.catalog import Catalog
 from kaito.cli.errors import CliError
+from kaito.cli.operator.config import OperatorConfig
 from kaito.cli.operator.webhook_manifest import (
     ADAPTER_PATH,
     CONFIGURATION,
@@ -70,12 +71,28 @@ class WebhookFlags:
     register: bool = False
     """Whether the operator writes the webhook configuration itself, with its own address."""
 
+    @staticmethod
+    def of(config: OperatorConfig) -> WebhookFlags:
+        """Those among the operator's flags."""
+        return WebhookFlags(
+            config.webhook,
+            config.webhook_bind_address,
+            config.webhook_service,
+            config.webhook_cert_dir,
+            config.webhook_register,
+        )
+
     @property
     def wanted(self) -> bool:
         """Whether there is a webhook."""
         if self.enabled is None:
             return self.register or "KUBERNETES_SERVICE_HOST" in os.environ
         return self.enabled
+
+    @property
+    def kept(self) -> bool:
+        """Whether the operator keeps a certificate in the cluster."""
+        return self.wanted and self.cert_dir is None and not self.register
 
     @property
     def address(self) -> str:
@@ -149,12 +166,12 @@ class OperatorWebhooks:
     async def run(self) -> None:
         """Until cancelled. Raises OSError where the address is taken."""
         try:
-            if self._flags.register:
-                await self._run_registered()
-            elif self._flags.cert_dir is not None:
-                await self._serve()
-            else:
+            if self._flags.kept:
                 await self._run_kept()
+            elif self._flags.register:
+                await self._run_registered()
+            else:
+                await self._serve()
         finally:
             if self._folder is not None:
                 self._folder.cleanup()

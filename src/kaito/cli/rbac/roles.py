@@ -10,6 +10,7 @@ from kaito.cli.beside.rights import OPERATOR_RIGHTS as BESIDE_OPERATOR
 from kaito.cli.beside.rights import PROVISIONER_RIGHTS as BESIDE_PROVISIONER
 from kaito.cli.operator.names import LEASE_NAME, PROVISIONER_LEASE_NAME
 from kaito.cli.operator.rights import RIGHTS as CHECK_RIGHTS
+from kaito.cli.operator.webhook_rights import RIGHTS as WEBHOOK_RIGHTS
 from kaito.controllers.adapter.rights import RIGHTS as ADAPTER_RIGHTS
 from kaito.controllers.machine import SHAPES
 from kaito.controllers.machine.rights import RIGHTS as MACHINE_RIGHTS
@@ -28,7 +29,10 @@ ALWAYS: Final[tuple[Right, ...]] = (*WORKSPACE_RIGHTS, *ADAPTER_RIGHTS, *CHECK_R
 LEASE: Final = leader_rights(LEASE_NAME)
 """With `--leader-elect`."""
 
-OPERATOR: Final[tuple[Right, ...]] = (*ALWAYS, *LEASE)
+WEBHOOK: Final = WEBHOOK_RIGHTS
+"""With a webhook whose certificate the operator makes."""
+
+OPERATOR: Final[tuple[Right, ...]] = (*ALWAYS, *LEASE, *WEBHOOK)
 """What the manifests grant to `kaito operator`, whatever makes the nodes."""
 
 PROVISIONER: Final[tuple[Right, ...]] = (
@@ -47,9 +51,16 @@ def claim_rights(provisioner: NodeProvisioner) -> tuple[Right, ...]:
     return (*CLAIM_RIGHTS[provisioner], *definition_rights(() if claims is None else (claims,)))
 
 
-def operator_rights(provisioner: NodeProvisioner, *, leader_election: bool) -> tuple[Right, ...]:
+def operator_rights(
+    provisioner: NodeProvisioner, *, leader_election: bool = True, webhook: bool = True
+) -> tuple[Right, ...]:
     """Everything that `kaito operator` needs with these flags."""
-    return (*ALWAYS, *(LEASE if leader_election else ()), *claim_rights(provisioner))
+    return (
+        *ALWAYS,
+        *(LEASE if leader_election else ()),
+        *(WEBHOOK_RIGHTS if webhook else ()),
+        *claim_rights(provisioner),
+    )
 
 
 @dataclass(frozen=True, slots=True)
