@@ -53,6 +53,25 @@ RUNNING = Group(
             "turns).",
         ),
         Alert(
+            "KaitoCheckFailing",
+            "max by (check) (kaito_operator_check_failing) > 0",
+            "5m",
+            "critical",
+            "The cluster lacks something that the operator needs.",
+            "The check of {{ $labels.check }} fails: definitions are missing or older than the operator, or "
+            "it lacks rights.",
+        ),
+        Alert(
+            "KaitoFieldsDropped",
+            "sum(increase(kaito_operator_fields_dropped_total[1h])) > 0",
+            "0m",
+            "warning",
+            "The API server forgets what the operator writes.",
+            "{{ $value | humanize }} fields were dropped within an hour: the custom resource definitions are "
+            "older than the "
+            "operator.",
+        ),
+        Alert(
             "KaitoTwoVersions",
             "count(count by (version) (kaito_build_info)) > 1",
             "30m",

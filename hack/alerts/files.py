@@ -139,7 +139,6 @@ def files() -> dict[Path, str]:
         TARGET / "kube-prometheus-stack" / "prometheusrule.yaml": MADE_BY + _yaml(prometheus_rule()),
         TARGET / "azure-managed-prometheus" / "rules.template.json": json.dumps(azure_template(), indent=2)
         + "\n",
-        TARGET / "scrape-annotations" / "kaito.rules.yaml": MADE_BY + _yaml(rules()),
     }
 
 

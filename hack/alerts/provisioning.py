@@ -19,7 +19,7 @@ GROUP = Group(
     "Machines that are not had, not used or not given back.",
     (
         Alert(
-            "KaitoClaimNeedsAPerson",
+            "KaitoClaimNeedsHelp",
             f'sum by (kind, reason) (kaito_provisioner_claims_waiting{{reason=~"{STUCK}"}}) > 0',
             "10m",
             "warning",
