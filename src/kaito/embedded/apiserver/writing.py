@@ -396,7 +396,8 @@ def already_exists(served: Served, name: str) -> AlreadyExists:
 def _unchanged(new: Object, old: Object, *, managed: bool) -> bool:
     """Whether two revisions say the same; `managed` compares managedFields always, not only where `new` has them.
 
-    An update that leaves managedFields out does not mean to remove them.
+    An update that leaves managedFields out does not mean to remove them. When each manager last wrote does not count:
+    what is applied again may differ from what is stored until it has its defaults.
     """
     if new.keys() != old.keys():
         return False
@@ -405,8 +406,13 @@ def _unchanged(new: Object, old: Object, *, managed: bool) -> bool:
             return False
     return _bare(new["metadata"]) == _bare(old["metadata"]) and (
         (not managed and not new["metadata"].get("managedFields"))
-        or new["metadata"].get("managedFields") == old["metadata"].get("managedFields")
+        or _timeless(new["metadata"]) == _timeless(old["metadata"])
     )
+
+
+def _timeless(metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    entries = metadata.get("managedFields") or ()
+    return [{name: value for name, value in entry.items() if name != "time"} for entry in entries]
 
 
 def _set(metadata: dict[str, Any], name: str, value: Any) -> None:
