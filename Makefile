@@ -41,6 +41,7 @@ manifests: ## Write manifests/crd and manifests/crd-karpenter from the models
 	@hack/venv.sh dev
 	@.venv/bin/python -m kaito.api.generate
 	@.venv/bin/python -m kaito.cli.rbac.generate
+	@.venv/bin/python -m kaito.cli.operator.webhook_manifest
 	@.venv/bin/python -m hack.alerts
 
 docs: ## Write docs/metrics.md, docs/runtime/options.md and docs/runtime/metrics.md from the code
