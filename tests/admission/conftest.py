@@ -1,0 +1,16 @@
+"""An API server with KAITO's CRDs, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kaito.runtime.testing.virtual import VirtualClock
+from support.control_plane import ControlPlane, control_plane
+
+
+@pytest.fixture
+async def world(virtual_clock: VirtualClock) -> AsyncIterator[ControlPlane]:
+    async with control_plane(virtual_clock) as plane:
+        yield plane
