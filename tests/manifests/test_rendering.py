@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from kaito.cli.main import app
 from kaito.cli.uninstall.kinds import ORDER
 from kaito.controllers.workspace import NodeClass, NodeProvisioner, parse_cloud
 from kaito.runtime.manager import ManagerOptions
-from support.kustomize import MANIFESTS, OVERLAYS, key, kustomizations, of_kind, render
+from support.kustomize import MANIFESTS, OVERLAYS, Object, key, kustomizations, of_kind, render
 
 SYSTEM = "kaito-system"
 
@@ -177,24 +177,29 @@ def test_settings_are_known_to_a_command(overlay: str) -> None:
     assert bound & claims == wanted, "rights on the claims it makes, and on no others"
 
 
-def test_a_kustomization_of_ones_own_names_the_registry_once(tmp_path: Path) -> None:
-    base = Path(*([".."] * len(tmp_path.parts[1:])), *MANIFESTS.parts[1:], "overlays", "existing-provisioner")
-    own = {
+def own(folder: Path, overlay: str, components: Sequence[str] = (), **fields: Any) -> list[Object]:
+    """A user's own kustomization on top of ours."""
+    ours = Path(*([".."] * len(folder.parts[1:])), *MANIFESTS.parts[1:])
+    body = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": [str(base)],
-        "images": [{"name": "kaito/operator", "newName": "r.example.com/kaito/operator", "newTag": "7"}],
-        "configMapGenerator": [
-            {
-                "name": "kaito-config",
-                "namespace": SYSTEM,
-                "behavior": "merge",
-                "literals": ["PRESET_REGISTRY_NAME=r.example.com/kaito"],
-            }
-        ],
+        "resources": [str(ours / overlay)],
+        "components": [str(ours / "components" / name) for name in components],
+        **fields,
     }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(own))
-    objects = render(tmp_path)
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(body))
+    return render(folder)
+
+
+def test_a_kustomization_of_ones_own_names_the_registry_once(tmp_path: Path) -> None:
+    settings = {
+        "name": "kaito-config",
+        "namespace": SYSTEM,
+        "behavior": "merge",
+        "literals": ["PRESET_REGISTRY_NAME=r.example.com/kaito"],
+    }
+    image = {"name": "kaito/operator", "newName": "r.example.com/kaito/operator", "newTag": "7"}
+    objects = own(tmp_path, "overlays/existing-provisioner", images=[image], configMapGenerator=[settings])
     (config,) = of_kind(objects, "ConfigMap")
     assert config["data"]["PRESET_REGISTRY_NAME"] == "r.example.com/kaito"
     found = of_kind(objects, "Deployment")
@@ -203,3 +208,34 @@ def test_a_kustomization_of_ones_own_names_the_registry_once(tmp_path: Path) -> 
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         assert container["image"] == "r.example.com/kaito/operator:7"
         assert container["envFrom"] == [{"configMapRef": {"name": config["metadata"]["name"]}}]
+
+
+def test_components_fit_every_overlay(tmp_path: Path) -> None:
+    removed = {(each.api_version, each.kind) for group in ORDER for each in group}
+    for number, overlay in enumerate(OVERLAYS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        objects = own(folder, overlay, ["cert-manager", "critical-pods"])
+        for each in objects:
+            assert each["metadata"]["labels"].items() >= LABELS.items(), key(each)
+            assert (each["apiVersion"], each["kind"]) in removed, key(each)
+        (certificate,) = of_kind(objects, "Certificate")
+        (service,) = of_kind(objects, "Service")
+        name = service["metadata"]["name"]
+        assert f"{name}.{SYSTEM}.svc" in certificate["spec"]["dnsNames"]
+        (hooks,) = of_kind(objects, "ValidatingWebhookConfiguration")
+        assert hooks["metadata"]["annotations"] == {
+            "cert-manager.io/inject-ca-from": f"{SYSTEM}/{certificate['metadata']['name']}"
+        }
+        assert {each["clientConfig"]["service"]["name"] for each in hooks["webhooks"]} == {name}
+        (deployment,) = (
+            each for each in of_kind(objects, "Deployment") if each["metadata"]["name"] == "kaito-operator"
+        )
+        pod = deployment["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        with commands()["operator"].make_context("operator", container["args"][1:]) as context:
+            mounted = context.params["webhook_cert_dir"]
+            assert context.params["leader_elect"] is True
+        assert {each["mountPath"] for each in container["volumeMounts"]} == {str(mounted), "/tmp"}
+        secrets = [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each]
+        assert secrets == [certificate["spec"]["secretName"]]
