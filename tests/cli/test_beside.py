@@ -166,12 +166,12 @@ def test_everything_is_told_at_once_with_what_to_do() -> None:
     ]
     told = refusal(conflicts(OPERATOR, [CHART, ADD_ON], held, [webhook(GO_WEBHOOK, "Fail")], NOW))
     assert told == (
-        "another KAITO is at work in this cluster. Go KAITO's workspace operator runs as Deployment "
+        "cannot start beside what is in this cluster. Go KAITO's workspace operator runs as Deployment "
         "kaito-workspace/workspace: scale it down with `kubectl scale deployment workspace -n kaito-workspace "
-        "--replicas=0`. Go KAITO's workspace operator runs as Deployment kube-system/kaito-workspace (the AKS add-on): "
+        "--replicas=0`; Go KAITO's workspace operator runs as Deployment kube-system/kaito-workspace (the AKS add-on): "
         "turn the add-on off with `az aks update --resource-group GROUP --name CLUSTER "
-        "--disable-ai-toolchain-operator`. another installation of this operator holds Lease lab/kaito-operator: pod-1, "
-        "renewed 4 s ago: stop it; 15 s later the Lease no longer counts. ValidatingWebhookConfiguration "
+        "--disable-ai-toolchain-operator`; another installation of this operator holds Lease lab/kaito-operator: "
+        "pod-1, renewed 4 s ago: stop it; 15 s later the Lease no longer counts; ValidatingWebhookConfiguration "
         "validation.workspace.kaito.sh is left from Go KAITO, and refuses every write of a Workspace, its status "
         "included: remove it with `kubectl delete validatingwebhookconfiguration validation.workspace.kaito.sh`. See "
         "docs/from-go-kaito.md."

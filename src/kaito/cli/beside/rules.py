@@ -85,9 +85,7 @@ def conflicts(
 def refusal(found: Sequence[Conflict]) -> str:
     """What the user is told."""
     return (
-        "another KAITO is at work in this cluster. "
-        + ". ".join(str(each) for each in found)
-        + f". See {GUIDE}."
+        f"cannot start beside what is in this cluster. {'; '.join(str(each) for each in found)}. See {GUIDE}."
     )
 
 
