@@ -177,6 +177,18 @@ ADMISSION = Group(
             "{{ $value | humanize }} reviews at {{ $labels.webhook }} got no decision within 10 minutes.",
         ),
         Alert(
+            "KaitoWebhookUnreachable",
+            "sum by (name) "
+            '(increase(apiserver_admission_webhook_fail_open_count{name=~"(workspaces|adapters)[.]kaito[.]sh"}'
+            "[10m])) > 0",
+            "0m",
+            "warning",
+            "The API server could not ask the admission webhook.",
+            "{{ $value | humanize }} changes were stored within 10 minutes without asking {{ $labels.name "
+            "}}. The rules in the "
+            "custom resource definitions were in force all the same.",
+        ),
+        Alert(
             "KaitoWebhookRefusing",
             'sum by (webhook) (increase(kaito_webhook_decisions_total{decision="refused"}[15m])) > 20'
             ' and sum by (webhook) (increase(kaito_webhook_decisions_total{decision="refused"}[15m]))'
@@ -190,11 +202,13 @@ ADMISSION = Group(
         ),
         Alert(
             "KaitoWebhookCertificateExpiring",
-            "min((kaito_webhook_certificate_expiry_timestamp_seconds > 0) - time()) < 86400",
+            "min((kaito_webhook_certificate_expiry_timestamp_seconds > 0) - time()) < 604800",
             "10m",
-            "critical",
+            "warning",
             "The webhook's certificate ends soon and has not been renewed.",
-            "It ends in {{ $value | humanizeDuration }}; after that the API server does not trust the webhook.",
+            "It ends in {{ $value | humanizeDuration }}; after that the API server does not trust the "
+            "webhook, and what it "
+            "would have refused is stored.",
         ),
     ),
 )

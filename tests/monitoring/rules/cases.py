@@ -370,6 +370,21 @@ ADMISSION = {
         },
         {"webhook": PATH},
     ),
+    "KaitoWebhookUnreachable": Case(
+        {
+            'apiserver_admission_webhook_fail_open_count{name="workspaces.kaito.sh",type="validating"}': "0x4 1x60"
+        },
+        5,
+        {
+            "it is asked": {
+                'apiserver_admission_webhook_fail_open_count{name="workspaces.kaito.sh",type="validating"}': "0x60"
+            },
+            "somebody else's webhook": {
+                'apiserver_admission_webhook_fail_open_count{name="workspaces.example.com"}': "0+1x60"
+            },
+        },
+        {"name": "workspaces.kaito.sh"},
+    ),
     "KaitoWebhookRefusing": Case(
         {
             f'{REVIEWS}{{webhook="{PATH}",decision="refused"}}': "0+5x90",
@@ -389,13 +404,13 @@ ADMISSION = {
         {"webhook": PATH},
     ),
     "KaitoWebhookCertificateExpiring": Case(
-        {'kaito_webhook_certificate_expiry_timestamp_seconds{pod="a"}': "90000x120"},
+        {'kaito_webhook_certificate_expiry_timestamp_seconds{pod="a"}': "608400x120"},
         71,
         {
             "no certificate is served": {
                 'kaito_webhook_certificate_expiry_timestamp_seconds{pod="a"}': "0x120"
             },
-            "a day and more": {'kaito_webhook_certificate_expiry_timestamp_seconds{pod="a"}': "94000x120"},
+            "a week and more": {'kaito_webhook_certificate_expiry_timestamp_seconds{pod="a"}': "612000x120"},
         },
     ),
 }
