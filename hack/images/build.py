@@ -24,6 +24,7 @@ from hack.images.wheelhouse import ROOT, gather, own_wheels
 
 DEFAULT_BASE = "docker.io/library/python:3.12-slim"
 DEFAULT_REGISTRY = "kaito"
+FILE_MODE = 0o644
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,6 +87,7 @@ def _build_all(options: argparse.Namespace) -> None:
         for recipe in recipes:
             context = Path(work) / recipe.image
             arguments = _fill(context, recipe, base, own, epoch, options.out, runtime)
+            _open_up(context)
             built = engine.build(context, recipe.name(options.registry), arguments, epoch)
             shutil.rmtree(context)
             _report(built, recipe, engine.push(built.name) if options.push else None, options.out)
@@ -111,15 +113,29 @@ def _fill(
 
 
 def _link(source: Path, target: Path) -> None:
-    """The directory with its files as hard links, because weights are large; copies where that can't be."""
+    """The directory with its files as hard links, because weights are large; copies where that can't be.
+
+    In the image everybody may read them, whatever the umask of who downloaded them.
+    """
 
     def link(one: str, two: str) -> None:
-        try:
-            os.link(one, two)
-        except OSError:
-            shutil.copyfile(one, two)
+        if Path(one).stat().st_mode & 0o777 == FILE_MODE:
+            try:
+                os.link(one, two)
+                return
+            except OSError:  # another file system
+                pass
+        shutil.copyfile(one, two)
 
     shutil.copytree(source.resolve(), target, copy_function=link)
+
+
+def _open_up(context: Path) -> None:
+    """The same modes whoever builds: they are part of the digest, and a pod's user reads these files."""
+    for path in (context, *context.rglob("*")):
+        mode = 0o755 if path.is_dir() or path.suffix == ".sh" else FILE_MODE
+        if path.stat().st_mode & 0o777 != mode:
+            path.chmod(mode)
 
 
 def _report(built: Built, recipe: Recipe, pushed: str | None, out: Path) -> None:

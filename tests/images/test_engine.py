@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,33 @@ def test_the_command_says_what_it_built(
     assert record == {"name": f"{name}:0.2.0", "id": "sha256:0123", "digest": "sha256:4567"}
     (call,) = [call for call in calls(tools) if call.startswith("docker build ")]
     assert "--build-arg=RUNTIME=r.example/kaito/runtime-mistralrs:0.1.0" in call
+
+
+def test_weights_that_only_their_owner_may_read_are_readable_in_the_image(
+    tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "own_wheels", lambda epoch, folder: None)
+    weights = tmp_path / "weights"
+    weights.mkdir(mode=0o700)
+    for name, mode in (("config.json", 0o600), ("model.safetensors", 0o644)):
+        (weights / name).write_text("{}")
+        (weights / name).chmod(mode)
+    modes = tmp_path / "modes"
+    look = tmp_path / "look.py"  # what the build would find in its context
+    look.write_text(
+        "import os, sys\n"
+        "for name in ('.', 'config.json', 'model.safetensors'):\n"
+        "    found = os.stat(f'{sys.argv[1]}/weights/{name}')\n"
+        "    print(oct(found.st_mode & 0o777), found.st_nlink)\n"
+    )
+    seen = f'case "$1" in bud) for last; do :; done; {sys.executable} {look} "$last" >{modes} ;; esac'
+    (tools / "buildah").write_text(f"{FAKE}\n{seen}\n")
+    arguments = ["mistral-7b-instruct", f"--weights={weights}", "--tool=buildah", f"--out={tmp_path / 'out'}"]
+    assert build.main(arguments) == 0
+    found = [line.split() for line in modes.read_text().splitlines()]
+    assert [mode for mode, _ in found] == ["0o755", "0o644", "0o644"]
+    assert [links for _, links in found[1:]] == ["1", "2"]  # what is readable is linked, not copied
+    assert (weights / "config.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_wrong_epoch_is_refused(
