@@ -229,7 +229,8 @@ class CachedObject:
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any], resource: Resource | None = None) -> CachedObject:
         """The object that an informer would hold for this tree."""
-        return cls(orjson.dumps(tree), resource)
+        # A copy, because orjson's buffers are larger than what they hold (4 KB for 500 bytes) and stay so.
+        return cls(bytes(memoryview(orjson.dumps(tree))), resource)
 
     def decode(self) -> dict[str, Any]:
         """The whole object as a fresh dict that the caller may change.

@@ -17,6 +17,7 @@ from kaito.runtime.garbage import relax_collector
 from kaito.runtime.leader import LeaderElectionOptions
 from kaito.runtime.logs import configure_logging
 from kaito.runtime.manager import Manager, ManagerOptions
+from kaito.runtime.tls_buffers import shrink_tls_buffers
 
 PATIENCE = 10 * 365 * 86400.0
 """Seconds to wait for caches: what keeps them from filling is told by /readyz, and a restart would mend none of it."""
@@ -84,6 +85,7 @@ def make_manager(client: Client, clock: Clock, flags: ProcessFlags, lease: str, 
 async def serve(manager: Manager) -> None:
     """Runs until SIGTERM or SIGINT. Raises CliError where it cannot listen."""
     relax_collector()
+    shrink_tls_buffers()
     try:
         await manager.run_until_signal()
     except OSError as error:  # of listening; what concerns the cluster is a TransportError
