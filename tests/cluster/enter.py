@@ -70,7 +70,7 @@ def _run(command: Sequence[str], folder: Path) -> int:
                 "--kill-child",
                 "--mount-proc",
             ),
-            *("--", sys.executable, "-I", "-S", str(init), *command),
+            *("--", sys.executable, "-I", "-S", str(init), str(folder), *command),
         ],
         env={**os.environ, FOLDER: str(folder), LOGS: str(logs)},
     )

@@ -15,12 +15,12 @@ NODE_ADDRESS = "10.210.0.1"
 BRIDGE = "kaito0"
 
 
-def main(command: list[str]) -> int:
+def main(folder: str, *command: str) -> int:
     network()
-    mounts()
+    mounts(Path(folder))
+    child = subprocess.Popen(command)
     # Ctrl-C goes to the whole foreground group; the command ends by it, and then this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    child = subprocess.Popen(command, preexec_fn=_default_signals)
     while True:
         pid, status = os.wait()
         if pid == child.pid:
@@ -37,19 +37,34 @@ def network() -> None:
         f"link set {BRIDGE} up",
         f"route add default via {NODE_ADDRESS}",
     ):
-        subprocess.run(["ip", *words.split()], check=True)
+        run(f"ip {words}")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 
-def mounts() -> None:
-    """Mounts of volumes must reach the containers that are there already; none leaves this namespace."""
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-    subprocess.run(["mount", "--make-rshared", "/"], check=True)
+def mounts(folder: Path) -> None:
+    """What containerd, the kubelet and CNI plugins write at fixed places lands in our folder or in memory.
+
+    Mounts of volumes must reach the containers that are there already; none leaves this namespace.
+    """
+    run("mount --make-rprivate /")
+    run("mount --make-rshared /")
+    images = Path("/var/lib/containers")
+    kept = folder / "kept-images"
+    upper, work = folder / "var-lib", folder / "var-lib-work"
+    for path in (kept, upper, work):
+        path.mkdir()
+    if images.is_dir():
+        run(f"mount --bind {images} {kept}")
+    run(f"mount -t overlay -o lowerdir=/var/lib,upperdir={upper},workdir={work} overlay /var/lib")
+    if images.is_dir():
+        run(f"mount --bind {kept} {images}")
+    for place in ("/run", "/var/log"):
+        run(f"mount -t tmpfs tmpfs {place}")
 
 
-def _default_signals() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def run(words: str) -> None:
+    subprocess.run(words.split(), check=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -12,11 +10,12 @@ from typing import Final
 import aiohttp
 
 from cluster import settings
+from cluster.images import ImageError, push_static
+from cluster.init import NODE_ADDRESS
 from cluster.places import (
     API_PORT,
     API_URL,
     NODE,
-    NODE_ADDRESS,
     REGISTRY,
     SERVICE_ADDRESS,
     SERVICE_NETWORK,
@@ -56,19 +55,28 @@ class Node:
     def kubeconfig(self) -> Path:
         return self._places.kubeconfig
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What lets kubectl and its like find the cluster, and keep nothing at home."""
+        return {
+            "KUBECONFIG": str(self.kubeconfig),
+            "KUBECACHEDIR": str(self._places.folder / "kubectl-cache"),
+        }
+
     async def start(self) -> None:
         """Returns when pods can run. Raises BackendError with the ends of the logs."""
-        for log in self._places.logs.glob("*.log"):
-            log.unlink()
+        shutil.rmtree(self._places.logs)
+        self._places.logs.mkdir()
         try:
             self._write_files()
             await self._start_control_plane()
             self._start_registry()
             await self._answers(f"http://{REGISTRY}/v2/", "the registry")
-            self._push_pause()
+            # Every pod needs an image that holds its namespaces; ours is one static program.
+            push_static(self._places, self._binaries.find(["pause"])["pause"], settings.PAUSE_IMAGE)
             self._start_node()
             await self._with_client(self._is_usable)
-        except BackendError as error:
+        except (BackendError, ImageError) as error:
             words = self._programs.last_words()
             self.close()
             raise BackendError(f"{error}\n{words}") from None
@@ -219,29 +227,3 @@ class Node:
         for name in self._programs.pids:
             if not self._programs.runs(name):
                 raise BackendError(f"{name} ended while it started")
-
-    # -- the sandbox image -----------------------------------------------------------------------------------
-
-    def _push_pause(self) -> None:
-        """Every pod needs an image that holds its namespaces; ours is one static program."""
-        root = self._places.folder / "pause-image"
-        root.mkdir()
-        shutil.copy(self._binaries.find(["pause"])["pause"], root / "pause")
-        (root / "Dockerfile").write_text('FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n')
-        storage = [
-            f"--root={self._places.folder / 'images'}",
-            f"--runroot={self._places.folder / 'images-run'}",
-            "--storage-driver=vfs",
-        ]
-        for words in (
-            ["build", "--quiet", "--isolation=chroot", f"--tag={settings.PAUSE_IMAGE}", str(root)],
-            ["push", "--quiet", "--tls-verify=false", settings.PAUSE_IMAGE],
-        ):
-            done = subprocess.run(
-                ["buildah", *storage, *words],
-                capture_output=True,
-                text=True,
-                env={**os.environ, "PATH": _PATH},
-            )
-            if done.returncode:
-                raise BackendError(f"buildah {words[0]} of the pause image failed:\n{done.stderr}")

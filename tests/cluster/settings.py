@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import orjson
 
-from cluster.places import NODE_ADDRESS, POD_NETWORK, REGISTRY, Places
+from cluster.init import NODE_ADDRESS
+from cluster.places import POD_NETWORK, REGISTRY, Places
 from cluster.prerequisites import CNI_PLUGINS
 
 PAUSE_IMAGE: Final = f"{REGISTRY}/pause:1"
@@ -98,6 +99,8 @@ def kubelet(places: Places) -> bytes:
             "serializeImagePulls": False,
             "shutdownGracePeriod": "0s",
             "syncFrequency": "10s",
+            "podLogsDir": str(places.logs / "pods"),
+            "volumePluginDir": str(places.folder / "volume-plugins"),
         }
     )
 

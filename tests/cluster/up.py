@@ -17,7 +17,7 @@ def main(command: Sequence[str]) -> int:
     node = Node(Places.here(), LoopClock())
     asyncio.run(node.start())
     try:
-        return subprocess.run(command, env={**os.environ, "KUBECONFIG": str(node.kubeconfig)}).returncode
+        return subprocess.run(command, env={**os.environ, **node.environment}).returncode
     finally:
         node.close()
 
