@@ -22,6 +22,7 @@ from kaito.runtime.resources import CRDS, Resource
 from kaito.runtime.testing.virtual import VirtualClock
 from kaito.runtime.webhook import (
     AdmissionRequest,
+    Allow,
     CertificateError,
     Deny,
     WebhookOptions,
@@ -93,6 +94,7 @@ async def serving(directory: Path, **options: Any) -> AsyncIterator[Served]:
     )
     server.validate(WIDGETS)(judge)
     server.add("/slow", never, mutating=False)
+    server.add("/warn", lambda request: Allow(warnings=["old"]), mutating=False)
 
     @server.mutate(WIDGETS)
     def default(request: AdmissionRequest) -> dict[str, Any] | None:
@@ -181,6 +183,21 @@ async def test_the_shorter_timeout_ends_a_slow_handler(tmp_path: Path, ours: flo
         504,
         "the webhook did not decide within 0.05 s",
     )
+
+
+async def test_decisions_are_counted(served: Served) -> None:
+    decided = "kaito_webhook_decisions_total"
+    for size in (1, 2, 11, -1):
+        await served.post(VALIDATE, review(widget(size=size)))
+    await served.post("/warn", review(widget()))
+    found = {
+        decision: served.metric(decided, webhook=VALIDATE, decision=decision)
+        for decision in ("allowed", "warned", "refused", "failed")
+    }
+    assert found == {"allowed": 2, "warned": 0, "refused": 1, "failed": 1}
+    assert served.metric(decided, webhook="/warn", decision="warned") == 1
+    assert served.metric(decided, webhook="/convert", decision="failed") is None, "decides nothing"
+    assert (served.metric("kaito_webhook_certificate_expiry_timestamp_seconds") or 0) > 1e9
 
 
 async def test_metrics_begin_at_zero_and_count(served: Served) -> None:
