@@ -117,6 +117,20 @@ NODE_CLASS_KIND: Final = "KaitoNodeClass"
 NODE_CLASS_LABEL: Final = "kaito.sh/kaitonodeclass"
 
 
+# --- GitOps tools -------------------------------------------------------------------------------------------
+INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
+ARGOCD_PREFIX: Final = "argocd.argoproj.io/"
+
+
+def without_tracking(labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels without those by which GitOps tools know what is theirs: what carries one and is not in Git is pruned."""
+    return {
+        key: value
+        for key, value in labels.items()
+        if key != INSTANCE_LABEL and not key.startswith(ARGOCD_PREFIX)
+    }
+
+
 def without_reserved(labels: Mapping[str, str]) -> dict[str, str]:
     """A user's labels without the ownership keys that only controllers may set."""
     return {key: value for key, value in labels.items() if key not in RESERVED_LABELS}

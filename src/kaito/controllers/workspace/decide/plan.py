@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kaito.api.labels import without_tracking
 from kaito.api.views import InvalidSpec
 from kaito.catalog import Catalog, GpuSku, Preset
 from kaito.controllers.workspace.config import WorkspaceConfig
@@ -84,13 +85,16 @@ def make_plan(
     preset, sizes = wanted.preset, wanted.sizes
     count = resource.get("count") or 1
     meta = metadata(workspace)
+    match_labels = user_labels(resource)
+    if config.node_provisioner.claims is not None:
+        match_labels = without_tracking(match_labels)  # claims and nodes are made with them
     return Plan(
         name=meta["name"],
         namespace=meta["namespace"],
         uid=meta["uid"],
         count=count,
         sizes=sizes,
-        match_labels=user_labels(resource),
+        match_labels=match_labels,
         preset=preset,
         preset_options=(inference.get("preset") or {}).get("presetOptions") or {},
         template=inference.get("template"),
