@@ -64,7 +64,7 @@ GLANCE = Row(
             "Being answered",
             "stat",
             (Query(f"sum(kaito_http_requests_in_flight{{{SERVER}}})"),),
-            "Requests that wait or are being answered now.",
+            "Requests for answers that wait or are being answered now.",
             "Growing while tokens per second stay the same: the servers are full.",
             thresholds=((20, "yellow"), (50, "red")),
         ),

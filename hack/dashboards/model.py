@@ -19,7 +19,7 @@ COLUMNS = 24
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 RUNBOOK = "docs/runbook.md"
 
-Kind = Literal["timeseries", "stat", "bargauge", "heatmap", "table"]
+Kind = Literal["timeseries", "stat", "heatmap", "table"]
 Color = Literal["green", "yellow", "orange", "red", "blue"]
 Json = dict[str, Any]
 
@@ -213,34 +213,45 @@ def _number(number: Number) -> Json:
     }
 
 
-def _panels(rows: Sequence[Row]) -> Iterator[Json]:
+def placed(rows: Sequence[Row]) -> Iterator[tuple[Row | Panel, int, int, int, int]]:
+    """Everything with its place on the grid: left, top, width, height."""
     top = 0
     for row in rows:
-        yield {
-            "collapsed": False,
-            "gridPos": {"h": 1, "w": COLUMNS, "x": 0, "y": top},
-            "id": zlib.crc32(f"row {row.title}".encode()) % 1_000_000 + 1_000_001,
-            "panels": [],
-            "title": row.title,
-            "type": "row",
-        }
+        yield row, 0, top, COLUMNS, 1
         top += 1
         left = line = 0
         for panel in row.panels:
             if left + panel.width > COLUMNS:
                 left, top, line = 0, top + line, 0
-            yield _panel(panel, left, top)
+            yield panel, left, top, panel.width, panel.height
             left += panel.width
             line = max(line, panel.height)
         top += line
 
 
-def _panel(panel: Panel, left: int, top: int) -> Json:
+def _panels(rows: Sequence[Row]) -> Iterator[Json]:
+    for thing, left, top, width, height in placed(rows):
+        place = {"h": height, "w": width, "x": left, "y": top}
+        yield _heading(thing, place) if isinstance(thing, Row) else _panel(thing, place)
+
+
+def _heading(row: Row, place: Json) -> Json:
+    return {
+        "collapsed": False,
+        "gridPos": place,
+        "id": zlib.crc32(f"row {row.title}".encode()) % 1_000_000 + 1_000_001,
+        "panels": [],
+        "title": row.title,
+        "type": "row",
+    }
+
+
+def _panel(panel: Panel, place: Json) -> Json:
     return {
         "datasource": DATASOURCE,
         "description": panel.description,
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
-        "gridPos": {"h": panel.height, "w": panel.width, "x": left, "y": top},
+        "gridPos": place,
         "id": panel.id,
         "options": _OPTIONS[panel.kind](panel),
         "targets": [_target(panel, query, chr(ord("A") + i)) for i, query in enumerate(panel.queries)],
@@ -251,7 +262,7 @@ def _panel(panel: Panel, left: int, top: int) -> Json:
 
 
 def _target(panel: Panel, query: Query, ref: str) -> Json:
-    now = panel.kind in ("table", "bargauge")
+    now = panel.kind == "table"
     return {
         "datasource": DATASOURCE,
         "editorMode": "code",
@@ -317,18 +328,6 @@ def _stat(panel: Panel) -> Json:
     }
 
 
-def _bargauge(panel: Panel) -> Json:
-    return {
-        "displayMode": "basic",
-        "maxVizHeight": 24,
-        "minVizHeight": 12,
-        "orientation": "horizontal",
-        "reduceOptions": _reduced(panel),
-        "showUnfilled": True,
-        "valueMode": "color",
-    }
-
-
 def _heatmap(panel: Panel) -> Json:
     return {
         "calculate": False,
@@ -348,7 +347,6 @@ def _table(panel: Panel) -> Json:
 _OPTIONS = {
     "timeseries": _timeseries,
     "stat": _stat,
-    "bargauge": _bargauge,
     "heatmap": _heatmap,
     "table": _table,
 }

@@ -104,16 +104,22 @@ RECONCILES = Row(
         Panel(
             "Reconciles by result",
             "timeseries",
-            (
-                Query(
-                    rate("controller_runtime_reconcile_total", CONTROLLER, "controller, result"),
-                    "{{controller}} {{result}}",
-                ),
-            ),
+            (Query(rate("controller_runtime_reconcile_total", CONTROLLER, "result"), "{{result}}"),),
             "Reconciles a second. `requeue_after` is a plan, not a failure.",
-            "A steady rate without changes in the cluster: an object that never settles.",
+            "A growing share of `error`: see “Failures”.",
+            "KaitoReconcileErrors",
             unit="ops",
             stacked=True,
+            width=12,
+        ),
+        Panel(
+            "Reconciles by controller",
+            "timeseries",
+            (Query(rate("controller_runtime_reconcile_total", CONTROLLER, "controller"), "{{controller}}"),),
+            "Reconciles a second.",
+            "A steady rate without changes in the cluster: an object that never settles.",
+            unit="ops",
+            width=12,
         ),
         Panel(
             "Failures",
@@ -121,22 +127,16 @@ RECONCILES = Row(
             (
                 Query(
                     rate("controller_runtime_reconcile_errors_total", CONTROLLER, "controller"),
-                    "{{controller}} errors",
+                    "{{controller}}",
                 ),
                 Query(
-                    rate("controller_runtime_terminal_reconcile_errors_total", CONTROLLER, "controller"),
-                    "{{controller}} terminal",
+                    total_rate("controller_runtime_terminal_reconcile_errors_total", CONTROLLER), "terminal"
                 ),
-                Query(
-                    rate("controller_runtime_reconcile_panics_total", CONTROLLER, "controller"),
-                    "{{controller}} panics",
-                ),
-                Query(
-                    rate("controller_runtime_reconcile_timeouts_total", CONTROLLER, "controller"),
-                    "{{controller}} timeouts",
-                ),
+                Query(total_rate("controller_runtime_reconcile_panics_total", CONTROLLER), "panics"),
+                Query(total_rate("controller_runtime_reconcile_timeouts_total", CONTROLLER), "timeouts"),
             ),
-            "Errors, errors that are not tried again, unforeseen exceptions (panics) and reconciles cut off, a second.",
+            "Errors by controller; errors that are not tried again (terminal), unforeseen exceptions (panics) and "
+            "reconciles cut off (timeouts), a second.",
             "A panic is a bug: the log has its traceback. A timeout is a call that hangs.",
             "KaitoReconcilePanics",
             unit="ops",
@@ -151,21 +151,20 @@ RECONCILES = Row(
             thresholds=((5, "red"),),
         ),
         Panel(
-            "Workers",
+            "Busy workers",
             "timeseries",
             (
                 Query(
-                    f"sum by (controller) (controller_runtime_active_workers{{{CONTROLLER}}})",
-                    "{{controller}} busy",
-                ),
-                Query(
-                    f"max by (controller) (controller_runtime_max_concurrent_reconciles{{{CONTROLLER}}})",
-                    "{{controller}} most",
+                    f"sum by (controller) (controller_runtime_active_workers{{{CONTROLLER}}})"
+                    f" / max by (controller) (controller_runtime_max_concurrent_reconciles{{{CONTROLLER}}})",
+                    "{{controller}}",
                 ),
             ),
-            "Workers that reconcile now, and how many there may be.",
-            "Busy at most for minutes: the queue grows.",
+            "Workers that reconcile now, as a share of how many there may be.",
+            "All of them for minutes: the queue grows.",
             "KaitoQueueDeep",
+            unit="percentunit",
+            thresholds=((1, "red"),),
         ),
         Panel(
             "Event loop blocked",
@@ -173,31 +172,28 @@ RECONCILES = Row(
             (
                 Query(
                     rate("kaito_reconcile_loop_blocked_seconds_total", CONTROLLER, "controller"),
-                    "{{controller}} seconds",
+                    "{{controller}}",
                 ),
-                Query(
-                    rate("kaito_reconcile_loop_blocked_total", CONTROLLER, "controller"),
-                    "{{controller}} times",
-                ),
+                Query(total_rate("kaito_reconcile_loop_blocked_total", CONTROLLER), "times a second"),
             ),
-            "Seconds in a second, and times a second, that a reconcile held up everything else in the process.",
+            "Seconds in a second that reconciles held up everything else in the process, and how often a second.",
             "Anything above 0 delays all controllers and the lease; the log names the line.",
             "KaitoLoopBlocked",
             thresholds=((0.1, "red"),),
+            width=12,
         ),
         Panel(
             "Waiting for own writes",
             "timeseries",
             (
-                Query(rate("kaito_own_write_waits_total", CONTROLLER, "controller"), "{{controller}} waited"),
-                Query(
-                    rate("kaito_own_write_timeouts_total", CONTROLLER, "controller"), "{{controller}} gave up"
-                ),
+                Query(rate("kaito_own_write_waits_total", CONTROLLER, "controller"), "{{controller}}"),
+                Query(total_rate("kaito_own_write_timeouts_total", CONTROLLER), "gave up"),
             ),
             "Reconciles held back until the cache shows what the operator itself wrote, and those that gave up.",
             "Giving up means that watches lag by more than 5 s: look at the caches and at the API server.",
             "KaitoCacheStale",
             unit="ops",
+            width=12,
         ),
     ),
 )
@@ -214,7 +210,7 @@ QUEUES = Row(
                     "{{controller}} priority {{priority}}",
                 ),
             ),
-            "Objects that wait for a worker.",
+            "Objects that wait for a worker, by controller and priority.",
             "It should fall to 0 between bursts.",
             "KaitoQueueDeep",
             thresholds=((100, "red"),),
@@ -241,13 +237,14 @@ QUEUES = Row(
             "Added and tried again",
             "timeseries",
             (
-                Query(rate("workqueue_adds_total", CONTROLLER, "controller"), "{{controller}} added"),
-                Query(rate("workqueue_retries_total", CONTROLLER, "controller"), "{{controller}} again"),
+                Query(rate("workqueue_adds_total", CONTROLLER, "controller"), "{{controller}}"),
+                Query(total_rate("workqueue_retries_total", CONTROLLER), "again"),
             ),
             "Objects put into the queue a second, and those put there again after a failure.",
             "Nearly all of them again: the same objects fail over and over.",
             "KaitoReconcileErrors",
             unit="ops",
+            width=12,
         ),
         Panel(
             "Work in progress",
@@ -255,18 +252,16 @@ QUEUES = Row(
             (
                 Query(
                     f"max by (controller) (workqueue_longest_running_processor_seconds{{{CONTROLLER}}})",
-                    "{{controller}} longest",
+                    "{{controller}}",
                 ),
-                Query(
-                    f"sum by (controller) (workqueue_unfinished_work_seconds{{{CONTROLLER}}})",
-                    "{{controller}} all",
-                ),
+                Query(f"sum(workqueue_unfinished_work_seconds{{{CONTROLLER}}})", "all together"),
             ),
-            "How long the running reconciles have been running.",
+            "How long the longest of the running reconciles has been running, and all of them together.",
             "A line that rises without end is a reconcile that hangs.",
             "KaitoQueueSlow",
             unit="s",
             thresholds=((300, "red"),),
+            width=12,
         ),
     ),
 )

@@ -80,6 +80,7 @@ CACHES = Row(
             "1 once a complete list has been received.",
             "At 0 the controllers wait: nothing is reconciled.",
             "KaitoCacheStale",
+            width=12,
         ),
         Panel(
             "Apart between replicas",
@@ -94,6 +95,7 @@ CACHES = Row(
             "How far the caches of the processes are apart, in resource versions. One process: 0.",
             "Apart and staying so: one of them does not follow the collection any more.",
             "KaitoCacheStale",
+            width=12,
         ),
     ),
 )
@@ -150,6 +152,7 @@ REQUESTS = Row(
             "Requests a second that were repeated.",
             "The server was away or asked to wait.",
             unit="reqps",
+            width=12,
         ),
         Panel(
             "Sizes",
@@ -163,6 +166,7 @@ REQUESTS = Row(
             "99th percentile of bodies.",
             "Large answers to LIST at every restart are normal; large writes are objects near the limit of 1.5 MB.",
             unit="bytes",
+            width=12,
         ),
     ),
 )

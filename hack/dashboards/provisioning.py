@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hack.dashboards.model import Dashboard, Panel, Query, Row, Variable, stats
-from hack.dashboards.queries import POD, increase, quantiles, rate, ratio, total_rate
+from hack.dashboards.queries import POD, quantiles, rate, ratio, total_rate, whole
 
 KIND = f'{POD},kind=~"$kind"'
 
@@ -44,7 +44,7 @@ GLANCE = Row(
             (Query(_claims("failed")),),
             "Claims that the cloud refuses.",
             "The reason is beside it: quota, capacity, a size that does not exist, rights.",
-            "KaitoClaimNeedsAPerson",
+            "KaitoClaimNeedsHelp",
             thresholds=((1, "red"),),
         ),
         Panel(
@@ -55,6 +55,15 @@ GLANCE = Row(
             "Above 0 for long: they still cost money.",
             "KaitoClaimStuckDeleting",
             base="blue",
+        ),
+        Panel(
+            "Given up in an hour",
+            "stat",
+            (Query(f"sum(round(increase(kaito_provisioner_claims_given_up_total{{{KIND}}}[1h])))"),),
+            "Claims whose machine never worked, or went away.",
+            "Each costs money for nothing and is made anew; more than a few: find out why.",
+            "KaitoClaimsGivenUp",
+            thresholds=((1, "yellow"), (4, "red")),
         ),
         Panel(
             "Cloud requests that fail",
@@ -82,8 +91,8 @@ CLAIMS = Row(
         Panel(
             "Claims by state",
             "timeseries",
-            (Query(f"sum by (kind, state) (kaito_provisioner_claims{{{KIND}}})", "{{kind}} {{state}}"),),
-            "Every Machine or NodeClaim is in one state.",
+            (Query(f"sum by (state) (kaito_provisioner_claims{{{KIND}}})", "{{state}}"),),
+            "Every claim, Machine or NodeClaim, is in one state.",
             "A growing share that is not ready.",
             "KaitoClaimStuck",
             stacked=True,
@@ -93,8 +102,8 @@ CLAIMS = Row(
             "timeseries",
             (
                 Query(
-                    f"sum by (kind, reason) (kaito_provisioner_claims_waiting{{{KIND}}})",
-                    "{{kind}} {{reason}}",
+                    f"sum by (reason) (kaito_provisioner_claims_waiting{{{KIND}}})",
+                    "{{reason}}",
                 ),
             ),
             "What a claim waits for, or why it failed.",
@@ -107,8 +116,8 @@ CLAIMS = Row(
             "timeseries",
             (
                 Query(
-                    f'max by (kind, state) (kaito_provisioner_claim_oldest_seconds{{{KIND},state!="ready"}})',
-                    "{{kind}} {{state}}",
+                    f'max by (state) (kaito_provisioner_claim_oldest_seconds{{{KIND},state!="ready"}})',
+                    "{{state}}",
                 ),
             ),
             "How long the claim that has been longest in a state is in it.",
@@ -126,7 +135,7 @@ TIME = Row(
         Panel(
             "Claims until ready",
             "timeseries",
-            quantiles("kaito_provisioner_claim_ready_seconds", KIND, "kind"),
+            quantiles("kaito_provisioner_claim_ready_seconds", KIND),
             "From a claim's creation until its node is ready, of those that got ready in the window.",
             "Slower than usual: see the stages.",
             "KaitoClaimStuck",
@@ -145,13 +154,10 @@ TIME = Row(
             "Claims that got ready, and that were given up",
             "timeseries",
             (
+                Query(f"sum({whole('kaito_provisioner_claim_ready_seconds_count', KIND)})", "ready"),
                 Query(
-                    increase("kaito_provisioner_claim_ready_seconds_count", KIND, "kind", "5m"),
-                    "{{kind}} ready",
-                ),
-                Query(
-                    increase("kaito_provisioner_claims_given_up_total", KIND, "kind, reason", "5m"),
-                    "{{kind}} {{reason}}",
+                    f"sum by (reason) ({whole('kaito_provisioner_claims_given_up_total', KIND)})",
+                    "{{reason}}",
                 ),
             ),
             "In the last 5 minutes. Given up: it never joined (RegistrationTimeout), its node was deleted "
@@ -177,12 +183,10 @@ CLOUD = Row(
             "Errors of the cloud by reason",
             "timeseries",
             (
-                Query(
-                    rate("kaito_provisioner_cloud_errors_total", POD, "method, reason"),
-                    "{{method}} {{reason}}",
-                ),
+                Query(f"{rate('kaito_provisioner_cloud_errors_total', POD, 'reason')} > 0", "{{reason}}"),
+                Query(total_rate("kaito_provisioner_cloud_errors_total", POD), "all"),
             ),
-            "Answers that are errors, a second.",
+            "Answers that are errors, a second; only reasons that occur are drawn.",
             "Quota: ask for more. Capacity: another size or region. Unauthorized: the identity's roles.",
             "KaitoCloudErrors",
             unit="reqps",

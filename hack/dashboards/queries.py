@@ -22,8 +22,14 @@ def total_rate(metric: str, where: str) -> str:
     return f"sum(rate({metric}{{{where}}}[{WINDOW}]))"
 
 
-def increase(metric: str, where: str, by: str, window: str = WINDOW) -> str:
-    return f"sum by ({by}) (increase({metric}{{{where}}}[{window}]))"
+def increase(metric: str, where: str, by: str) -> str:
+    """What was gained in the window."""
+    return f"sum by ({by}) (increase({metric}{{{where}}}[{WINDOW}]))"
+
+
+def whole(counter: str, where: str) -> str:
+    """What each counter gained in the last five minutes, as the whole number that Prometheus extrapolates from."""
+    return f"round(increase({counter}{{{where}}}[5m]))"
 
 
 def quantile(q: float, histogram: str, where: str, by: str = "") -> str:
@@ -36,10 +42,6 @@ def quantiles(histogram: str, where: str, by: str = "") -> tuple[Query, ...]:
     """Median and 99th percentile."""
     legend = " ".join(f"{{{{{label}}}}}" for label in by.split(", ")) + " " if by else ""
     return tuple(Query(quantile(q, histogram, where, by), f"{legend}{name}") for q, name in QUANTILES)
-
-
-def mean(histogram: str, where: str, by: str) -> str:
-    return f"{rate(histogram + '_sum', where, by)} / {rate(histogram + '_count', where, by)}"
 
 
 def ratio(part: str, whole: str) -> str:

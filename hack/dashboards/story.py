@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from hack.dashboards.prometheus import Prometheus
-from hack.dashboards.world import MISSING, PIRATE, QUESTIONS, World, refused_machine, workspace
+from hack.dashboards.world import MISSING, PIRATE, QUESTIONS, World, mistaken, unchecked, workspace
+from kaito.runtime.errors import Invalid
 
 READY, ADAPTED, REFUSED, MISTAKEN, GOING = "capitals", "pirate", "silent", "mistaken", "going"
 
 
 async def tell(world: World, prometheus: Prometheus) -> None:
-    """Workspaces get ready, one after its node took its time; one names a machine size that does not exist, one an
-    adapter that does not; one goes away, another loses its node; users ask; a claim asks for too much.
+    """Workspaces get ready, one after its node took its time; one has an adapter that is
+    not there, one a machine size that does not exist, as does one that is refused; one goes away, another loses its
+    node; users ask.
 
     Everything is scraped before it happens, because a rate needs two points.
     """
@@ -21,9 +25,10 @@ async def tell(world: World, prometheus: Prometheus) -> None:
         await world.clock.sleep(3)
     await world.create(workspace(ADAPTED, adapter=PIRATE))
     await world.create(workspace(REFUSED, adapter=MISSING))
-    await world.create(workspace(MISTAKEN, instance_type="Standard_NC999"))
+    await world.create(unchecked(mistaken(MISTAKEN)))
+    with suppress(Invalid):  # said at once to whoever applies it
+        await world.create(mistaken("refused"))
     await world.create(workspace(GOING))
-    await world.claim(refused_machine("wsrefused"))
     for name in (READY, ADAPTED, GOING):
         await world.until(name, "Ready")
     await prometheus.scrape([*world.operators, *await world.servers()])
@@ -41,3 +46,20 @@ async def ask(world: World, *, rounds: int) -> None:
             await world.ask(READY, question)
         await world.ask_for_no_such_model(READY)
         await world.clock.sleep(1)
+
+
+async def tell_for(world: World, prometheus: Prometheus, seconds: float) -> None:
+    """The same, and then goes on: users come and go, and every half minute so does a Workspace."""
+    until = world.clock.now() + seconds
+    await tell(world, prometheus)
+    number = 0
+    while world.clock.now() < until:
+        name = f"guest-{number % 2}"
+        with world.kubelets_paused():
+            await world.create(workspace(name))
+            await world.clock.sleep(1 + number % 4)
+        await world.until(name, "Ready")
+        await prometheus.scrape([*world.operators, *await world.servers()])
+        await ask(world, rounds=4 + 6 * (number % 3))
+        await world.delete(name)
+        number += 1

@@ -6,9 +6,10 @@ Only the leader counts objects, so sums over processes are right, and a change o
 from __future__ import annotations
 
 from hack.dashboards.model import Dashboard, Number, Panel, Query, Row, Variable, stats
-from hack.dashboards.queries import POD, increase, quantile, quantiles, rate
+from hack.dashboards.queries import POD, quantile, quantiles, rate, whole
 
 HOURS_A_MONTH = 730
+_SUCCEEDED = f'{POD},phase="succeeded"'
 _TYPE = f'{POD},instance_type=~"$instance_type"'
 
 VARIABLES = (
@@ -154,15 +155,9 @@ TIME = Row(
             "timeseries",
             (
                 Query(
-                    f"sum(increase(kaito_workspace_ready_seconds_count{{{POD}}}[5m]))",
-                    "ready for the first time",
+                    f"sum({whole('kaito_workspace_ready_seconds_count', POD)})", "ready for the first time"
                 ),
-                Query(
-                    increase(
-                        "kaito_workspace_phase_seconds_count", f'{POD},phase="succeeded"', "phase", "5m"
-                    ),
-                    "left succeeded",
-                ),
+                Query(f"sum({whole('kaito_workspace_phase_seconds_count', _SUCCEEDED)})", "left succeeded"),
             ),
             "Workspaces that became ready for the first time, and Workspaces that stopped being ready (deleted ones "
             "included), in the last 5 minutes.",
@@ -197,7 +192,7 @@ NODES = Row(
             (Query(f"sum by (state) (kaito_workspace_nodes{{{POD}}})", "{{state}}"),),
             "Nodes that Workspaces ask for.",
             "NotReady: a node that was there went away. Failed: it could not be made.",
-            "KaitoClaimNeedsAPerson",
+            "KaitoClaimNeedsHelp",
             stacked=True,
         ),
         Panel(

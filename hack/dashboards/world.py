@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from hack.dashboards.prometheus import Credentials, Target
-from kaito.api.labels import INSTANCE_TYPE_LABEL, WORKSPACE_LABEL, WORKSPACE_NAMESPACE_LABEL
-from kaito.api.resources import MACHINES, WORKSPACES
+from kaito.api.labels import BYPASS_RESOURCE_CHECKS_ANNOTATION, WORKSPACE_LABEL
+from kaito.api.resources import WORKSPACES
 from kaito.cli.inference import InferenceService, find_service
 from kaito.cli.local.cluster import STAND_IN
 from kaito.cli.local.first_objects import install
@@ -49,7 +49,7 @@ PORT = 5000
 QUESTIONS = ("What is the capital of France?", "What is the capital of Italy?", "Hello.")
 
 
-def workspace(name: str, *, instance_type: str = "Standard_NC6s_v3", adapter: str = "") -> dict[str, Any]:
+def workspace(name: str, *, adapter: str = "") -> dict[str, Any]:
     """A Workspace that serves the small demo model, with an adapter's image."""
     inference: dict[str, Any] = {"preset": {"name": "phi-3-mini-128k-instruct"}}
     if adapter:
@@ -58,29 +58,24 @@ def workspace(name: str, *, instance_type: str = "Standard_NC6s_v3", adapter: st
         "apiVersion": "kaito.sh/v1beta1",
         "kind": "Workspace",
         "metadata": {"name": name, "namespace": "default"},
-        "resource": {"instanceType": instance_type, "labelSelector": {"matchLabels": {"apps": name}}},
+        "resource": {
+            "instanceType": "Standard_NC4as_T4_v3",
+            "labelSelector": {"matchLabels": {"apps": name}},
+        },
         "inference": inference,
     }
 
 
-def refused_machine(name: str) -> dict[str, Any]:
-    """A claim for a size of machine that no cloud has."""
-    return {
-        "apiVersion": "karpenter.sh/v1alpha5",
-        "kind": "Machine",
-        "metadata": {"name": name, "labels": {"karpenter.sh/provisioner-name": "default", **_owner(name)}},
-        "spec": {
-            "machineTemplateRef": {"name": name},
-            "requirements": [
-                {"key": INSTANCE_TYPE_LABEL, "operator": "In", "values": ["Standard_NC999"]},
-                {"key": "karpenter.sh/provisioner-name", "operator": "In", "values": ["default"]},
-            ],
-        },
-    }
+def mistaken(name: str) -> dict[str, Any]:
+    """One whose machine size no cloud has."""
+    tree = workspace(name)
+    return {**tree, "resource": {**tree["resource"], "instanceType": "Standard_NC999"}}
 
 
-def _owner(name: str) -> dict[str, str]:
-    return {WORKSPACE_LABEL: name, WORKSPACE_NAMESPACE_LABEL: "default"}
+def unchecked(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with the annotation that lets any machine size pass."""
+    metadata = {**tree["metadata"], "annotations": {BYPASS_RESOURCE_CHECKS_ANNOTATION: "true"}}
+    return {**tree, "metadata": metadata}
 
 
 @dataclass
@@ -99,9 +94,6 @@ class World:
 
     async def delete(self, name: str) -> None:
         await self.client.delete(WORKSPACES, name, "default")
-
-    async def claim(self, machine: Mapping[str, Any]) -> None:
-        await self.client.create(MACHINES, machine)
 
     @contextmanager
     def kubelets_paused(self) -> Iterator[None]:
@@ -217,6 +209,8 @@ def _operator_flags() -> list[str]:
         f"--context={CONTEXT}",
         "--leader-elect",
         "--cloud-provider=instant",
+        "--webhook-register",
+        "--webhook-bind-address=127.0.0.1:0",
         f"--stand-in-weights={STAND_IN}",
         "--metrics-bind-address=127.0.0.1:0",
         "--health-probe-bind-address=0",

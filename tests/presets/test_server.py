@@ -53,7 +53,7 @@ def test_metrics_count_requests_tokens_and_latency(client: TestClient) -> None:
     assert after[0] == before[0] + 1
     assert after[1] > before[1]
     assert after[2] > before[2]
-    assert value("kaito_http_requests_in_flight") == 1.0  # the scrape itself
+    assert value("kaito_http_requests_in_flight") == 0.0  # scrapes and probes do not count
     assert value("kaito_time_to_first_token_seconds_count") > 0
     assert value("kaito_model_ready") == 1.0
     assert 'kaito_model_info{engine="mistralrs"' in client.get("/metrics").text

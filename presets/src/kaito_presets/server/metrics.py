@@ -36,7 +36,9 @@ class Metrics:
             registry=self.registry,
         )
         self.in_flight = Gauge(
-            "kaito_http_requests_in_flight", "Requests being answered now.", registry=self.registry
+            "kaito_http_requests_in_flight",
+            "Requests for answers (POST) that wait or are being answered now.",
+            registry=self.registry,
         )
         self.first_token = Histogram(
             "kaito_time_to_first_token_seconds",
@@ -90,11 +92,12 @@ class CountRequests:
             await send(message)
 
         begin = time.perf_counter()
-        self._metrics.in_flight.inc()
+        asks = scope["method"] == "POST"
+        self._metrics.in_flight.inc(asks)
         try:
             await self._app(scope, receive, note_status)
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight.dec(asks)
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if route != "other" else "any"
             self._metrics.requests.labels(method, route, code).inc()
