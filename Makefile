@@ -43,6 +43,7 @@ manifests: ## Write manifests/crd and manifests/crd-karpenter from the models
 	@.venv/bin/python -m kaito.cli.rbac.generate
 	@.venv/bin/python -m kaito.cli.operator.webhook_manifest
 	@.venv/bin/python -m hack.alerts
+	@.venv/bin/python -m hack.dashboards
 	@.venv/bin/python -m hack.argocd
 
 docs: ## Write docs/metrics.md, docs/runtime/options.md and docs/runtime/metrics.md from the code
