@@ -26,6 +26,7 @@ _GENERATED = """\
       disableNameSuffixHash: true
       labels:
         grafana_dashboard: "1"
+        app.kubernetes.io/name: kaito
         app.kubernetes.io/part-of: kaito
       annotations:
         grafana_folder: KAITO
