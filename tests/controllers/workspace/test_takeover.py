@@ -17,6 +17,7 @@ from controllers.workspace.builders import (
     kinds,
     later,
     rolled_out,
+    seed,
     with_status,
     written,
 )
@@ -328,3 +329,28 @@ def test_deletion_takes_the_workload_first_and_then_the_claims(case: str) -> Non
     assert {each.name for each in second.deletions} == {each["metadata"]["name"] for each in observed.claims}
     last = decided(replace(observed, claims=()), config(case), later(20))
     assert last.finalizer == "remove"
+
+
+def test_a_tuning_job_of_go_kaito_keeps_what_was_told_of_it() -> None:
+    told = [
+        {
+            "type": "JobStarted",
+            "status": "True",
+            "reason": "WorkspaceTuningJobStatusStarted",
+            "message": "started",
+        },
+        {"type": "WorkspaceSucceeded", "status": "True", "reason": "workspaceSucceeded", "message": "done"},
+    ]
+    made = seed("tuning")
+    observed = Observed({**made, "status": {"state": "Succeeded", "conditions": told}})
+    decision = decided(observed, NODECLAIM)
+    assert (decision.writes, decision.deletions, decision.finalizer) == ((), (), None)
+    assert decision.status is not None
+    assert decision.status["state"] == "Succeeded"
+    assert decision.status["conditions"][:2] == told
+    assert "neither followed" in condition(decision.status, "TuningNotImplemented")["message"]
+    assert reasons(decision) == ["TuningNotImplemented"]
+    again = decided(with_status(observed, decision), NODECLAIM, later(60))
+    assert (again.status, again.events) == (decision.status, ())
+    ours = decided(Observed(made), NODECLAIM)
+    assert condition(ours.status, "JobStarted")["reason"] == "TuningNotImplemented"

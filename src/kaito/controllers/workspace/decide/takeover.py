@@ -15,10 +15,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 
+from kaito.api.conditions import find_condition, set_condition
 from kaito.api.labels import (
     DESIRED_HASH_ANNOTATION,
     INSTANCE_TYPE_LABEL,
@@ -37,14 +38,16 @@ from kaito.controllers.workspace.decide.obstacles import name_taken
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
 from kaito.controllers.workspace.decide.pods import pod_problem
 from kaito.controllers.workspace.decide.status import (
+    JOB_STARTED,
     WORKLOAD_ADOPTED,
     Fact,
     failures,
+    problem_events,
     running_facts,
     running_status,
     transitions,
 )
-from kaito.controllers.workspace.decide.wanted import Size, user_labels
+from kaito.controllers.workspace.decide.wanted import Problem, Size, user_labels
 from kaito.controllers.workspace.decide.workload import (
     PENDING,
     WorkloadOutcome,
@@ -71,6 +74,13 @@ MEMORY: Final = "adopted"
 """Key in `status.resolved`: {workload: kind and name, specHash, unseen: whether the spec had changed when its maker had
 stopped looking}."""
 
+TUNING_REASONS: Final = "WorkspaceTuningJobStatus"
+"""How the Go KAITO's reasons of JobStarted begin; ours are others."""
+TUNING_LEFT: Final = (
+    "fine-tuning is not available yet: the job was started by another operator and goes on, but it is neither followed "
+    "nor started again here; what the other conditions say of it is from then"
+)
+
 _DEFAULTS: Final = (("resource", "count", 1), ("preset", "accessMode", "public"))
 """(parent, field, value) that a CRD fills in: with or without them a spec means the same."""
 
@@ -80,6 +90,8 @@ def decide_takeover(
 ) -> Decision | None:
     """What is to be done while another operator's workload stays as it is; None where there is none, or it may not."""
     workspace = observed.workspace
+    if workspace.get("tuning") is not None:
+        return _tuning(workspace, now)
     live = _foreign(observed)
     if live is None:
         return None
@@ -109,10 +121,25 @@ def decide_takeover(
         writes=(*nodes.writes, *workload.writes),
         deletions=nodes.deletions,
         status=status,
-        finalizer=None if WORKSPACE_FINALIZER in (metadata(workspace).get("finalizers") or ()) else "add",
+        finalizer=_finalizer(workspace),
         events=(*adopted, *failures(workspace, facts), *transitions(workspace, status, workload)),
         requeue_after=nodes.requeue_after,
     )
+
+
+def _tuning(workspace: Object, now: datetime) -> Decision | None:
+    """A tuning Workspace whose job another operator started: what that one told of it stays."""
+    stored = conditions(workspace)
+    started = find_condition(stored, JOB_STARTED)
+    if started is None or not str(started.get("reason")).startswith(TUNING_REASONS):
+        return None
+    problem = Problem("TuningNotImplemented", TUNING_LEFT)
+    generation = metadata(workspace).get("generation")
+    found = set_condition(
+        stored, problem.reason, "True", problem.reason, problem.message, generation=generation, now=now
+    )
+    status = {**workspace["status"], "conditions": found, "reason": problem.reason}
+    return Decision(status=status, finalizer=_finalizer(workspace), events=problem_events(workspace, [problem]))
 
 
 def remembered(workspace: Object) -> Object | None:
@@ -154,6 +181,10 @@ def _plain(value: Any, parent: str) -> Any:
     if isinstance(value, list):
         return [_plain(each, parent) for each in value]
     return value
+
+
+def _finalizer(workspace: Object) -> Literal["add"] | None:
+    return None if WORKSPACE_FINALIZER in (metadata(workspace).get("finalizers") or ()) else "add"
 
 
 def _foreign(observed: Observed) -> Object | None:
