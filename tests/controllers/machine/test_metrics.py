@@ -201,6 +201,8 @@ class TestInTheController:
             assert value(found, "claims", kind=kind, state="ready") == 1
             assert value(found, "claims_waiting", kind=kind, reason="NodeNotReady") == 0, "stays, at 0"
             assert value(found, "claim_ready_seconds_count", kind=kind) == 1
+            for stage in ("launch", "registration", "initialization"):
+                assert value(found, "claim_stage_seconds_count", kind=kind, stage=stage) == 1, stage
             waited = value(found, "claim_stage_seconds_sum", kind=kind, stage="initialization")
             assert waited is not None
             assert 19 <= waited <= 22

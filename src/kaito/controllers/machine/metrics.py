@@ -100,15 +100,19 @@ class ClaimMetrics:
         """One pass over a claim has ended; `status` is the one it now has."""
         metadata = claim["metadata"]
         name, now = metadata["name"], state(self._shape, metadata, status)
-        age = 0.0
         if name not in self._waits:
-            age = (self._clock.wall() - entered(self._shape, metadata, status)).total_seconds()
-        before = self.stays.enter(name, now, age)
+            self._meet(metadata, claim.get("status") or {})
+        before = self.stays.enter(name, now)
         self._waits[name] = waits_for(self._shape, metadata, status)
         was_ready = is_true((claim.get("status") or {}).get("conditions"), self._shape.initialized)
         if now == READY and before != now and not was_ready:
             created = parse_time(metadata["creationTimestamp"])
             self.ready.observe(max(0.0, (self._clock.wall() - created).total_seconds()))
+
+    def _meet(self, metadata: Object, stored: Object) -> None:
+        """A claim is seen for the first time; what is stored says how far it was before this pass, and since when."""
+        age = (self._clock.wall() - entered(self._shape, metadata, stored)).total_seconds()
+        self.stays.enter(metadata["name"], state(self._shape, metadata, stored), age)
 
     def gone(self, name: str) -> None:
         """There is no such claim any more."""
