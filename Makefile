@@ -1,10 +1,10 @@
 # KAITO in Python. `make demo` shows the main job; `make test` runs every test. GNU Make 3.81 suffices.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-monitoring test-cluster lint format manifests docs constraints check-wheels wheels images test-images bench bench-runtime clean record-differences explore-differences
+.PHONY: help demo test test-monitoring test-cluster test-e2e lint format manifests docs constraints check-wheels wheels images test-images bench bench-runtime clean record-differences explore-differences
 
 help: ## Show the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/'
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/'
 
 demo: ## Apply a Workspace on this machine and get an answer from /chat
 	@hack/venv.sh local
@@ -24,6 +24,10 @@ test-cluster: ## Run what needs a cluster on a real one: etcd, kube-apiserver, k
 	@KAITO_TEST_KUBECTLS=$$(hack/cluster/kubectls.sh) && export KAITO_TEST_KUBECTLS && \
 		KAITO_TEST_BACKEND=real .venv/bin/python -m pytest -m needs $(PYTEST_ARGS) && \
 		KAITO_TEST_BACKEND=real .venv/bin/python -m pytest tests/differential $(PYTEST_ARGS)
+
+test-e2e: ## Run KAITO in a real Kubernetes of one node, images and all (Linux, root; docs/e2e.md)
+	@hack/venv.sh dev
+	@PYTEST_ARGS="$(PYTEST_ARGS)" hack/e2e.sh
 
 lint: ## Format check, lint, strict types, layers
 	@hack/venv.sh dev

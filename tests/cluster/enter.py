@@ -28,7 +28,7 @@ PREFIX: Final = "kaito-cluster-"
 FOLDER: Final = "KAITO_CLUSTER_FOLDER"
 """Environment variable with the folder of this run; set inside only, so its presence says that one is inside."""
 LOGS: Final = "KAITO_CLUSTER_LOGS"
-"""Environment variable with the folder where logs are kept; set from outside, else `build/e2e/logs`."""
+"""Environment variable with the folder in which `logs` is kept, anew for each run; default: `build/e2e`."""
 _REMOVE_ATTEMPTS: Final = 100
 _LOCK: Final = "lock"
 
@@ -53,8 +53,9 @@ def main(command: Sequence[str]) -> int:
 
 
 def _run(command: Sequence[str], folder: Path) -> int:
-    logs = Path(os.environ.get(LOGS) or "build/e2e/logs").resolve()
-    logs.mkdir(parents=True, exist_ok=True)
+    kept = Path(os.environ.get(LOGS) or "build/e2e").resolve()
+    shutil.rmtree(kept / "logs", ignore_errors=True)
+    (kept / "logs").mkdir(parents=True)
     init = Path(__file__).with_name("init.py")
     inside = subprocess.Popen(
         [
@@ -72,7 +73,7 @@ def _run(command: Sequence[str], folder: Path) -> int:
             ),
             *("--", sys.executable, "-I", "-S", str(init), str(folder), *command),
         ],
-        env={**os.environ, FOLDER: str(folder), LOGS: str(logs)},
+        env={**os.environ, FOLDER: str(folder), LOGS: str(kept)},
     )
 
     def end(number: int, _: FrameType | None) -> None:

@@ -65,8 +65,6 @@ class Node:
 
     async def start(self) -> None:
         """Returns when pods can run. Raises BackendError with the ends of the logs."""
-        shutil.rmtree(self._places.logs)
-        self._places.logs.mkdir()
         try:
             self._write_files()
             await self._start_control_plane()

@@ -39,7 +39,7 @@ class Places:
             raise NotInside(
                 "a cluster is brought up only in namespaces of its own: python -m cluster.enter COMMAND…"
             )
-        return cls(Path(os.environ[FOLDER]), Path(os.environ[LOGS]))
+        return cls(Path(os.environ[FOLDER]), Path(os.environ[LOGS]) / "logs")
 
     @property
     def group(self) -> str:

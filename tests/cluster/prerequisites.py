@@ -17,7 +17,7 @@ PACKAGES: Final[Mapping[str, str]] = {
     "ip": "iproute2",
     "docker-registry": "docker-registry",
     "buildah": "buildah",
-    "skopeo": "skopeo",
+    "curl": "curl",
     "debootstrap": "debootstrap",
     "unshare": "util-linux",
     "setpriv": "util-linux",
@@ -49,3 +49,10 @@ def check() -> None:
             f"Debian packages are missing: {names}. As root: hack/debian-packages.sh {names}\n"
             "(Services that they bring need not run; on another system install what has these programs.)"
         )
+
+
+if __name__ == "__main__":
+    try:
+        check()
+    except Missing as problem:
+        sys.exit(str(problem))
