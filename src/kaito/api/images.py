@@ -11,6 +11,8 @@ from typing import Final
 
 NAME_LIMIT: Final = 255
 """Characters of registry and repository together."""
+LENGTH_LIMIT: Final = 512
+"""Characters of a whole reference: 255 of name, 128 of tag, a digest."""
 DEFAULT_REGISTRY: Final = "docker.io"
 
 _HOST_PART: Final = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -69,6 +71,8 @@ def placeholders(text: str) -> list[str]:
 
 def image_problem(text: str) -> str | None:
     """What is wrong with a reference, in one sentence: it cannot be parsed, or an example's placeholder is in it."""
+    if len(text) > LENGTH_LIMIT:
+        return f"an image reference has at most {LENGTH_LIMIT} characters; write REGISTRY/NAME:TAG"
     try:
         parse_image_reference(text)
     except InvalidImageReference as error:

@@ -7,13 +7,14 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from kaito.api import sentences
+from kaito.api.images import LENGTH_LIMIT
 from kaito.api.labels import RESERVED_LABELS
 from kaito.runtime.crd import Atomic, Format, ListMap, Object, Rule, Schemaless
 
 NAME_LIMIT: Final = 253
 """Longest name of a Kubernetes object (a DNS subdomain)."""
-IMAGE_LIMIT: Final = 512
-"""Characters of an image reference: 255 of repository, 128 of tag, a digest, a host."""
+IMAGE_LIMIT: Final = LENGTH_LIMIT
+"""Characters of an image reference."""
 
 IMMUTABLE: Final = "self == oldSelf"
 """CEL: the value is what it was."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from kaito.api import sentences
 from kaito.api.labels import without_reserved
-from kaito.api.parts import SUBDOMAIN, AdapterSource, LabelSelector
+from kaito.api.parts import NAME_LIMIT, SUBDOMAIN, AdapterSource, LabelSelector
 from kaito.api.workspace_model import RESERVED_ADAPTER, AdapterSpecEntry, InferenceSpec, TuningSpec
 from kaito.api.workspace_resource import MIG_PROFILE, Partition, ResourceSpec
 
@@ -112,7 +112,7 @@ def _adapter(adapter: AdapterSpecEntry, path: str) -> Iterator[Problem]:
 
 def source_problems(source: AdapterSource, path: str) -> Iterator[Problem]:
     """The same for an adapter's source, which stands at `path`."""
-    if source.name and not re.fullmatch(SUBDOMAIN, source.name):
+    if source.name and (len(source.name) > NAME_LIMIT or not re.fullmatch(SUBDOMAIN, source.name)):
         yield f"{path}.name", sentences.ADAPTER_NAME
     if source.urls:
         yield f"{path}.urls", sentences.ADAPTER_URLS

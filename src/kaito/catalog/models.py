@@ -21,6 +21,10 @@ BFLOAT16_COMPUTE_CAPABILITY = 8.0
 """NVIDIA GPUs below this compute capability have no bfloat16 arithmetic."""
 
 
+LONGEST_NAME = 128
+"""Characters of a name that are compared with the names here: none is nearly as long."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -188,5 +192,5 @@ class Catalog(_Frozen):
 
 def _nearest(name: str, names: Iterable[str], limit: int) -> list[str]:
     known = {each.lower(): each for each in names}
-    found = difflib.get_close_matches(name.strip().lower(), known, n=limit, cutoff=0.5)
+    found = difflib.get_close_matches(name[:LONGEST_NAME].strip().lower(), known, n=limit, cutoff=0.5)
     return [known[each] for each in found] or list(known.values())[:limit]

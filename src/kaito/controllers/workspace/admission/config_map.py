@@ -21,8 +21,11 @@ from kaito.runtime.logs import get_logger
 from kaito.runtime.resources import CONFIGMAPS
 
 PATH: Final = "inference.config"
-LARGEST: Final = 64 * 1024
+LARGEST: Final = 32 * 1024
 """Characters of a file that is looked into: reading YAML takes time, and everybody waits for the answer."""
+DEEPEST: Final = 100
+"""Brackets that a file may open: no settings are nested like that, and reading them takes longest."""
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 log = get_logger(__name__)
 
@@ -68,8 +71,13 @@ def config_problems(name: str, config_map: Mapping[str, Any], preset: Preset | N
         return
     if len(text) > LARGEST:
         return
+    if text.count("[") + text.count("{") > DEEPEST:
+        yield Finding(
+            PATH, f"{CONFIG_FILE} in ConfigMap {name} has more than {DEEPEST} brackets; write plain settings"
+        )
+        return
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, Loader=_LOADER)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         place = getattr(error, "problem_mark", None)
         where = f" (line {place.line + 1})" if place is not None else ""
