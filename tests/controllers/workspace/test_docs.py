@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from kaito.controllers.workspace import act
 from kaito.controllers.workspace.decide import status
 
-PAGE = (Path(__file__).parents[3] / "docs" / "workspace-status.md").read_text()
+PAGE_FOLDER = Path(__file__).parents[3] / "docs"
+PAGE = (PAGE_FOLDER / "workspace-status.md").read_text()
 SOURCE = "\n".join(path.read_text() for path in Path(status.__file__).parent.glob("*.py"))
 
 
@@ -31,3 +33,14 @@ def test_figures_are_those_of_the_code() -> None:
     assert f"after {nodes.FIRST_RETRY:g} s, doubling up to {nodes.LAST_RETRY / 60:g} min" in PAGE
     assert f"within {deletion.PATIENCE / 60:g} minutes" in PAGE
     assert {403, 422} <= act.REFUSALS
+
+
+def test_the_way_back_to_go_kaito_takes_away_every_field_that_it_does_not_know() -> None:
+    from kaito.api.workspace_status import WorkspaceStatus
+
+    known = {"conditions", "state", "workerNodes", "targetNodeCount", "performance"}
+    ours = {field.alias or name for name, field in WorkspaceStatus.model_fields.items()} - known
+    guide = (PAGE_FOLDER / "from-go-kaito.md").read_text()
+    patch = re.search(r"-p '(\{\"status\".*\})'", guide)
+    assert patch is not None
+    assert json.loads(patch.group(1)) == {"status": dict.fromkeys(ours)}
