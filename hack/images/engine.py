@@ -70,20 +70,27 @@ class Engine:
 
     def probe(self, base: str) -> Base:
         """What is in the base image. Raises BuildError when it can't be fetched or has no python3."""
-        if self.tool == "docker":
-            text = _output(["docker", "run", "--rm", "--entrypoint=python3", base, "-c", _PROBE])
-        else:
-            container = _output(["buildah", "from", "--quiet", "--pull=missing", base]).strip()
-            try:
-                run = ["buildah", "run", "--isolation=chroot", container, "--", "python3", "-c", _PROBE]
-                text = _output(run)
-            finally:
-                _output(["buildah", "rm", container])
+        try:
+            text = self._run_probe(base)
+        except BuildError as error:
+            raise BuildError(
+                f"the base image {base} cannot be fetched or run: {error} Name another one with BASE=…, or, without "
+                "an image hub, one made here: BASE=$(hack/images/debian-base.sh)"
+            ) from None
         try:
             found = json.loads(text)
         except ValueError:
             raise BuildError(f"{base}: expected a base image with python3, found {text[:200]!r}.") from None
         return Base(base, found["python"], found["machine"], found["dpkg"])
+
+    def _run_probe(self, base: str) -> str:
+        if self.tool == "docker":
+            return _output(["docker", "run", "--rm", "--entrypoint=python3", base, "-c", _PROBE])
+        container = _output(["buildah", "from", "--quiet", "--pull=missing", base]).strip()
+        try:
+            return _output(["buildah", "run", "--isolation=chroot", container, "--", "python3", "-c", _PROBE])
+        finally:
+            _output(["buildah", "rm", container])
 
     def build(self, context: Path, name: str, arguments: Mapping[str, str], epoch: int) -> Built:
         """Builds `context`/Dockerfile. The build has no network, and `epoch` stands for every time in the result."""

@@ -20,9 +20,9 @@ for word in "$@"; do
     esac
 done
 case "$*" in
+*broken*) echo "no space left" >&2; exit 3 ;;
 *RepoDigests*) echo "r.example/kaito/x@sha256:4567 other@sha256:89" ;;
 *"run "*) echo '{"python": "3.12.11", "machine": "x86_64", "dpkg": ""}' ;;
-*broken*) echo "no space left" >&2; exit 3 ;;
 from*|"from"*) echo working-container ;;
 esac
 """
@@ -100,6 +100,14 @@ def test_a_failing_build_shows_the_tool_s_words(
     with pytest.raises(BuildError, match="buildah bud failed with exit code 3"):
         Engine("buildah").build(tmp_path, "r/broken:1", {}, 17)
     assert "no space left" in capsys.readouterr().err
+
+
+def test_a_base_that_is_not_there_comes_with_advice(tools: Path) -> None:
+    for tool in ("buildah", "docker"):
+        with pytest.raises(
+            BuildError, match=r"base image broken:1 cannot be .* BASE=\$\(hack/images/debian-base"
+        ):
+            Engine(tool).probe("broken:1")  # type: ignore[arg-type]
 
 
 def test_only_registries_on_this_machine_are_spoken_to_without_certificates() -> None:
