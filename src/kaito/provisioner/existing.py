@@ -50,8 +50,9 @@ class ExistingNodes:
         """Names of Nodes that a patch is on its way to; other claims leave them alone."""
 
     async def create(self, claim: ClaimSpec) -> Instance:
-        fitting, obstacles = self._candidates(claim)
-        mine = [node for node in self._known() if rules.claim_uid(node) == claim.uid]
+        known = [node.decode() for node in self._nodes.list(selector=self._selector)]
+        fitting, obstacles = self._candidates(claim, known)
+        mine = [node for node in known if rules.claim_uid(node) == claim.uid]
         if not mine and fitting:
             # The cache may not show yet what an earlier try has written.
             mine = [node for node in await self._lent(claim.name) if rules.claim_uid(node) == claim.uid]
@@ -98,14 +99,11 @@ class ExistingNodes:
         nodes = await self._lent()
         return [_instance(node) for node in nodes if rules.claim_uid(node)]
 
-    def _known(self) -> Nodes:
-        return [node.decode() for node in self._nodes.list(selector=self._selector)]
-
-    def _candidates(self, claim: ClaimSpec) -> tuple[Fitting, Obstacles]:
+    def _candidates(self, claim: ClaimSpec, nodes: Nodes) -> tuple[Fitting, Obstacles]:
         """The nodes that fit, best first, and why the others do not."""
         fitting: Fitting = []
         obstacles: Obstacles = []
-        for node in self._known():
+        for node in nodes:
             name = node["metadata"]["name"]
             instance_type, obstacle = rules.fitting_type(node, claim, self._catalog)
             if obstacle or name in self._being_lent:
@@ -162,7 +160,7 @@ def _instance(node: dict[str, Any]) -> Instance:
     gpus = (status.get("allocatable") or {}).get(labels.GPU_RESOURCE)
     return Instance(
         provider_id=existing_id(metadata["name"]),
-        instance_type=metadata["labels"][labels.INSTANCE_TYPE_LABEL],
+        instance_type=metadata["labels"].get(labels.INSTANCE_TYPE_LABEL, ""),
         claim_uid=rules.claim_uid(node),
         capacity={labels.GPU_RESOURCE: str(gpus)} if gpus else {},
     )
