@@ -63,6 +63,8 @@ NOT_REASONS = {
     *("ClusterIP", "DeleteOptions", "FieldValueInvalid", "FieldValueNotSupported", "FieldValueRequired"),
     *("FieldValueDuplicate", "FieldValueForbidden", "FieldValueTypeInvalid", "LoadBalancer", "NodeClaim"),
     *("NoExecute", "NoSchedule", "NotReady", "PreferNoSchedule", "ReplicaSet", "StatefulSet"),
+    # beginnings of the Go KAITO's reasons, which are kept as they are
+    "WorkspaceTuningJobStatus",
     # classes of models
     *("LlamaForCausalLM", "MistralForCausalLM"),
     # of libraries
@@ -167,3 +169,14 @@ def test_labels() -> None:
 
 def test_the_table_of_metrics_is_what_the_code_says() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run `make docs`"
+
+
+def test_links_to_other_pages_lead_somewhere() -> None:
+    for name in ("runbook.md", "monitoring.md", "metrics.md"):
+        text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        links = re.findall(r"\]\(([\w./-]+\.md)(?:#[^)]*)?\)", text)
+        assert links
+        for link in links:
+            assert (ROOT / "docs" / link).exists(), f"{name}: {link}"
+        for path in re.findall(r"\b((?:manifests|hack)/[\w./-]*\w)", text):
+            assert (ROOT / path).exists(), f"{name}: {path}"

@@ -146,6 +146,26 @@ class TestFamilies:
         )
         assert value(found, "kaito_workspace_gpu_memory_capacity_bytes", preset_name=PHI) == 0
 
+    async def test_the_number_of_series_does_not_grow_with_what_users_write(
+        self, virtual_clock: VirtualClock
+    ) -> None:
+        def written(count: int) -> int:
+            metrics = WorkspaceMetrics(CATALOG, virtual_clock)
+            for number in range(count):
+                seen = workspace(name=f"w{number}")
+                seen["inference"]["preset"]["name"] = f"model-{number}"
+                seen["metadata"]["creationTimestamp"] = "2026-11-21T12:00:00Z"
+                status = served(
+                    reason=f"Reason{number}",
+                    instanceType=f"Size_{number}",
+                    nodes=[{"slot": 0, "state": "Failed", "reason": f"Why{number}"}],
+                    adapters=[{"name": f"a{number}", "reason": f"Verdict{number}"}],
+                )
+                metrics.saw(ObjectKey(f"n{number}", f"w{number}"), seen, status, {})
+            return sum(len(family.samples) for family in metrics.collect())
+
+        assert written(1) == written(300)
+
 
 class TestInTheController:
     async def test_a_life_is_told(self, virtual_clock: VirtualClock) -> None:

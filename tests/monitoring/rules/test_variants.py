@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,11 +98,16 @@ class TestMonitors:
         }
 
 
-def test_the_release_label_is_set_in_one_place(rendered: dict[str, list[Object]]) -> None:
-    """What is written in the files is what the patch sets, so that changing the patch is enough."""
-    custom = [each for each in rendered["kube-prometheus-stack"] if "coreos" in each["apiVersion"]]
+def test_the_release_label_is_changed_in_one_place(tmp_path: Path) -> None:
+    copied = tmp_path / "monitoring"
+    shutil.copytree(TARGET, copied)
+    file = copied / "kube-prometheus-stack" / "kustomization.yaml"
+    text = file.read_text(encoding="utf-8")
+    assert text.count("value: kube-prometheus-stack") == 1
+    file.write_text(text.replace("value: kube-prometheus-stack", "value: mine"), encoding="utf-8")
+    custom = [each for each in render(file.parent) if "coreos" in each["apiVersion"]]
     assert {each["kind"] for each in custom} == {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
-    assert {each["metadata"]["labels"]["release"] for each in custom} == {"kube-prometheus-stack"}
+    assert {each["metadata"]["labels"]["release"] for each in custom} == {"mine"}
 
 
 def test_annotations_and_no_custom_resources(rendered: dict[str, list[Object]]) -> None:
