@@ -23,27 +23,41 @@ from kaito.controllers.adapter import AdapterOptions
 from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig
 from kaito.embedded import workloads
 from kaito.embedded.kubelet import simulated
+from kaito.provisioner import CloudProvider
+from kaito.provisioner.existing import ExistingNodes
 from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.client import PatchType
 from kaito.runtime.errors import NotFound
 from kaito.runtime.manager import Manager
 from kaito.runtime.resources import DEPLOYMENTS, NODES, PODS, REPLICASETS, SERVICES
 from kaito.runtime.testing import VirtualClock
+from kaito.testing.backends import simulated_node
 from support.control_plane import ControlPlane, control_plane
 
 Object = dict[str, Any]
 CONTROLLERS = ("kaito-workspace/", "kaito-machine/", "kaito-adapter/")
 
 
+def instant(manager: Manager) -> CloudProvider:
+    client = manager.client.named(machine.USER_AGENT, machine.FIELD_MANAGER)
+    return InstantCloud(client, manager.clock, simulated_pods=True)
+
+
+def existing(manager: Manager) -> CloudProvider:
+    client = manager.client.named(machine.USER_AGENT, machine.FIELD_MANAGER)
+    return ExistingNodes(client, manager.cache.informer(NODES).lister)
+
+
 @asynccontextmanager
-async def everything(clock: VirtualClock, settings: WorkspaceConfig) -> AsyncIterator[ControlPlane]:
+async def everything(
+    clock: VirtualClock, settings: WorkspaceConfig, cloud: Callable[[Manager], CloudProvider] = instant
+) -> AsyncIterator[ControlPlane]:
     """A cluster with all controllers."""
     async with control_plane(clock) as plane:
         operator = Manager(plane.client.named("kaito-operator/1"), clock=clock)
         workspace.setup(operator, settings)
         adapter.setup(operator, AdapterOptions(image_map={}, host_paths=True))
-        cloud_client = plane.client.named(machine.USER_AGENT, machine.FIELD_MANAGER)
-        machine.setup(operator, InstantCloud(cloud_client, clock, simulated_pods=True))
+        machine.setup(operator, cloud(operator))
         node = Manager(plane.client.named("kaito-node/1", "kaito-node"), clock=clock)
         workloads.setup(node)
         simulated.setup(node)
@@ -176,3 +190,30 @@ async def test_an_adapter_on_disk_is_read_judged_and_mounted(
         patch = {"inference": {"adapters": adapters(good)}}
         await plane.client.patch(WORKSPACES, name, "default", patch=patch)
         await until(plane, lambda: holds(plane, name), "WorkspaceReady again")
+
+
+async def test_workspaces_share_a_node_one_after_the_other(virtual_clock: VirtualClock) -> None:
+    settings = WorkspaceConfig(node_provisioner=NodeProvisioner.MACHINE, stand_in_weights="tiny-phi-3")
+    async with everything(virtual_clock, settings, existing) as plane:
+        node = simulated_node("rack-1", gpus=1)
+        node["metadata"]["labels"]["kaito.sh/existing-node"] = "true"  # type: ignore[index]
+        await plane.client.create(NODES, node)
+        names = ("first", "second")
+        for name in names:
+            body = given("inference")
+            body["metadata"]["name"] = name
+            await plane.client.create(WORKSPACES, body)
+            await virtual_clock.sleep(15)
+        assert holds(plane, "first")
+        waiting = status(plane, "second")
+        assert waiting["reason"] == "AllocationFailure"
+        messages = [each["message"] for each in waiting["conditions"] if each["type"] == "ResourceReady"]
+        assert "rack-1 is taken by ws" in messages[0]
+
+        await plane.client.delete(WORKSPACES, "first", "default")
+        await until(plane, lambda: holds(plane, "second"), "WorkspaceReady of the second", seconds=60)
+        await plane.client.delete(WORKSPACES, "second", "default")
+        await until(plane, lambda: status(plane, "second") == {}, "the end of the second")
+        (left,) = await plane.client.list(NODES)
+        assert left["metadata"]["labels"] == node["metadata"]["labels"]  # type: ignore[index]
+        assert "taints" not in left["spec"]
