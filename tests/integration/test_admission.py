@@ -20,8 +20,8 @@ from kaito.runtime.webhook.certificates import (
     VALIDATING,
     CertificateKeeper,
     CertificateOptions,
-    make_certificates,
 )
+from kaito.runtime.webhook.pki import make_certificates
 from support.cluster import Wire, World
 from support.webhooks import made, write_pair
 

@@ -10,7 +10,8 @@ import orjson
 
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.resources import Resource
-from kaito.runtime.webhook.certificates import Certificates, make_certificates
+from kaito.runtime.webhook.issuing import Certificates
+from kaito.runtime.webhook.pki import make_certificates
 
 WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
 VALIDATE = "/validate-example-com-v1-widget"

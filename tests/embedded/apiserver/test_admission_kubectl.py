@@ -16,7 +16,7 @@ import yaml
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.resources import CONFIGMAPS
 from kaito.runtime.webhook import AdmissionRequest, Allow, Cause, Deny, WebhookOptions, WebhookServer
-from kaito.runtime.webhook.certificates import make_certificates
+from kaito.runtime.webhook.pki import make_certificates
 from support.apiserver import Kubectl
 from support.webhooks import write_pair
 

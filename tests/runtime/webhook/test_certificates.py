@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography import x509
 
 from fakeapi import FakeApi
@@ -21,8 +22,9 @@ from kaito.runtime.webhook.certificates import (
     VALIDATING,
     CertificateKeeper,
     CertificateOptions,
-    make_certificates,
 )
+from kaito.runtime.webhook.issuing import Answer, Question, settle_apart, settle_here
+from kaito.runtime.webhook.pki import make_certificates
 
 SECRET = ObjectKey("demo", "certificate")
 
@@ -210,3 +212,27 @@ def test_a_certificate_may_be_for_an_address() -> None:
     )
     assert names.value.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address("127.0.0.1")]
     assert names.value.get_values_for_type(x509.DNSName) == ["localhost"]
+
+
+def question(**more: Any) -> Question:
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    return Question(("webhook.demo.svc",), now, 90 * 86400.0, 3650 * 86400.0, **more)
+
+
+async def test_another_process_answers_as_this_one_does() -> None:
+    made = await settle_apart(question())
+    assert made.source == "made"
+    assert made.due == datetime(2026, 11, 21, tzinfo=UTC) + timedelta(days=60) - timedelta(minutes=5) / 3
+    parts = made.certificates
+    stored = {"ca.crt": parts.bundle, "ca.key": parts.ca_key, "tls.crt": parts.chain, "tls.key": parts.key}
+    for settle in (settle_apart, settle_here):
+        assert await settle(question(stored=stored)) == Answer(parts, made.due, "stored")
+        spoilt = await settle(question(stored={**stored, "tls.key": b"nothing"}, served=parts))
+        assert (spoilt.source, spoilt.certificates) == ("served", parts)
+        assert spoilt.complaint
+        assert b"PRIVATE" not in spoilt.complaint.encode()
+
+
+async def test_a_process_that_cannot_answer_is_an_error_that_is_tried_again() -> None:
+    with pytest.raises(OSError, match="the process that makes certificates failed: ValueError"):
+        await settle_apart(Question(("x" * 300 + "\u00e4",), datetime(2026, 11, 21, tzinfo=UTC), 60.0, 60.0))

@@ -45,9 +45,9 @@ from kaito.runtime.webhook.certificates import (
     VALIDATING,
     CertificateKeeper,
     CertificateOptions,
-    make_certificates,
 )
 from kaito.runtime.webhook.certwatcher import CERTIFICATE, KEY
+from kaito.runtime.webhook.issuing import Question, settle_apart
 
 PORT: Final = 9443
 RETRY: Final = 5.0
@@ -184,7 +184,7 @@ class OperatorWebhooks:
             directory=self._directory,
             validating=(CONFIGURATION,),
         )
-        keeper = CertificateKeeper(self._client, clock=self._clock, options=options)
+        keeper = CertificateKeeper(self._client, clock=self._clock, options=options, settle=settle_apart)
         cache = InformerCache(self._client)  # not the manager's: nothing else may wait for these
         keeper.watch(cache)
         while self._problem:
@@ -202,9 +202,9 @@ class OperatorWebhooks:
 
     async def _run_registered(self) -> None:
         """With a certificate of this process, at an address of this machine that the API server is told."""
-        made = make_certificates(
-            ("localhost", "127.0.0.1"), self._clock.wall(), lifetime=OWN_LIFETIME, ca_lifetime=OWN_LIFETIME
-        )
+        lifetime = OWN_LIFETIME.total_seconds()
+        wanted = Question(("localhost", "127.0.0.1"), self._clock.wall(), lifetime, ca_lifetime=lifetime)
+        made = (await settle_apart(wanted)).certificates
         write_private(self._directory / KEY, made.key)
         write_private(self._directory / CERTIFICATE, made.chain)
         async with asyncio.TaskGroup() as group:

@@ -17,18 +17,13 @@ is announced before anything is served under it. Needs the package `cryptography
 from __future__ import annotations
 
 import asyncio
+import binascii
 import contextlib
-import ipaddress
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.client import Client
@@ -40,9 +35,16 @@ from kaito.runtime.logs import get_logger
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import SECRETS, ObjectKey, Resource
 from kaito.runtime.webhook.certwatcher import CERTIFICATE, KEY
+from kaito.runtime.webhook.issuing import (
+    CA_BUNDLE,
+    CA_KEY,
+    Answer,
+    Certificates,
+    Question,
+    Settle,
+    settle_here,
+)
 
-CA_BUNDLE: Final = "ca.crt"
-CA_KEY: Final = "ca.key"
 VALIDATING: Final = Resource(
     "admissionregistration.k8s.io",
     "v1",
@@ -58,8 +60,6 @@ MUTATING: Final = Resource(
     False,
 )
 
-_BACKDATED: Final = timedelta(minutes=5)
-"""Clocks differ a little, and a certificate must be valid in the second it is made."""
 _RACES: Final = 5
 """Replicas that may write the Secret before this one; more than that is no race."""
 
@@ -95,142 +95,24 @@ class CertificateOptions:
     """Least seconds between two looks of a keeper that watches, so that it never races with whoever undoes its work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Certificates:
-    """PEM. `bundle` is what clients must trust; its first certificate is the authority of `ca_key`."""
-
-    bundle: bytes
-    ca_key: bytes
-    chain: bytes
-    key: bytes
-
-
-def make_certificates(
-    names: tuple[str, ...],
-    now: datetime,
-    *,
-    lifetime: timedelta,
-    ca_lifetime: timedelta,
-    previous: Certificates | None = None,
-) -> Certificates:
-    """A serving certificate for DNS names and IP addresses.
-
-    It is under the previous authority while that has a third of its life left.
-    """
-    if previous is not None and not _is_due(previous.bundle, now):
-        authority = x509.load_pem_x509_certificate(previous.bundle)
-        ca_key: Any = serialization.load_pem_private_key(previous.ca_key, None)
-        bundle, ca_pem = previous.bundle, previous.ca_key
-    else:
-        ca_key = ec.generate_private_key(ec.SECP256R1())
-        authority = _authority(ca_key, now, ca_lifetime)
-        bundle, ca_pem = authority.public_bytes(serialization.Encoding.PEM), _private(ca_key)
-        if previous is not None:
-            bundle += x509.load_pem_x509_certificate(previous.bundle).public_bytes(serialization.Encoding.PEM)
-    key = ec.generate_private_key(ec.SECP256R1())
-    serving = (
-        _builder(
-            names[0],
-            authority.subject,
-            key.public_key(),
-            now,
-            min(now + lifetime, authority.not_valid_after_utc),
-        )
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
-    return Certificates(bundle, ca_pem, serving.public_bytes(serialization.Encoding.PEM), _private(key))
-
-
-def _authority(key: ec.EllipticCurvePrivateKey, now: datetime, lifetime: timedelta) -> x509.Certificate:
-    # The year and the serial tell two authorities apart whose bundles overlap.
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"webhook-ca-{now:%Y%m%d%H%M%S}")])
-    usage = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only"),
-        False,
-    )
-    return (
-        _builder(f"webhook-ca-{now:%Y%m%d%H%M%S}", name, key.public_key(), now, now + lifetime)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True, key_cert_sign=True, crl_sign=True, decipher_only=False, **usage
-            ),
-            critical=True,
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-
-
-def _builder(
-    common: str, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: datetime, until: datetime
-) -> x509.CertificateBuilder:
-    # A common name has at most 64 characters; clients look at the alternative names only.
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common[:64])])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
-        .not_valid_after(until)
-    )
-
-
-def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-def _due(pem: bytes) -> datetime:
-    """When a third of the (first) certificate's life is left."""
-    certificate = x509.load_pem_x509_certificate(pem)
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return end - (end - start) / 3
-
-
-def _is_due(pem: bytes, now: datetime) -> bool:
-    return now > _due(pem)
-
-
-def _names_of(pem: bytes) -> set[str]:
-    extension = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(
-        x509.SubjectAlternativeName
-    )
-    found = extension.value
-    addresses = {str(address) for address in found.get_values_for_type(x509.IPAddress)}
-    return {*found.get_values_for_type(x509.DNSName), *addresses}
-
-
 class CertificateKeeper:
     """Keeps the Secret, the files and the `caBundle`s as they should be; a runnable of the group WEBHOOKS."""
 
     group = Group.WEBHOOKS
     name = "webhook-certificates"
 
-    def __init__(self, client: Client, *, clock: Clock, options: CertificateOptions) -> None:
+    def __init__(
+        self, client: Client, *, clock: Clock, options: CertificateOptions, settle: Settle = settle_here
+    ) -> None:
         self._client = client
         self._clock = clock
         self._options = options
         service = options.service
         base = f"{service.name}.{service.namespace}"
         self._names = (f"{base}.svc", base, service.name, f"{base}.svc.cluster.local", *options.extra_names)
-        self._served: Certificates | None = None
+        self._settle = settle
+        self._settled: Answer | None = None
+        self._stored: dict[str, bytes] | None = None
         self._watches = False
         self._changed = asyncio.Event()
 
@@ -266,11 +148,10 @@ class CertificateKeeper:
 
     def _pause(self) -> float:
         """Seconds until the next look, if nothing changes before."""
-        if not self._watches or self._served is None:
+        if not self._watches or self._settled is None:
             return self._options.interval
-        due = min(_due(self._served.chain), _due(self._served.bundle))
         # Not to the second: then the certificate might be a moment away from being due.
-        return max(1.0, (due - self._clock.wall()).total_seconds() + 1.0)
+        return max(1.0, (self._settled.due - self._clock.wall()).total_seconds() + 1.0)
 
     async def ensure(self) -> None:
         """Makes or renews what has to be, announces the authorities, and writes the pair.
@@ -280,7 +161,7 @@ class CertificateKeeper:
                 is only logged.
             OSError: the directory cannot be written.
         """
-        self._served = certificates = await self._certificates()
+        certificates = await self._certificates()
         bundle = b64encode(certificates.bundle).decode()
         for resource, names in ((VALIDATING, self._options.validating), (MUTATING, self._options.mutating)):
             for name in names:
@@ -300,71 +181,62 @@ class CertificateKeeper:
                 )
             except NotFound:
                 secret = None
-            found = None if secret is None else self._read(secret)
-            now = self._clock.wall()
-            if found is not None and self._good(found, now):
-                return found
-            if found is None and self._served is not None and self._good(self._served, now):
-                made = self._served  # clients trust it, and the other replicas serve it
-            else:
-                made = make_certificates(
-                    self._names,
-                    now,
-                    lifetime=self._options.lifetime,
-                    ca_lifetime=self._options.ca_lifetime,
-                    previous=found,
-                )
+            answer = await self._answer(_stored(secret))
+            if answer.source == "stored":
+                return answer.certificates
             try:
-                await self._store(secret, made)
+                await self._store(secret, answer.certificates)
             except (Conflict, AlreadyExists):
                 continue  # another replica was faster; its certificates are as good
-            log.info(
-                "webhook certificate stored",
-                stored_in=str(self._options.secret),
-                renewed=found is not None,
-                again=made is self._served,
-            )
-            return made
+            self._settled = replace(answer, source="stored")
+            log.info("webhook certificate stored", stored_in=str(self._options.secret), source=answer.source)
+            return answer.certificates
         raise Conflict(
             f"the Secret {self._options.secret} changed {_RACES} times while its certificate was renewed"
         )
 
-    def _good(self, found: Certificates, now: datetime) -> bool:
-        due = _is_due(found.chain, now) or _is_due(found.bundle, now)
-        return not due and set(self._names) <= _names_of(found.chain)
-
-    def _read(self, secret: dict[str, Any]) -> Certificates | None:
-        data = secret.get("data") or {}
-        try:
-            parts = [b64decode(data[name]) for name in (CA_BUNDLE, CA_KEY, CERTIFICATE, KEY)]
-            x509.load_pem_x509_certificate(parts[0])
-            _names_of(parts[2])
-            serialization.load_pem_private_key(parts[1], None)
-            serialization.load_pem_private_key(parts[3], None)
-        except (KeyError, ValueError, x509.ExtensionNotFound) as error:
-            log.warning(
-                "the Secret holds no usable certificate; making one",
-                stored_in=str(self._options.secret),
-                why=error,
+    async def _answer(self, stored: dict[str, bytes] | None) -> Answer:
+        """What is to be served; asked anew only when the Secret has changed or something is due."""
+        known, now = self._settled, self._clock.wall()
+        if known is not None and stored is not None and stored == self._stored and now <= known.due:
+            return known
+        answer = await self._settle(
+            Question(
+                names=self._names,
+                now=now,
+                lifetime=self._options.lifetime.total_seconds(),
+                ca_lifetime=self._options.ca_lifetime.total_seconds(),
+                stored=stored,
+                served=None if known is None else known.certificates,
             )
-            return None
-        return Certificates(*parts)
+        )
+        if answer.complaint:
+            log.warning(
+                "the Secret holds no usable certificate; storing one",
+                stored_in=str(self._options.secret),
+                why=answer.complaint,
+            )
+        if answer.source == "stored":
+            self._settled, self._stored = answer, stored
+        return answer
 
     async def _store(self, secret: dict[str, Any] | None, made: Certificates) -> None:
         key = self._options.secret
         parts = {CA_BUNDLE: made.bundle, CA_KEY: made.ca_key, CERTIFICATE: made.chain, KEY: made.key}
         data = {name: b64encode(value).decode() for name, value in parts.items()}
         if secret is not None:
-            await self._client.update(SECRETS, {**secret, "data": {**(secret.get("data") or {}), **data}})
-            return
-        body = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": key.name, "namespace": key.namespace},
-            "type": "kubernetes.io/tls",
-            "data": data,
-        }
-        await self._client.create(SECRETS, body)
+            body = {**secret, "data": {**(secret.get("data") or {}), **data}}
+            await self._client.update(SECRETS, body)
+        else:
+            body = {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": key.name, "namespace": key.namespace},
+                "type": "kubernetes.io/tls",
+                "data": data,
+            }
+            await self._client.create(SECRETS, body)
+        self._stored = _stored(body)
 
     async def _announce(self, resource: Resource, name: str, bundle: str) -> None:
         """Puts the bundle into every webhook of a configuration, if it is not there."""
@@ -387,6 +259,19 @@ class CertificateKeeper:
             log.info("authority announced", configuration=name, webhooks=len(stale))
             return
         raise Conflict(f"{resource.kind} {name} changed {_RACES} times while its caBundle was written")
+
+
+def _stored(secret: dict[str, Any] | None) -> dict[str, bytes] | None:
+    """The Secret's data; what is no base64 counts as empty."""
+    if secret is None:
+        return None
+    found: dict[str, bytes] = {}
+    for name, value in (secret.get("data") or {}).items():
+        try:
+            found[name] = b64decode(value)
+        except (binascii.Error, ValueError):
+            found[name] = b""
+    return found
 
 
 class _Wake:
