@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,23 @@ from kaito.cli.errors import CliError
 from kaito.cli.operator.names import LEASE_NAME
 from kaito.cli.uninstall import found
 from kaito.cli.uninstall.kinds import LABELS, ORDER
+from kaito.cli.uninstall.rights import RIGHTS
 from kaito.cli.uninstall.run import NO_OPERATOR, NOT_CONFIRMED, NOT_IN_TIME, Options, Uninstall
 from kaito.controllers import adapter, machine, workspace
 from kaito.controllers.adapter import AdapterOptions
 from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig
 from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.leader import LeaderElectionOptions
-from kaito.runtime.resources import CONFIGMAPS, CRDS, DEPLOYMENTS, NAMESPACES
-from support.cluster import GC_LIMIT, Object, World
+from kaito.runtime.resources import CONFIGMAPS, CRDS, DEPLOYMENTS, NAMESPACES, Resource
+from support.cluster import GC_LIMIT, Object, Wire, World
 from support.kustomize import render
 
 pytestmark = pytest.mark.needs("workloads", "ready-pods")
 
 SEED = Path(__file__).parents[2] / "examples" / "inference" / "kaito_workspace_phi_3.yaml"
 SYSTEM = "kaito-system"
+CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
+CLUSTER_ROLE_BINDINGS = replace(CLUSTER_ROLES, plural="clusterrolebindings", kind="ClusterRoleBinding")
 NAME = "phi"
 KINDS = {(each.api_version, each.kind): each for group in ORDER for each in group}
 QUICK = Options(yes=True, interval=0.1)
@@ -38,13 +42,14 @@ QUICK = Options(yes=True, interval=0.1)
 class Run:
     """One run of the command: what it said, and what it asked of the API server."""
 
-    def __init__(self, world: World, options: Options, answer: str | None = None) -> None:
+    def __init__(
+        self, world: World, options: Options, answer: str | None = None, *, wire: Wire | None = None
+    ) -> None:
         self.said: list[str] = []
         self._world = world
         self._answer = answer
-        self._uninstall = Uninstall(
-            world.connect("kaito-cli/1", "kaito-cli"), options, self.said.append, self.ask
-        )
+        client = world.connect("kaito-cli/1", "kaito-cli", wire=wire)
+        self._uninstall = Uninstall(client, options, self.said.append, self.ask)
 
     async def ask(self, prompt: str) -> str | None:
         self.said.append(prompt)
@@ -145,6 +150,8 @@ async def nothing_installed(world: World) -> bool:
 async def clean(world: World) -> AsyncIterator[None]:
     """Other tests meet none of this, whatever a failed one leaves."""
     yield
+    for definition in crd_manifests():
+        await world.define(definition)
     for each in await world.client.list(NODECLAIMS):
         await world.client.delete(NODECLAIMS, each["metadata"]["name"])
     async with operator(world, workspaces=False):
@@ -298,3 +305,40 @@ async def test_a_namespace_with_something_else_in_it_stays(world: World) -> None
     await Run(world, QUICK)()
     spaces: list[Object] = await world.client.list(NAMESPACES)
     assert not [each for each in spaces if LABELS.items() <= (each["metadata"].get("labels") or {}).items()]
+
+
+async def test_its_rights_are_written_down(world: World) -> None:
+    """With exactly these it gets through; without the last of them it says so, and what is done stays done."""
+    await install(world)
+    async with operator(world):
+        await serve(world)
+    user, name = f"leaver-{world.namespace}", f"leaver-{world.namespace}"
+    rules = [
+        {
+            "apiGroups": [right.group],
+            "resources": [right.resource],
+            "verbs": list(right.verbs),
+            **({"resourceNames": list(right.names)} if right.names else {}),
+        }
+        for right in RIGHTS
+    ]
+    lacking = [rule for rule in rules if rule["resources"] != ["namespaces"]]
+    role = {"metadata": {"name": name}, "rules": lacking}
+    reference = {"apiGroup": CLUSTER_ROLES.group, "kind": CLUSTER_ROLES.kind, "name": name}
+    subject = {"apiGroup": CLUSTER_ROLES.group, "kind": "User", "name": user}
+    binding = {"metadata": {"name": name}, "roleRef": reference, "subjects": [subject]}
+    await world.client.apply(CLUSTER_ROLES, role)
+    await world.client.apply(CLUSTER_ROLE_BINDINGS, binding)
+    options = Options(yes=True, interval=0.1, without_operator=True, definitions=True)
+    try:
+        async with operator(world, workspaces=False):
+            error = await Run(world, options, wire=Wire(world.backend, user)).fails()
+            assert error.code == 1
+            assert "namespaces" in str(error)
+            assert "rights of the cluster's administrator" in str(error)
+            await world.client.apply(CLUSTER_ROLES, {**role, "rules": rules})
+            await Run(world, options, wire=Wire(world.backend, user))()
+        assert await nothing_installed(world)
+    finally:
+        await world.client.delete(CLUSTER_ROLE_BINDINGS, name)
+        await world.client.delete(CLUSTER_ROLES, name)

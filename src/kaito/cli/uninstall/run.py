@@ -107,6 +107,11 @@ class Uninstall:
         if listed:
             self._say("What costs money, and goes first:")
             self._enumerate(listed)
+        behind = {(claim.tree.get("status") or {}).get("nodeName") for claim in costs.claims}
+        if alone := [name for name in await found.nodes_left(self._client) if name not in behind]:
+            self._say(
+                f"Nodes of Workspaces without a claim; see that their machines are gone: {', '.join(alone)}."
+            )
         if costs.others:
             self._say(f"Left alone, because KAITO did not make it: {counted(costs.others)}.")
         if installed.items:
