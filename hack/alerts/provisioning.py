@@ -43,8 +43,7 @@ GROUP = Group(
             "critical",
             "A machine that nobody needs is not given back.",
             "A {{ $labels.kind }} has been on its way out for {{ $value | humanizeDuration }}; its machine "
-            "may still cost "
-            "money.",
+            "may still cost money.",
         ),
         Alert(
             "KaitoCloudErrors",
@@ -53,9 +52,8 @@ GROUP = Group(
             "15m",
             "warning",
             "The cloud refuses most requests.",
-            "{{ $value | humanizePercentage }} of the requests to the cloud have failed with {{ "
-            "$labels.reason }} for 15 "
-            "minutes.",
+            "{{ $value | humanizePercentage }} of the requests to the cloud have failed with "
+            "{{ $labels.reason }} for 15 minutes.",
         ),
         Alert(
             "KaitoCloudThrottled",
@@ -72,9 +70,8 @@ GROUP = Group(
             "1m",
             "warning",
             "Machines are given up one after the other.",
-            "{{ $value | humanize }} {{ $labels.kind }}s were given up within an hour with reason {{ "
-            "$labels.reason }}; each "
-            "is replaced, and each costs money until then.",
+            "{{ $value | humanize }} {{ $labels.kind }}s were given up within an hour with reason "
+            "{{ $labels.reason }}; each is replaced, and each costs money until then.",
         ),
         Alert(
             "KaitoProvisionerDown",

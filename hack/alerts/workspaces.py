@@ -23,8 +23,7 @@ GROUP = Group(
             "warning",
             "A Workspace has been starting for more than an hour.",
             "The Workspace that has been pending longest has been so for {{ $value | humanizeDuration }}. "
-            "Its REASON says "
-            "what it waits for.",
+            "Its REASON says what it waits for.",
         ),
         Alert(
             "KaitoWorkspaceError",
@@ -40,8 +39,8 @@ GROUP = Group(
             "5m",
             "warning",
             "A Workspace cannot be deleted.",
-            "A Workspace has been on its way out for {{ $value | humanizeDuration }}; its machines may still "
-            "cost money.",
+            "A Workspace has been on its way out for {{ $value | humanizeDuration }}; its machines may "
+            "still cost money.",
         ),
         Alert(
             "KaitoGpuMemoryTooSmall",
@@ -50,9 +49,8 @@ GROUP = Group(
             "10m",
             "warning",
             "Models run on GPUs that are smaller than the catalogue's estimate.",
-            "Serving {{ $labels.preset_name }} needs {{ $value | humanize1024 }}B by the catalogue, and its "
-            "nodes have less. "
-            "It may run out of memory with long requests.",
+            "Serving {{ $labels.preset_name }} needs {{ $value | humanize1024 }}B by the catalogue, and "
+            "its nodes have less. It may run out of memory with long requests.",
         ),
         Alert(
             "KaitoAdapterUnreadable",
@@ -60,8 +58,8 @@ GROUP = Group(
             "30m",
             "warning",
             "Adapters cannot be read.",
-            "{{ $value }} Adapters have failed for 30 minutes; Workspaces that name them are not served with "
-            "them.",
+            "{{ $value }} Adapters have failed for 30 minutes; Workspaces that name them are not served "
+            "with them.",
         ),
     ),
 )
