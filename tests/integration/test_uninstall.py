@@ -25,12 +25,14 @@ from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig
 from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.leader import LeaderElectionOptions
 from kaito.runtime.resources import CONFIGMAPS, CRDS, DEPLOYMENTS, NAMESPACES, Resource
+from support.apiserver import Kubectl, kubectl_binaries
 from support.cluster import GC_LIMIT, Object, Wire, World
-from support.kustomize import render
+from support.kustomize import MANIFESTS, render
 
 pytestmark = pytest.mark.needs("workloads", "ready-pods")
 
 SEED = Path(__file__).parents[2] / "examples" / "inference" / "kaito_workspace_phi_3.yaml"
+GUIDE = Path(__file__).parents[2] / "docs" / "uninstall.md"
 SYSTEM = "kaito-system"
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
 CLUSTER_ROLE_BINDINGS = replace(CLUSTER_ROLES, plural="clusterrolebindings", kind="ClusterRoleBinding")
@@ -342,3 +344,25 @@ async def test_its_rights_are_written_down(world: World) -> None:
     finally:
         await world.client.delete(CLUSTER_ROLE_BINDINGS, name)
         await world.client.delete(CLUSTER_ROLES, name)
+
+
+async def test_the_steps_by_hand(world: World, tmp_path: Path) -> None:
+    """The guide's commands, as they stand there."""
+    kubectl = Kubectl(kubectl_binaries()[0], tmp_path, world.backend.kubeconfig)
+    _, _, section = GUIDE.read_text(encoding="utf-8").partition("## By hand\n")
+    lines = section.partition("\n## ")[0].splitlines()
+    commands = [line.partition("#")[0].split() for line in lines if line.startswith("    kubectl ")]
+    places = {"my-kaito": str(MANIFESTS / "default"), "manifests/crd": str(MANIFESTS / "crd")}
+    places["manifests/crd-karpenter"] = str(MANIFESTS / "crd-karpenter")
+    await install(world)
+    async with operator(world):
+        await serve(world)
+        ends, claims, nodes, *removals = commands
+        await kubectl(*ends[1:])
+        for looks in (claims, nodes):
+            assert await kubectl(*looks[1:]) == ""
+    assert await paid(world) == ([], [])
+    for command in removals:
+        await kubectl(*(places.get(word, word) for word in command[1:]), "--ignore-not-found")
+    assert await nothing_installed(world)
+    assert await found.definitions(world.client) == ()
