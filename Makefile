@@ -41,7 +41,7 @@ format: ## Format the code
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-manifests: ## Write manifests/crd and manifests/crd-karpenter from the models
+manifests: ## Write what in manifests/ is made from code: CRDs, rights, webhook, alerts, dashboards, health checks
 	@hack/venv.sh dev
 	@.venv/bin/python -m kaito.api.generate
 	@.venv/bin/python -m kaito.cli.rbac.generate
