@@ -105,3 +105,30 @@ STATUS: Object = {
         }
     ],
 }  # fmt: skip
+
+STORED_INVALID: list[tuple[str, Object]] = [
+    ("neither", {"inference": None}),
+    ("both", {"tuning": TUNING}),
+    ("no resource", {"resource": None}),
+    ("no selector", {"resource": {"instanceType": "a"}}),
+    ("adapter twice", adapters(ADAPTER, ADAPTER)),
+    ("adapter without source", adapters({"strength": "7"})),
+    ("preset and template", {"inference": {**PRESET, "template": {}}}),
+    ("type and types", {"resource": {**SELECTOR, "instanceType": "a", "instanceTypes": ["b"]}}),
+    ("tuning on two nodes", {**tuning(), "resource": {**SELECTOR, "count": 2}}),
+    ("name", {"metadata": {"name": "3phi", "namespace": "default"}}),
+    ("reserved labels", {"resource": {"labelSelector": {"matchLabels": {"kaito.sh/workspace": "x"}}}}),
+    ("adapters with template", {"inference": {"template": {}, "adapters": [ADAPTER]}}),
+    ("an adapter named base", adapters({"source": {"name": "base", "image": "x/y:1"}})),
+    ("a reference to base", adapters({"adapterRef": {"name": "base"}})),
+    ("odd profile", {"resource": {**SELECTOR, "partition": {"mode": "mig", "profile": "small"}}}),
+    ("tuning of nothing", tuning(preset=None, method="full", input={}, output={"image": "x/y:1"})),
+]
+
+
+def strip_rules(node: Any) -> None:
+    """Takes the CEL rules out of a schema, as an older release had it."""
+    if isinstance(node, dict):
+        node.pop("x-kubernetes-validations", None)
+        for child in node.values():
+            strip_rules(child)
