@@ -38,7 +38,12 @@ from kaito.runtime.resources import NAMESPACES
 NAMESPACE = "kaito-bench"
 POOL = "bench"
 PRESETS = ("phi-3-mini-4k-instruct", "mistral-7b-instruct")
-OPERATOR = ("--node-provisioner=byo",)
+OPERATOR = (
+    "--node-provisioner=byo",
+    "--webhook",
+    "--webhook-register",
+    "--webhook-bind-address=127.0.0.1:0",
+)
 SETTLE = 12.0
 """Seconds after the last Workspace is ready until the operator counts as settled: its held-back words are written."""
 SETTLED = 60.0
