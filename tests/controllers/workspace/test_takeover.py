@@ -247,6 +247,27 @@ def test_a_node_that_is_lost_is_replaced() -> None:
     assert first["metadata"]["name"] != claim["metadata"]["name"]
 
 
+def test_nodes_beyond_the_count_are_given_back_once_the_workload_runs_without_them() -> None:
+    def smaller(ws: Object) -> None:
+        ws["resource"]["count"] = 1
+        ws["inference"]["preset"]["name"] = "phi-4-mini-instruct"
+
+    observed = edited(adopted("multi-node"), smaller)
+    decision = decided(observed, NODECLAIM, later(60))
+    assert decision.deletions == ()
+    write = decision.writes[-1]
+    assert (write.resource.kind, write.body["spec"]["replicas"]) == ("StatefulSet", 1)
+    first, second = observed.claims
+    observed = with_status(replace(observed, stateful_set={**write.body, "status": {}}), decision)
+    assert decided(observed, NODECLAIM, later(70)).deletions == (), "its pods are not there yet"
+    observed = replace(observed, stateful_set=rolled_out(write.body))
+    assert decided(observed, NODECLAIM, later(80)).deletions == (), "its pods run on both"
+    observed = replace(observed, pods=observed.pods[:1])
+    (given_back,) = decided(observed, NODECLAIM, later(90)).deletions
+    assert (given_back.name, given_back.uid) == (second["metadata"]["name"], second["metadata"]["uid"])
+    assert observed.pods[0]["spec"]["nodeName"] == first["status"]["nodeName"]
+
+
 def test_without_claims_of_a_known_kind_nothing_is_bought() -> None:
     observed = gokaito.observed("single-node")
     for provisioner in (NodeProvisioner.MACHINE, NodeProvisioner.BYO):

@@ -12,7 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from kaito.api.labels import NODE_ATTEMPT_LABEL, NODE_SLOT_LABEL, WORKSPACE_UID_LABEL
+from kaito.api.labels import (
+    DESIRED_HASH_ANNOTATION,
+    NODE_ATTEMPT_LABEL,
+    NODE_SLOT_LABEL,
+    WORKSPACE_UID_LABEL,
+)
 from kaito.catalog import Catalog
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.claims import (
@@ -28,12 +33,14 @@ from kaito.controllers.workspace.decide.existing import decide_existing
 from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part, node_fault, waiting
 from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.wanted import Problem
+from kaito.controllers.workspace.decide.workload import rolled_out
 from kaito.controllers.workspace.model import (
     Deletion,
     Event,
     Object,
     Observed,
     Write,
+    annotations_of,
     deleting,
     labels_of,
     metadata,
@@ -254,9 +261,20 @@ class _Claims:
 
     def _drop_surplus(self) -> None:
         for name, claim in sorted(self._mine.items()):
-            known = WORKSPACE_UID_LABEL in labels_of(claim)
-            if known and name not in self._used and not deleting(claim):
+            if name not in self._used and not deleting(claim) and self._idle(claim):
                 self._deletions.append(self._deletion(claim))
+
+    def _idle(self, claim: Object) -> bool:
+        """Whether a claim that fills no slot is of no use. One of the Go KAITO, which chose the number of nodes by
+        itself, may be until a workload of ours runs elsewhere."""
+        if WORKSPACE_UID_LABEL in labels_of(claim):
+            return True
+        live = self._observed.stateful_set or self._observed.deployment
+        if live is None or DESIRED_HASH_ANNOTATION not in annotations_of(live):
+            return False
+        node = (claim.get("status") or {}).get("nodeName")
+        taken = [(pod.get("spec") or {}).get("nodeName") for pod in self._observed.pods]
+        return rolled_out(live, self._plan.count)[0] and node not in taken
 
     def _deletion(self, claim: Object) -> Deletion:
         meta = metadata(claim)

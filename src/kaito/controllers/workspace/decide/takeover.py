@@ -139,7 +139,9 @@ def _tuning(workspace: Object, now: datetime) -> Decision | None:
         stored, problem.reason, "True", problem.reason, problem.message, generation=generation, now=now
     )
     status = {**workspace["status"], "conditions": found, "reason": problem.reason}
-    return Decision(status=status, finalizer=_finalizer(workspace), events=problem_events(workspace, [problem]))
+    return Decision(
+        status=status, finalizer=_finalizer(workspace), events=problem_events(workspace, [problem])
+    )
 
 
 def remembered(workspace: Object) -> Object | None:
