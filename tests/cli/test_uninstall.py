@@ -26,6 +26,7 @@ from kaito.cli.uninstall.run import NOT_CONFIRMED, NOT_IN_TIME, REMINDER, Option
 from kaito.runtime.reading import with_type
 from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, LEASES, NAMESPACES, Resource
 from kaito.runtime.testing import VirtualClock
+from kaito.testing.faults import Answer, Match, Refuse
 from kaito.testing.memory_api import MemoryApi
 
 FINALIZER = "workspace.finalizer.kaito.sh"
@@ -207,6 +208,26 @@ async def test_it_speaks_when_something_changes_and_every_minute(
     said.clear()
     await Uninstall(memory_api.client(), replace(options, definitions=True), say, nobody).run()
     assert said[-1][1] == "KAITO is removed."
+
+
+async def test_an_api_server_that_goes_away_is_waited_for(
+    memory_api: MemoryApi, virtual_clock: VirtualClock
+) -> None:
+    await memory_api.load(*crd_manifests())
+    body = {"metadata": {"name": "m", "labels": {"kaito.sh/workspace-uid": "u"}}, "spec": {}}
+    await memory_api.client().create(MACHINES, with_type(body, MACHINES))
+    # The first list is for the question.
+    memory_api.faults.add(Match(verb="list", resource="machines"), Refuse(), times=20, skip=1)
+    memory_api.faults.add(Match(verb="list", resource="machines"), Answer(503), skip=1)
+    said: list[str] = []
+
+    async def nobody(prompt: str) -> str | None:
+        raise AssertionError("--yes asks nothing")
+
+    await Uninstall(memory_api.client(), Options(yes=True), said.append, nobody).run()
+    assert any("the API server does not answer" in text for text in said)
+    assert said[-1].startswith("KAITO is removed.")
+    assert await memory_api.direct_client().list(MACHINES) == []
 
 
 async def test_without_a_question_the_cluster_is_named() -> None:

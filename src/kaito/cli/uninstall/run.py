@@ -22,12 +22,26 @@ from kaito.cli.uninstall.rules import (
     waiting,
 )
 from kaito.runtime.client import Client, PatchType
-from kaito.runtime.errors import Conflict, Forbidden, Invalid, NotFound
+from kaito.runtime.errors import (
+    Conflict,
+    CredentialsError,
+    Forbidden,
+    InternalError,
+    Invalid,
+    NotFound,
+    ServerTimeout,
+    ServiceUnavailable,
+    TooManyRequests,
+    TransportError,
+)
 
 NOT_CONFIRMED: Final = 2
 NO_OPERATOR: Final = 3
 NOT_IN_TIME: Final = 4
 """Exit codes beside 0, all is gone, and 1, the cluster cannot be reached or refuses something."""
+
+TRANSIENT: Final = (InternalError, ServerTimeout, ServiceUnavailable, TooManyRequests)
+"""Answers of an API server that is starting, stopping or overloaded."""
 
 Say = Callable[[str], None]
 Ask = Callable[[str], Awaitable[str | None]]
@@ -156,22 +170,35 @@ class Uninstall:
         return next_for_installation((await found.installation(self._client, self._options.namespace)).items)
 
     async def _until_gone(self, look: Callable[[], Awaitable[Step]]) -> None:
-        """Acts and looks again until nothing is left to wait for."""
+        """Acts and looks again until nothing is left to wait for. An API server that is away is waited for, too."""
         clock = self._client.clock
         began = spoke = clock.now()
         said = ""
-        while (step := await look()).waits:
-            for item in step.deletions:
-                await self._delete(item)
-            for item in step.releases:
-                await self._release(item)
-            text = waiting(step.waits)
+        step: Step | None = None
+        while True:
+            try:
+                step = await look()
+                await self._act(step)
+                text = waiting(step.waits)
+            except CredentialsError:
+                raise
+            except (TransportError, *TRANSIENT) as error:
+                text = f"the API server does not answer: {error}"
+            else:
+                if not step.waits:
+                    return
             if text != said or clock.now() - spoke >= REMINDER:
                 self._say(f"[{clock.now() - began:.0f} s] {text}")
                 said, spoke = text, clock.now()
             if clock.now() - began >= self._options.timeout:
-                raise CliError(_not_in_time(step, self._options.timeout), code=NOT_IN_TIME)
+                raise CliError(_not_in_time(step, text, self._options.timeout), code=NOT_IN_TIME)
             await clock.sleep(self._options.interval)
+
+    async def _act(self, step: Step) -> None:
+        for item in step.deletions:
+            await self._delete(item)
+        for item in step.releases:
+            await self._release(item)
 
     async def _delete(self, item: Item) -> None:
         """Deletes this very object; one that was made anew meanwhile is met by the next look."""
@@ -248,13 +275,13 @@ def _no_operator(missing: str, costs: Costs) -> str:
     )
 
 
-def _not_in_time(step: Step, timeout: float) -> str:
-    claims = [item for item in step.waits if item.resource in found.CLAIM_KINDS]
-    text = f"Not everything was gone after {timeout:.0f} s; {waiting(step.waits)}\n"
+def _not_in_time(step: Step | None, text: str, timeout: float) -> str:
+    claims = [item for item in step.waits if item.resource in found.CLAIM_KINDS] if step is not None else []
+    message = f"Not everything was gone after {timeout:.0f} s; {text}\n"
     if claims:
-        text += (
+        message += (
             "Each claim stays until its controller has seen the machine go, so these may still cost money. See that "
             "the controller runs (kaito-provisioner, gpu-provisioner or Karpenter) and what it says: "
             f"kubectl describe {claims[0].resource.name} {claims[0].name}. "
         )
-    return f"{text}Nothing is lost: the same command goes on where this one stopped."
+    return f"{message}Nothing is lost: the same command goes on where this one stopped."
