@@ -56,7 +56,10 @@ def test_nothing_is_granted_that_reaches_too_far() -> None:
         if "secrets" in rule["resources"] and rule["verbs"] != ["create"]:
             assert rule.get("resourceNames"), where
         if role["kind"] == "ClusterRole":
-            assert not {"secrets", "leases", "roles", "clusterroles"} & set(rule["resources"]), where
+            assert not {"secrets", "roles", "clusterroles"} & set(rule["resources"]), where
+            if "leases" in rule["resources"]:
+                assert rule["verbs"] == ["list"], where
+                assert rule["resourceNames"], where
 
 
 def test_every_rule_stands_under_its_reason() -> None:

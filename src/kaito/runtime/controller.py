@@ -28,7 +28,7 @@ from kaito.runtime.ratelimit import ItemExponential, RateLimiter
 from kaito.runtime.resources import ObjectKey, Resource
 from kaito.runtime.result import Result, TerminalError
 from kaito.runtime.sources import CacheSyncTimeout, Sources, Watch
-from kaito.runtime.workqueue import DEFAULT_PRIORITY, Item, WorkQueue
+from kaito.runtime.workqueue import DEFAULT_PRIORITY, LOW_PRIORITY, Item, WorkQueue
 
 Reconcile = Callable[[ObjectKey], Awaitable[Result | None]]
 """Brings one object to where it should be; reads caches, writes through a client. Called with a key, since
@@ -183,6 +183,14 @@ class Controller:
     ) -> None:
         """Asks for a reconcile of `key` from outside the watched resources: a timer, a resolver, a webhook."""
         self._require_bound().queue.add(key, after=after, priority=priority)
+
+    def enqueue_all(self) -> None:
+        """Asks for a reconcile of every object in the primary's cache, behind whatever else is to be done."""
+        bound = self._require_bound()
+        for informer in bound.cache.informers:
+            if informer.resource == self.primary:
+                for obj in informer.lister.list():
+                    bound.queue.add(obj.key, priority=LOW_PRIORITY)
 
     async def reselect(
         self, resource: Resource, *, label_selector: str | None = None, field_selector: str | None = None

@@ -8,7 +8,7 @@ start, while something is missing, and again when the server warned of a field t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,10 +55,18 @@ class DefinitionsCheck:
     name = "crds"
     group = Group.SERVERS
 
-    def __init__(self, client: Client, clock: Clock, wanted: Sequence[Wanted]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        wanted: Sequence[Wanted],
+        on_recovery: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_recovery` is called when what was wrong is right: what was written meanwhile may lack fields."""
         self._client = client
         self._clock = clock
         self._wanted = wanted
+        self._on_recovery = on_recovery
         self._collections = frozenset(each.resource.path() for each in wanted)
         self._suspected = asyncio.Event()
         self._served = asyncio.Event()
@@ -141,7 +149,10 @@ class DefinitionsCheck:
                 log.error("a start-up check fails", check=self.name, reason=problem)
         if self.problems and not problems:
             log.info("the custom resources are there", names=[each.resource.name for each in self._wanted])
+        recovered = bool(self.problems) and not problems
         self.problems = problems
+        if recovered:
+            self._on_recovery()
 
 
 def missing_fields(wanted: Schema, served: Schema, path: str = "") -> Iterator[str]:

@@ -142,6 +142,11 @@ class Manager:
         """Adds a check to /readyz: a failing one keeps traffic away."""
         self._ready.add(name, check)
 
+    def enqueue_all(self) -> None:
+        """Lets every controller look at all of its objects again: what they rely on has changed, and no event tells."""
+        for controller in self._controllers.values():
+            controller.enqueue_all()
+
     @property
     def health_port(self) -> int:
         """The port that serves /healthz. Raises RuntimeError where none does."""

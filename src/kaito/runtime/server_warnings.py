@@ -18,7 +18,7 @@ WarningHandler = Callable[[str], None]
 MEMORY = 1000
 """Different texts that a `WarningLog` remembers; further ones are logged each time."""
 
-_WARNING = re.compile(r'\s*(\d{3}) +(?:[^\s"]+) +"((?:[^"\\]|\\.)*)"(?: +"[^"]*")?\s*(?:,|$)')
+_WARNING = re.compile(r'\s*(\d{3}) +(?:[^\s"]+) +"((?:[^"\\]|\\.)*)"(?: +"[^"]*")?\s*(?:,|(?=\d{3} )|$)')
 _ESCAPED = re.compile(r"\\(.)")
 
 log = get_logger(__name__)

@@ -55,7 +55,7 @@ def add_checks(
 ) -> Checks:
     """Adds the checks to a manager: that these rights are there, and that these resources are served."""
     wanted = [_wanted(resource) for resource in resources]
-    definitions = DefinitionsCheck(manager.client, manager.clock, wanted)
+    definitions = DefinitionsCheck(manager.client, manager.clock, wanted, on_recovery=manager.enqueue_all)
     access = RightsCheck(manager.client, manager.clock, rights, namespace, remedy=_APPLY_ROLES)
     checks = Checks(definitions, access)
     checks.listen(manager.client)
