@@ -33,6 +33,7 @@ SYSTEM: Final = "kaito-system"
 DEPLOYMENTS: Final = ("kaito-operator", "kaito-provisioner")
 BUILT: Final = ("operator:0.1.0", "puller:0.1.0", "kaito-phi-3-mini-4k-instruct:0.2.0")
 UPGRADE: Final = "0.1.1"
+"""Another name of the same image: a new tag is what makes Deployments roll."""
 NODE_LABELS: Final = ("kaito.sh/existing-node=true", "karpenter.sh/do-not-sync-taints=true")
 """The node may be lent, and stays open for the pods that are not the model's: it is the only one."""
 QUESTION: Final = json.dumps({"prompt": "What is the capital of France?"})
@@ -198,7 +199,7 @@ def test_the_model_answers_through_the_cluster_ip(kubectl: Kubectl) -> None:
         *("-H", "accept: application/json", "-H", "Content-Type: application/json", "-d", QUESTION),
     )
     answer = out[out.index("{") : out.rindex("}") + 1]
-    assert json.loads(answer)["Result"].strip()
+    assert json.loads(answer)["Result"] == "The capital of France is Paris."
 
 
 @pytest.mark.parametrize("lease", DEPLOYMENTS)
@@ -241,6 +242,18 @@ def test_an_upgrade_under_load_is_not_felt(kubectl: Kubectl) -> None:
     assert counted.failed == []
     assert counted.answered > 0
     assert serving_pods(kubectl) == pods
+
+
+def test_nothing_was_refused_and_nothing_failed(kubectl: Kubectl) -> None:
+    """Whatever was killed and replaced meanwhile."""
+    lines = kubectl("logs", "-n", SYSTEM, "-l", "app.kubernetes.io/name=kaito", "--tail=-1").splitlines()
+    told = [line for line in lines if line.startswith("{")]
+    assert told
+    wrong = [line for line in told if json.loads(line)["level"] == "error" or "forbidden" in line.lower()]
+    assert wrong == []
+    assert [line for line in lines if "Traceback" in line] == []
+    pods = kubectl.list("pods", "-n", SYSTEM)
+    assert {each["restartCount"] for pod in pods for each in pod["status"]["containerStatuses"]} == {0}
 
 
 async def test_a_deleted_workspace_gives_its_node_back(kubectl: Kubectl) -> None:
