@@ -34,7 +34,14 @@ COLORS = (
     "#b877d9",
     "#fa6400",
 )
-NAMED = {"green": "#37872d", "yellow": "#cc9d00", "orange": "#fa6400", "red": "#c4162a", "blue": "#1f60c4"}
+NAMED = {
+    "green": "#37872d",
+    "yellow": "#cc9d00",
+    "orange": "#fa6400",
+    "red": "#c4162a",
+    "blue": "#1f60c4",
+    "gray": "#8e9297",
+}
 MARGIN = 58
 """Pixels left of a plot, for the names of values."""
 MOST_LEGENDS = 6
@@ -161,11 +168,15 @@ def _timeseries(panel: Panel, lines: Sequence[Line], frame: Frame) -> str:
     peak = max((value for _, points, _ in layers for _, value in points if math.isfinite(value)), default=1.0)
     marks = ticks(peak or 1.0, panel.unit)
     parts = [_grid(panel, plot, marks)]
-    color = {id(line): COLORS[i % len(COLORS)] for i, line in enumerate(ranked)}
     for line, points, below in reversed(layers) if panel.stacked else layers:
-        parts.append(_path(plot, points, below, marks[-1], color[id(line)], filled=panel.stacked))
+        parts.append(_path(plot, points, below, marks[-1], _color(panel, line, ranked), filled=panel.stacked))
     parts += [_threshold(plot, value, marks[-1], NAMED[name]) for value, name in panel.thresholds]
     return "\n".join([*parts, legend])
+
+
+def _color(panel: Panel, line: Line, ranked: Sequence[Line]) -> str:
+    fixed = dict(panel.colors).get(line.name)
+    return NAMED[fixed] if fixed else COLORS[[id(each) for each in ranked].index(id(line)) % len(COLORS)]
 
 
 def _stack(lines: Sequence[Line]) -> list[tuple[Line, Points, Points]]:
@@ -244,8 +255,8 @@ def _threshold(plot: Frame, value: float, top: float, color: str) -> str:
 def _legend(panel: Panel, lines: Sequence[Line], left_out: int, frame: Frame) -> tuple[str, int]:
     """Names and last values in as many lines as they take, and how many that are."""
     names = [
-        (f"{line.name or panel.title}  {shown(line.last, panel.unit)}", COLORS[i])
-        for i, line in enumerate(lines)
+        (f"{line.name or panel.title}  {shown(line.last, panel.unit)}", _color(panel, line, lines))
+        for line in lines
     ]
     if left_out:
         names.append((f"and {left_out} more", "#c7d0d9"))

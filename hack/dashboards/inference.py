@@ -27,8 +27,8 @@ GLANCE = Row(
             "Servers ready",
             "stat",
             (
-                Query(f"sum(kaito_model_ready{{{SERVER}}})"),
-                Query(f"count(kaito_model_ready{{{SERVER}}})", "of"),
+                Query(f"sum(kaito_model_ready{{{SERVER}}})", "ready"),
+                Query(f"count(kaito_model_ready{{{SERVER}}})", "running"),
             ),
             "Servers that have loaded their model, of those that run.",
             "Fewer than run: one is loading, or cannot load. `kubectl logs` of the pod says what.",

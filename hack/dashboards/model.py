@@ -20,7 +20,7 @@ DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 RUNBOOK = "docs/runbook.md"
 
 Kind = Literal["timeseries", "stat", "heatmap", "table"]
-Color = Literal["green", "yellow", "orange", "red", "blue"]
+Color = Literal["green", "yellow", "orange", "red", "blue", "gray"]
 Json = dict[str, Any]
 
 
@@ -53,6 +53,8 @@ class Panel:
     """What a stat makes of its series."""
     width: int = 8
     height: int = 8
+    colors: tuple[tuple[str, Color], ...] = ()
+    """Series that always have the same colour: (name in the legend, colour)."""
     columns: tuple[tuple[str, str], ...] = ()
     """Of a table: (label, heading) in this order; other labels are left out."""
 
@@ -250,7 +252,7 @@ def _panel(panel: Panel, place: Json) -> Json:
     return {
         "datasource": DATASOURCE,
         "description": panel.description,
-        "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
+        "fieldConfig": {"defaults": _defaults(panel), "overrides": [_fixed(*each) for each in panel.colors]},
         "gridPos": place,
         "id": panel.id,
         "options": _OPTIONS[panel.kind](panel),
@@ -273,6 +275,11 @@ def _target(panel: Panel, query: Query, ref: str) -> Json:
         "range": not now,
         "refId": ref,
     }
+
+
+def _fixed(name: str, color: Color) -> Json:
+    value = {"fixedColor": color, "mode": "fixed"}
+    return {"matcher": {"id": "byName", "options": name}, "properties": [{"id": "color", "value": value}]}
 
 
 def _defaults(panel: Panel) -> Json:

@@ -111,6 +111,7 @@ RECONCILES = Row(
             unit="ops",
             stacked=True,
             width=12,
+            colors=(("success", "green"), ("error", "red"), ("requeue", "yellow"), ("requeue_after", "blue")),
         ),
         Panel(
             "Reconciles by controller",
@@ -240,8 +241,9 @@ QUEUES = Row(
                 Query(rate("workqueue_adds_total", CONTROLLER, "controller"), "{{controller}}"),
                 Query(total_rate("workqueue_retries_total", CONTROLLER), "again"),
             ),
-            "Objects put into the queue a second, and those put there again after a failure.",
-            "Nearly all of them again: the same objects fail over and over.",
+            "Objects put into the queue a second, and those that are to come again later, as planned or after a "
+            "failure, of all controllers.",
+            "Again and again together with “Failures”: the same objects fail over and over.",
             "KaitoReconcileErrors",
             unit="ops",
             width=12,

@@ -96,6 +96,14 @@ CLAIMS = Row(
             "A growing share that is not ready.",
             "KaitoClaimStuck",
             stacked=True,
+            colors=(
+                ("ready", "green"),
+                ("launching", "yellow"),
+                ("registering", "orange"),
+                ("initializing", "blue"),
+                ("failed", "red"),
+                ("deleting", "gray"),
+            ),
         ),
         Panel(
             "Claims not ready, by reason",

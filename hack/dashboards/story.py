@@ -62,4 +62,5 @@ async def tell_for(world: World, prometheus: Prometheus, seconds: float) -> None
         await prometheus.scrape([*world.operators, *await world.servers()])
         await ask(world, rounds=4 + 6 * (number % 3))
         await world.delete(name)
+        await world.until_gone(name)
         number += 1

@@ -99,6 +99,7 @@ STATE = Row(
             "A growing share of pending or error.",
             "KaitoWorkspaceError",
             stacked=True,
+            colors=(("succeeded", "green"), ("pending", "blue"), ("error", "red"), ("deleting", "gray")),
         ),
         Panel(
             "Not ready, by reason",
@@ -117,6 +118,7 @@ STATE = Row(
             "pending beyond half an hour: stuck. deleting beyond ten minutes: machines are not given back.",
             "KaitoWorkspaceStuckPending",
             unit="s",
+            colors=(("succeeded", "green"), ("pending", "blue"), ("error", "red"), ("deleting", "gray")),
         ),
     ),
 )
@@ -194,6 +196,7 @@ NODES = Row(
             "NotReady: a node that was there went away. Failed: it could not be made.",
             "KaitoClaimNeedsHelp",
             stacked=True,
+            colors=(("Ready", "green"), ("Pending", "blue"), ("NotReady", "orange"), ("Failed", "red")),
         ),
         Panel(
             "Nodes not ready, by reason",

@@ -12,7 +12,7 @@ import secrets
 import signal
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from kaito.embedded.processes.names import KUBELET_TOKEN_VARIABLE
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.connection import Connection
+from kaito.runtime.errors import NotFound
 from kaito.runtime.files import write_private
 from kaito.runtime.resources import NODES, PODS
 from kaito_presets.demo import adapter_oci_path
@@ -94,6 +95,14 @@ class World:
 
     async def delete(self, name: str) -> None:
         await self.client.delete(WORKSPACES, name, "default")
+
+    async def until_gone(self, name: str, *, seconds: float = 120) -> None:
+        """Waits until there is no such Workspace. Raises TimeoutError."""
+        async with self.clock.timeout(seconds):
+            with suppress(NotFound):
+                while True:
+                    await self._status(name)
+                    await self.clock.sleep(0.2)
 
     @contextmanager
     def kubelets_paused(self) -> Iterator[None]:
