@@ -17,6 +17,7 @@ from kaito.provisioner.errors import CloudError, InstanceNotFound, InstancePendi
 from kaito.runtime.client import Client
 from kaito.runtime.errors import ApiError, Conflict, NotFound, TransportError
 from kaito.runtime.lister import Lister
+from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import NODES
 
 SELECTOR: Final = "kaito.sh/existing-node=true"
@@ -50,7 +51,7 @@ class ExistingNodes:
         """Names of Nodes that a patch is on its way to; other claims leave them alone."""
 
     async def create(self, claim: ClaimSpec) -> Instance:
-        known = [node.decode() for node in self._nodes.list(selector=self._selector)]
+        known = [node.cached_view(_read) for node in self._nodes.list(selector=self._selector)]
         fitting, obstacles = self._candidates(claim, known)
         mine = [node for node in known if rules.claim_uid(node) == claim.uid]
         if not mine and fitting:
@@ -148,6 +149,10 @@ class ExistingNodes:
             raise CloudError(f"the Node {name} could not be read: {error}", reason="ReadFailed") from error
 
 
+def _read(node: CachedObject) -> dict[str, Any]:
+    return rules.essentials(node.decode())
+
+
 def _name(provider_id: str) -> str:
     name = provider_id.removeprefix(EXISTING_SCHEME)
     if name == provider_id or not name:
@@ -160,7 +165,7 @@ def _instance(node: dict[str, Any]) -> Instance:
     gpus = (status.get("allocatable") or {}).get(labels.GPU_RESOURCE)
     return Instance(
         provider_id=existing_id(metadata["name"]),
-        instance_type=metadata["labels"].get(labels.INSTANCE_TYPE_LABEL, ""),
+        instance_type=(metadata.get("labels") or {}).get(labels.INSTANCE_TYPE_LABEL, ""),
         claim_uid=rules.claim_uid(node),
         capacity={labels.GPU_RESOURCE: str(gpus)} if gpus else {},
     )

@@ -29,6 +29,23 @@ NAMED_NODES: Final = 5
 """Nodes that a refusal names; more are counted."""
 
 
+def essentials(node: Object) -> dict[str, Any]:
+    """A Node without what these rules never read, images and heartbeats above all; read once for each version."""
+    metadata, spec, status = node["metadata"], node.get("spec") or {}, node.get("status") or {}
+    return {
+        "metadata": {
+            key: metadata[key]
+            for key in ("name", "resourceVersion", "labels", "annotations", "deletionTimestamp")
+            if key in metadata
+        },
+        "spec": {key: spec[key] for key in ("taints", "unschedulable") if key in spec},
+        "status": {
+            "conditions": [each for each in status.get("conditions") or () if each.get("type") == "Ready"],
+            "allocatable": status.get("allocatable") or {},
+        },
+    }
+
+
 def is_free(node: Object) -> bool:
     """Whether no claim and no Workspace has it."""
     metadata = node["metadata"]
