@@ -145,7 +145,7 @@ async def paid(world: World) -> tuple[list[str], list[str]]:
 
 
 async def nothing_installed(world: World) -> bool:
-    return not (await found.installation(world.client, SYSTEM)).items
+    return not (await found.installation(world.client)).items
 
 
 @pytest.fixture(autouse=True)

@@ -211,6 +211,16 @@ def test_a_kustomization_of_ones_own_names_the_registry_once(tmp_path: Path) -> 
         assert container["envFrom"] == [{"configMapRef": {"name": config["metadata"]["name"]}}]
 
 
+def test_another_namespace_is_one_line(tmp_path: Path) -> None:
+    objects = own(tmp_path, "overlays/existing-provisioner", namespace="elsewhere")
+    assert SYSTEM not in str(objects)
+    assert [each["metadata"]["name"] for each in of_kind(objects, "Namespace")] == ["elsewhere"]
+    (hooks,) = of_kind(objects, "ValidatingWebhookConfiguration")
+    assert {each["clientConfig"]["service"]["namespace"] for each in hooks["webhooks"]} == {"elsewhere"}
+    bindings = [*of_kind(objects, "ClusterRoleBinding"), *of_kind(objects, "RoleBinding")]
+    assert {each["namespace"] for binding in bindings for each in binding["subjects"]} == {"elsewhere"}
+
+
 def test_components_fit_every_overlay(tmp_path: Path) -> None:
     removed = {(each.api_version, each.kind) for group in ORDER for each in group}
     for number, overlay in enumerate(OVERLAYS):

@@ -307,7 +307,6 @@ def uninstall(
     timeout: Annotated[
         float, typer.Option(help="Seconds to wait for nodes to go, and then for the operator to.")
     ] = 1800.0,
-    system_namespace: Annotated[str, typer.Option(help="Where the operator is installed.")] = "kaito-system",
     kubeconfig: Annotated[
         Path | None, typer.Option(help="Default: $KUBECONFIG, else ~/.kube/config.")
     ] = None,
@@ -328,7 +327,6 @@ def uninstall(
         without_operator=without_operator,
         definitions=crds,
         timeout=timeout,
-        namespace=system_namespace,
     )
     run(run_uninstall(options, kubeconfig, context))
 

@@ -122,15 +122,16 @@ async def adapters(client: Client) -> int:
     return len(await _items(client, ADAPTERS))
 
 
-async def installation(client: Client, namespace: str) -> Installation:
-    """Everything that the manifests installed, and what the operator made beside itself in `namespace`."""
+async def installation(client: Client) -> Installation:
+    """Everything that the manifests installed, and what the operator made beside itself, in whichever namespace."""
     kinds = [resource for group in ORDER for resource in group]
-    listed, own = await asyncio.gather(
-        asyncio.gather(*(_items(client, each, SELECTOR) for each in kinds)),
-        asyncio.gather(*(_item(client, resource, name, namespace) for resource, name in OWN_NAMES)),
-    )
+    listed = await asyncio.gather(*(_items(client, each, SELECTOR) for each in kinds))
     labelled = [item for items in listed for item in items]
     uids = {item.uid for item in labelled}
+    spaces = [item.name for item in labelled if item.resource == NAMESPACES]
+    own = await asyncio.gather(
+        *(_item(client, resource, name, space) for resource, name in OWN_NAMES for space in spaces)
+    )
     unlabelled = [item for item in own if item is not None and item.uid not in uids]
     found = [*labelled, *unlabelled]
     kept = ""

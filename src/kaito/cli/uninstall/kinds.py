@@ -21,7 +21,6 @@ from kaito.runtime.resources import (
 
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 SELECTOR: Final = ",".join(f"{key}={value}" for key, value in LABELS.items())
-SYSTEM_NAMESPACE: Final = "kaito-system"
 WEBHOOK_SECRET: Final = "kaito-webhook-cert"
 
 RBAC: Final = "rbac.authorization.k8s.io"

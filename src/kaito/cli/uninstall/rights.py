@@ -27,7 +27,7 @@ RIGHTS: Final[tuple[Right, ...]] = (
         for resource in group
     ),
     *(
-        Right.of(resource, "get", names=(name,), own_namespace=True, why="What the operator made for itself.")
+        Right.of(resource, "get", names=(name,), why="What the operator made for itself.")
         for resource, name in OWN_NAMES
     ),
     Right.of(CRDS, "list", "delete", why="With --crds the definitions go, too."),

@@ -12,7 +12,6 @@ from kaito.api.resources import ADAPTERS
 from kaito.cli.errors import CliError
 from kaito.cli.uninstall import found
 from kaito.cli.uninstall.found import Costs, Installation, Item, describe_claim
-from kaito.cli.uninstall.kinds import SYSTEM_NAMESPACE
 from kaito.cli.uninstall.rules import (
     Step,
     counted,
@@ -62,7 +61,6 @@ class Options:
     definitions: bool = False
     timeout: float = 1800.0
     interval: float = 2.0
-    namespace: str = SYSTEM_NAMESPACE
 
 
 class Uninstall:
@@ -87,7 +85,7 @@ class Uninstall:
     async def _run(self) -> None:
         costs, installed, definitions = await asyncio.gather(
             found.costs(self._client),
-            found.installation(self._client, self._options.namespace),
+            found.installation(self._client),
             found.definitions(self._client),
         )
         await self._list(costs, installed, definitions)
@@ -167,7 +165,7 @@ class Uninstall:
         return next_for_costs(await found.costs(self._client), operator=operator)
 
     async def _installation_step(self) -> Step:
-        return next_for_installation((await found.installation(self._client, self._options.namespace)).items)
+        return next_for_installation((await found.installation(self._client)).items)
 
     async def _until_gone(self, look: Callable[[], Awaitable[Step]]) -> None:
         """Acts and looks again until nothing is left to wait for. An API server that is away is waited for, too."""
@@ -252,7 +250,7 @@ class Uninstall:
             )
 
     async def _close(self, definitions: tuple[Item, ...]) -> None:
-        left = await found.installation(self._client, self._options.namespace)
+        left = await found.installation(self._client)
         if left.kept:
             self._say(f"{left.kept}.")
         if definitions and not self._options.definitions:
