@@ -11,6 +11,7 @@ from hack.dashboards.queries import WINDOW, quantile, quantiles, rate, ratio, to
 SERVER = 'namespace=~"$namespace",workspace=~"$workspace",pod=~"$pod"'
 ASKED = f'{SERVER},method="POST"'
 """POST: /chat and /v1/chat/completions; health checks, model lists and /metrics are GET."""
+SERVED = "workspace, pod, model, preset, stand_in, engine, engine_version"
 BY_SERVER = "namespace, workspace, pod"
 NAMED = "{{workspace}} {{pod}}"
 
@@ -196,7 +197,7 @@ SERVERS = Row(
         Panel(
             "What is served",
             "table",
-            (Query(f"kaito_model_info{{{SERVER}}}"),),
+            (Query(f"max by ({SERVED}) (kaito_model_info{{{SERVER}}})"),),
             "The model, and the engine that runs it.",
             "A value under “stand-in” means that small demo weights answer, not the real ones.",
             columns=(

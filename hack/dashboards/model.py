@@ -48,6 +48,8 @@ class Panel:
     """From this value on that colour; below the first it is green."""
     base: Color = "green"
     """The colour below the first threshold."""
+    signed: bool = False
+    """Whether values below 0 mean something."""
     stacked: bool = False
     calculation: Literal["lastNotNull", "max", "sum"] = "lastNotNull"
     """What a stat makes of its series."""
@@ -56,7 +58,7 @@ class Panel:
     colors: tuple[tuple[str, Color], ...] = ()
     """Series that always have the same colour: (name in the legend, colour)."""
     columns: tuple[tuple[str, str], ...] = ()
-    """Of a table: (label, heading) in this order; other labels are left out."""
+    """Of a table: (label, heading) in this order; the query leaves no other labels."""
 
     @property
     def id(self) -> int:
@@ -293,7 +295,8 @@ def _defaults(panel: Panel) -> Json:
         "unit": panel.unit,
     }
     if panel.kind == "timeseries":
-        defaults["min"] = 0
+        if not panel.signed:
+            defaults["min"] = 0
         defaults["custom"] = {
             "drawStyle": "line",
             "fillOpacity": 40 if panel.stacked else 8,
@@ -360,11 +363,10 @@ _OPTIONS = {
 
 
 def _transformations(panel: Panel) -> list[Json]:
-    """Only the named columns, under their headings; several queries become one table."""
-    names = [label for label, _ in panel.columns]
+    """The labels as columns under their headings, without the time and the value."""
     organize = {
-        "indexByName": {name: i for i, name in enumerate(names)},
+        "excludeByName": {"Time": True, "Value": True},
+        "indexByName": {label: i for i, (label, _) in enumerate(panel.columns)},
         "renameByName": dict(panel.columns),
-        "includeByName": dict.fromkeys(names, True),
     }
-    return [{"id": "merge", "options": {}}, {"id": "organize", "options": organize}]
+    return [{"id": "organize", "options": organize}]

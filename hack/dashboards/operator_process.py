@@ -46,7 +46,7 @@ PROCESS = Row(
         Panel(
             "Version",
             "table",
-            (Query(f"kaito_build_info{{{POD}}}"),),
+            (Query(f"max by (pod, version, python) (kaito_build_info{{{POD}}})"),),
             "What runs.",
             "Two versions for longer than a rollout takes: a rollout is stuck.",
             "KaitoTwoVersions",
@@ -137,6 +137,7 @@ LEADER_AND_WEBHOOK = Row(
             "Below a week nothing renews it; below 0 the webhook is not asked; CEL and the controller still check.",
             "KaitoWebhookCertificateExpiring",
             unit="s",
+            signed=True,
             base="red",
             thresholds=((7 * 86400, "green"),),
         ),

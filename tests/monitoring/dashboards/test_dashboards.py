@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from itertools import combinations
@@ -138,6 +139,16 @@ def test_a_query_asks_for_series_and_labels_that_exist(board: Dashboard, where: 
         family, labels = there[selector.metric]
         allowed = labels | ({"le"} if selector.metric.endswith("_bucket") else set())
         assert selector.labels <= allowed, f"{where}: {family.name} has no {selector.labels - allowed}"
+
+
+def test_a_table_has_a_column_for_each_label_that_its_query_keeps() -> None:
+    for board in BOARDS:
+        for panel in board.panels:
+            if panel.kind == "table":
+                (query,) = panel.queries
+                kept = re.match(r"max by \(([^)]+)\) ", query.expr)
+                assert kept is not None, query.expr
+                assert tuple(kept[1].split(", ")) == tuple(label for label, _ in panel.columns)
 
 
 def test_every_family_of_ours_has_a_panel() -> None:
