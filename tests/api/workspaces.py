@@ -123,7 +123,25 @@ STORED_INVALID: list[tuple[str, Object]] = [
     ("a reference to base", adapters({"adapterRef": {"name": "base"}})),
     ("odd profile", {"resource": {**SELECTOR, "partition": {"mode": "mig", "profile": "small"}}}),
     ("tuning of nothing", tuning(preset=None, method="full", input={}, output={"image": "x/y:1"})),
+    ("tuning without anything", tuning(preset=None, method=None, input=None, output=None)),
+    ("tuning to nowhere", tuning(output={})),
+    (
+        "tuning a part",
+        {**tuning(), "resource": {**SELECTOR, "partition": {"mode": "mig", "profile": "1g.5gb"}}},
+    ),
+    ("a type twice", {"resource": {**SELECTOR, "instanceTypes": ["b", "b"]}}),
+    ("odd partition", {"resource": {**SELECTOR, "partition": {"mode": "accelerator"}}}),
+    (
+        "odd selector",
+        {"resource": {"labelSelector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}},
+    ),
+    ("neither preset nor template", {"inference": {}}),
+    ("adapter without name", adapters({"source": {"image": "x/y:1"}})),
+    ("adapter of a bad name", adapters({"source": {"name": "My Adapter", "image": "x/y:1"}})),
+    ("adapter from nowhere", adapters({"source": {"name": "a"}})),
+    ("adapter from URLs", adapters({"source": {"name": "a", "urls": ["https://x"]}})),
 ]
+"""For each rule that looks at an object as it is, one that breaks it."""
 
 
 def strip_rules(node: Any) -> None:

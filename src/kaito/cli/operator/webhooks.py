@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
+import shutil
 import tempfile
 from base64 import b64encode
 from collections.abc import Mapping
@@ -142,8 +144,8 @@ class OperatorWebhooks:
         self._namespace = namespace
         self._problem = "the webhook is starting"
         self._registered = asyncio.Event()
-        self._folder = None if flags.cert_dir else tempfile.TemporaryDirectory(prefix="kaito-webhook-")
-        self._directory = flags.cert_dir or Path(self._folder.name if self._folder else "")
+        own = f"kaito-webhook-{secrets.token_hex(8)}"
+        self._directory = flags.cert_dir or Path(tempfile.gettempdir()) / own
         try:
             options = WebhookOptions(address=flags.address, directory=self._directory)
             self.server = WebhookServer(clock=clock, options=options)
@@ -172,9 +174,11 @@ class OperatorWebhooks:
                 await self._run_registered()
             else:
                 await self._serve()
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None  # the others were cancelled with the first
         finally:
-            if self._folder is not None:
-                self._folder.cleanup()
+            if self._flags.cert_dir is None:
+                shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _run_kept(self) -> None:
         """With the certificate of the Secret."""
@@ -205,6 +209,7 @@ class OperatorWebhooks:
         lifetime = OWN_LIFETIME.total_seconds()
         wanted = Question(("localhost", "127.0.0.1"), self._clock.wall(), lifetime, ca_lifetime=lifetime)
         made = (await settle_apart(wanted)).certificates
+        self._directory.mkdir(mode=0o700)
         write_private(self._directory / KEY, made.key)
         write_private(self._directory / CERTIFICATE, made.chain)
         async with asyncio.TaskGroup() as group:
