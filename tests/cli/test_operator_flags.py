@@ -59,7 +59,10 @@ def test_a_flag_wins_over_its_variable_and_an_empty_variable_is_none(given: list
     [
         (["--node-class-group=karpenter.azure.com"], "without a kind"),
         (["--node-class-kind=AKSNodeClass"], "without a group"),
-        (["--node-class-group=karpenter.azure.com/v1beta1", "--node-class-kind=AKSNodeClass"], "has a version"),
+        (
+            ["--node-class-group=karpenter.azure.com/v1beta1", "--node-class-kind=AKSNodeClass"],
+            "has a version",
+        ),
         (["--cloud=gcp"], "use azure, aws, arc"),
     ],
 )
