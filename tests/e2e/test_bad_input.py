@@ -81,36 +81,45 @@ def test_the_api_refuses_with_the_path(
 
 
 @pytest.mark.parametrize(
-    ("name", "blocks", "reason", "nearest"),
+    ("name", "blocks", "path", "nearest"),
     [
         (
             "unknown-preset",
             {"resource": RESOURCE, "inference": {"preset": {"name": "phi-3-mini-4k-instruckt"}}},
-            "UnknownPreset",
+            "inference.preset.name",
             "phi-3-mini-4k-instruct",
         ),
         (
             "unknown-size",
             {"resource": {**RESOURCE, "instanceType": "Standard_NC6s_v33"}, "inference": INFERENCE},
-            "UnknownInstanceType",
+            "resource.instanceType",
             "Standard_NC6s_v3",
         ),
     ],
 )
-def test_unknown_names_end_in_a_condition_with_the_nearest(
-    local_mode: LocalMode, name: str, blocks: dict[str, Any], reason: str, nearest: str
+def test_unknown_names_are_refused_with_the_nearest(
+    local_mode: LocalMode, name: str, blocks: dict[str, Any], path: str, nearest: str
 ) -> None:
-    assert apply(local_mode, name, **blocks).returncode == 0
+    done = apply(local_mode, name, **blocks)
+    assert done.returncode == 1
+    assert f'The Workspace "{name}" is invalid: {path}: ' in done.stderr
+    assert f"is not known; nearest: {nearest}" in done.stderr
+    assert local_mode.kubectl("get", "workspace", name, "--ignore-not-found", "-o", "name").stdout == ""
+
+
+def test_what_will_have_to_be_mended_is_a_warning(local_mode: LocalMode) -> None:
+    blocks = {
+        "resource": RESOURCE,
+        "inference": {**INFERENCE, "adapters": [adapter("a", image="MY_REPO_HERE.io/a:1")]},
+    }
+    done = apply(local_mode, "warned", **blocks)
+    assert done.returncode == 0
+    assert "Warning: resource.instanceType: Azure retired Standard_NC6s_v3 on 2025-09-30" in done.stderr
+    assert "still holds the placeholder MY_REPO_HERE" in done.stderr
     local_mode.kubectl(
-        "wait", f"workspace/{name}", f"--for=jsonpath={{.status.reason}}={reason}", "--timeout=30s"
+        "wait", "workspace/warned", "--for=jsonpath={.status.reason}=InvalidImageReference", "--timeout=30s"
     )
-    conditions = json.loads(local_mode.kubectl("get", "workspace", name, "-o", "json").stdout)["status"][
-        "conditions"
-    ]
-    told = [condition["message"] for condition in conditions if condition["reason"] == reason]
-    assert any(nearest in message for message in told), conditions
-    assert local_mode.kubectl("get", "machine", "-l", f"kaito.sh/workspace={name}", "-o", "name").stdout == ""
-    local_mode.kubectl("delete", "workspace", name, "--timeout=30s")
+    local_mode.kubectl("delete", "workspace", "warned", "--timeout=30s")
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ class Demo:
         manifest = examples_directory() / step.manifest
         typer.echo(f"\n--- {step.title}")
         typer.echo(f"$ kubectl apply -f examples/{step.manifest}")
-        typer.echo((await self._kubectl.run("apply", "-f", str(manifest))).rstrip())
+        typer.echo((await self._kubectl.shown("apply", "-f", str(manifest))).rstrip())
         typer.echo(f"$ kubectl get workspace {step.workspace} --watch")
         await self._watch_until_ready(step.workspace)
         typer.echo(f"$ kubectl get svc {step.workspace}")

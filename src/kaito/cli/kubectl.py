@@ -43,6 +43,14 @@ class Kubectl:
         Raises:
             CliError: kubectl exited with an error; with what it wrote.
         """
+        return (await self._finished(arguments, stdin))[0]
+
+    async def shown(self, *arguments: str) -> str:
+        """The same with the warnings, as a terminal shows both. Raises CliError as `run` does."""
+        out, err = await self._finished(arguments, None)
+        return err + out
+
+    async def _finished(self, arguments: tuple[str, ...], stdin: bytes | None) -> tuple[str, str]:
         process = await asyncio.create_subprocess_exec(
             *self._base,
             *arguments,
@@ -53,7 +61,7 @@ class Kubectl:
         out, err = await process.communicate(stdin)
         if process.returncode:
             raise CliError(f"kubectl {' '.join(arguments)} failed: {err.decode(errors='replace').strip()}")
-        return out.decode(errors="replace")
+        return out.decode(errors="replace"), err.decode(errors="replace")
 
     async def lines(self, *arguments: str) -> AsyncIterator[str]:
         """Lines of standard output as they come; the command is ended when the caller stops reading."""
