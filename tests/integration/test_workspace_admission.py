@@ -19,7 +19,7 @@ from kaito.api.crds import crd_manifests
 from kaito.api.resources import ADAPTERS, WORKSPACES, WORKSPACES_V1ALPHA1
 from kaito.catalog import load_catalog
 from kaito.cli.operator import webhooks
-from kaito.cli.operator.webhook_manifest import CONFIGURATION, by_address
+from kaito.cli.operator.webhook_manifest import CONFIGURATION, WORKSPACE_PATH, by_address
 from kaito.cli.operator.webhook_rights import SECRET
 from kaito.cli.operator.webhooks import OperatorWebhooks, WebhookFlags
 from kaito.controllers.workspace import WorkspaceConfig
@@ -345,6 +345,34 @@ async def test_annotations_up_to_the_api_servers_own_limit(operator: Operator, w
         huge["metadata"]["annotations"] = {"example.com/note": "x" * 1_000_000}
         with pytest.raises(Invalid, match="may not be more than 262144 bytes"):
             await world.client.create(WORKSPACES, huge)
+
+
+async def test_writes_that_there_is_nothing_to_say_about_are_not_asked_about(
+    operator: Operator, world: World
+) -> None:
+    async with installed(operator) as replica:
+        await world.client.create(WORKSPACES, body(world, "quiet"))
+        asked = replica.server.metrics.hook(WORKSPACE_PATH).requests
+        before = asked[200]
+        for patch in (
+            {"metadata": {"finalizers": ["workspace.finalizer.kaito.sh"]}},
+            {"metadata": {"labels": {"a": "b"}}},
+        ):
+            await world.client.patch(WORKSPACES, "quiet", world.namespace, patch=patch)
+        await world.client.patch_status(WORKSPACES, "quiet", world.namespace, {"state": "Pending"})
+        assert asked[200] == before
+        for patch in (
+            {"metadata": {"annotations": {"a": "b"}}},
+            {"inference": {"adapters": [ADAPTER]}},
+            {"resource": {"preferredNodes": ["n"]}},
+        ):
+            await world.client.patch(WORKSPACES, "quiet", world.namespace, patch=patch)
+        assert asked[200] == before + 3
+        await world.client.delete(WORKSPACES, "quiet", world.namespace)
+        gone = {"metadata": {"finalizers": None, "annotations": {"a": None}}}
+        await world.client.patch(WORKSPACES, "quiet", world.namespace, patch=gone)
+        assert asked[200] == before + 3
+        await world.gone(WORKSPACES, "quiet")
 
 
 async def test_without_rights_the_webhook_waits_and_says_why(operator: Operator, world: World) -> None:
