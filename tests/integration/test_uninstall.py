@@ -204,9 +204,7 @@ async def test_what_costs_money_goes_before_the_operator(world: World) -> None:
     assert not {"machines", "nodeclaims", "customresourcedefinitions"} & {*kinds}, "claims are the operator's"
     assert "waiting for 1 Workspace and 1 NodeClaim" in text
     assert (
-        text.index("What cost money is gone")
-        < text.index("waiting for 1 Deployment")
-        < text.index("is removed")
+        text.index("What cost money is gone") < text.index("removing 1 Deployment") < text.index("is removed")
     )
     assert "still there (--crds)" in text
 

@@ -66,6 +66,13 @@ def propagation(item: Item) -> str:
     return "Foreground" if item.resource == DEPLOYMENTS else "Background"
 
 
+def progress(step: Step) -> str:
+    """What goes on: what was told to go just now, and else what is waited for."""
+    if len(step.deletions) == len(step.waits):
+        return f"removing {counted(step.waits)}"
+    return waiting(step.waits)
+
+
 def waiting(items: Sequence[Item]) -> str:
     """What is waited for: how many of each kind, and what the first ones say themselves."""
     lines = [f"waiting for {counted(items)}"]

@@ -17,8 +17,8 @@ from kaito.cli.uninstall.rules import (
     counted,
     next_for_costs,
     next_for_installation,
+    progress,
     propagation,
-    waiting,
 )
 from kaito.runtime.client import Client, PatchType
 from kaito.runtime.errors import (
@@ -47,6 +47,8 @@ Ask = Callable[[str], Awaitable[str | None]]
 """A line from the user, None where there is nobody to ask."""
 REMINDER: Final = 60.0
 """Seconds of silence after which what is waited for is said again."""
+FIRST_PAUSE: Final = 0.2
+"""Seconds from a deletion to the next look; each further pause is twice as long, up to the interval."""
 LISTED: Final = 200
 """Objects that are listed one by one before the question."""
 
@@ -171,13 +173,13 @@ class Uninstall:
         """Acts and looks again until nothing is left to wait for. An API server that is away is waited for, too."""
         clock = self._client.clock
         began = spoke = clock.now()
-        said = ""
+        said, pause = "", self._options.interval
         step: Step | None = None
         while True:
             try:
                 step = await look()
                 await self._act(step)
-                text = waiting(step.waits)
+                text = progress(step)
             except CredentialsError:
                 raise
             except (TransportError, *TRANSIENT) as error:
@@ -190,7 +192,10 @@ class Uninstall:
                 said, spoke = text, clock.now()
             if clock.now() - began >= self._options.timeout:
                 raise CliError(_not_in_time(step, text, self._options.timeout), code=NOT_IN_TIME)
-            await clock.sleep(self._options.interval)
+            # What has just been deleted is often gone at once.
+            pause = FIRST_PAUSE if step is not None and step.deletions else 2 * pause
+            pause = min(pause, self._options.interval)
+            await clock.sleep(pause)
 
     async def _act(self, step: Step) -> None:
         for item in step.deletions:
