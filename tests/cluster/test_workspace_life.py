@@ -22,7 +22,7 @@ import aiohttp
 import pytest
 
 from cluster import images
-from cluster.kubectl import Kubectl
+from cluster.kubectl import Kubectl, KubectlError
 from cluster.places import NODE, REGISTRY
 from kaito.runtime.clock import LoopClock
 
@@ -164,7 +164,7 @@ def kill(kubectl: Kubectl, pod: str) -> None:
     assert killed, f"no process of {pod} found"
 
 
-def test_kaito_is_installed(kubectl: Kubectl) -> None:
+async def test_kaito_is_installed(kubectl: Kubectl) -> None:
     for name in BUILT:
         images.push(f"{REGISTRY}/kaito/{name}")
     images.push(f"{REGISTRY}/kaito/operator:0.1.0", f"{REGISTRY}/kaito/operator:{UPGRADE}")
@@ -173,7 +173,15 @@ def test_kaito_is_installed(kubectl: Kubectl) -> None:
     gpu = {"nvidia.com/gpu": "1"}
     status = json.dumps({"status": {"capacity": gpu, "allocatable": gpu}})
     kubectl("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", status)
-    _before.update(objects=kubectl.inventory(), node=the_node(kubectl))
+    seen = [kubectl.inventory()]
+
+    def settled() -> bool:
+        """A cluster that just started still writes about itself."""
+        seen.append(kubectl.inventory())
+        return seen[-1] == seen[-2] and any("kube-node-lease" in line for line in seen[-1])
+
+    await kubectl.until("nothing is added any more", settled)
+    _before.update(objects=seen[-1], node=the_node(kubectl))
 
     kubectl("apply", "--server-side", "-k", str(ROOT / "manifests/crd-karpenter"))
     kubectl("apply", "--server-side", "-k", str(ROOT / "manifests/crd"))
@@ -200,6 +208,39 @@ def test_the_model_answers_through_the_cluster_ip(kubectl: Kubectl) -> None:
     )
     answer = out[out.index("{") : out.rindex("}") + 1]
     assert json.loads(answer)["Result"] == "The capital of France is Paris."
+
+
+async def test_the_webhook_is_asked_through_its_service(kubectl: Kubectl) -> None:
+    wrong = EXAMPLE.read_text().replace("name: phi-3-mini-4k-instruct", "name: phi-3-mini-4k-instrukt")
+    wrong = wrong.replace(f"name: {WORKSPACE}", "name: wrong")
+
+    def refused() -> str | None:
+        try:
+            kubectl("apply", "--dry-run=server", "-f", "-", given=wrong)
+        except KubectlError as error:
+            return str(error)
+        return None  # its certificate is not known yet: failurePolicy Ignore
+
+    said = await kubectl.until("the webhook refuses", refused)
+    assert (
+        "inference.preset.name: phi-3-mini-4k-instrukt is not known; nearest: phi-3-mini-4k-instruct" in said
+    )
+
+
+async def test_every_replica_has_metrics_and_is_ready(kubectl: Kubectl) -> None:
+    told = ""
+    async with aiohttp.ClientSession() as session:
+        for pod in kubectl.list("pods", "-n", SYSTEM):
+            address = pod["status"]["podIP"]
+            async with session.get(f"http://{address}:8081/readyz") as answer:
+                assert answer.status == 200
+            async with session.get(f"http://{address}:8080/metrics") as answer:
+                text = await answer.text()
+            assert "\nprocess_resident_memory_bytes " in text
+            told += text
+    assert "\nkaito_webhook_decisions_total{" in told
+    assert 'kaito_provisioner_claims{kind="Machine",state="ready"} 1.0\n' in told
+    assert 'kaito_workspace_count{phase="succeeded"} 1.0\n' in told
 
 
 @pytest.mark.parametrize("lease", DEPLOYMENTS)
