@@ -39,14 +39,10 @@ Images = Annotated[
         help="Answer for image REF with the OCI image layout in folder PATH. May be given several times.",
     ),
 ]
-NodeProvisionerFlag = Annotated[
-    str,
-    typer.Option(
-        "--node-provisioner",
-        envvar="NODE_PROVISIONER",
-        help="machine | nodeclaim (alias azure-gpu-provisioner) | byo. What asks for nodes; karpenter comes later.",
-    ),
-]
+NODE_PROVISIONER_HELP = (
+    "machine | nodeclaim (alias azure-gpu-provisioner) | byo. What asks for nodes; karpenter comes later."
+)
+NodeProvisionerFlag = Annotated[str, typer.Option("--node-provisioner", help=NODE_PROVISIONER_HELP)]
 Kubeconfig = Annotated[
     Path | None,
     typer.Option(help="Default: $KUBECONFIG, else a running local mode's, else ~/.kube/config."),
@@ -179,7 +175,9 @@ def operator(
         str | None,
         typer.Option(help="Outside a cluster: the context, by name. There is no default on purpose."),
     ] = None,
-    node_provisioner: NodeProvisionerFlag = "machine",
+    node_provisioner: Annotated[
+        str, typer.Option(envvar="NODE_PROVISIONER", help=NODE_PROVISIONER_HELP)
+    ] = "machine",
     node_class_group: Annotated[
         str,
         typer.Option(
