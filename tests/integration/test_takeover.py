@@ -296,6 +296,45 @@ async def test_a_changed_spec_rolls_and_a_written_again_one_does_not(world: Worl
             await world.gone(WORKSPACES, name)
 
 
+@pytest.mark.parametrize(
+    ("case", "provisioner", "change"),
+    [
+        (
+            "template",
+            NodeProvisioner.BYO,
+            {"template": {"spec": {"containers": [{"name": "own", "image": "x/own:2"}]}}},
+        ),
+        ("machine-era", NodeProvisioner.MACHINE, {"config": "mine"}),
+    ],
+    ids=["template", "machine-era"],
+)
+async def test_every_kind_of_workload_is_rewritten_in_place(
+    world: World, case: str, provisioner: NodeProvisioner, change: Object
+) -> None:
+    client, space = world.client, world.namespace
+    async with left_behind(world, case) as cluster, operator(world, provisioner):
+
+        async def adopted() -> bool:
+            return "adopted" in ((await cluster.status()).get("resolved") or {})
+
+        await world.until(adopted, "the workload is adopted")
+        pods = await cluster.pods()
+        before = await client.get(cluster.resource, cluster.name, space)
+        await client.create(
+            CONFIGMAPS, {"metadata": world.meta("mine"), "data": {"inference_config.yaml": "{}"}}
+        )
+        await client.patch(WORKSPACES, cluster.name, space, patch={"inference": change})
+
+        async def rolled() -> bool:
+            served = (await cluster.status()).get("state") == "Ready" and await cluster.served()
+            return served and not pods & await cluster.pods() and not await adopted()
+
+        await world.until(rolled, "the workload is the operator's own")
+        after = await client.get(cluster.resource, cluster.name, space)
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        assert after["metadata"]["annotations"]["kaito.sh/desired-hash"]
+
+
 async def test_a_claim_of_the_other_kind_goes_with_its_workspace(world: World) -> None:
     """Go KAITO's NodeClaims, under an operator that was started with --node-provisioner=machine by mistake."""
     async with left_behind(world, "single-node") as cluster, operator(world, NodeProvisioner.MACHINE):

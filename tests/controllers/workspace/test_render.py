@@ -109,7 +109,8 @@ def test_a_users_template_arrives_unchanged() -> None:
     assert pod["metadata"]["labels"] == {"mine": "yes", "kaito.sh/workspace": "phi"}
     assert pod["metadata"]["annotations"] == {"a": "b"}
     assert pod["spec"]["containers"] == template["spec"]["containers"]
-    assert [each["key"] for each in pod["spec"]["tolerations"]] == ["mine", "nvidia.com/gpu", "sku"]
+    added = ["nvidia.com/gpu", "sku", "kubernetes.azure.com/scalesetpriority"]
+    assert [each["key"] for each in pod["spec"]["tolerations"]] == ["mine", *added]
     assert pod["spec"]["affinity"]["podAntiAffinity"] == {"x": 1}
     terms = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
         "nodeSelectorTerms"

@@ -114,7 +114,8 @@ def decide_takeover(
     status = running_status(workspace, plan, nodes, AdaptersOutcome(), workload, facts, now)
     old = workspace.get("status") or {}
     status["targetNodeCount"] = old.get("targetNodeCount") or replicas
-    status["resolved"] = {**(old.get("resolved") or {}), MEMORY: memory}
+    resolved = old.get("resolved")
+    status["resolved"] = {**(resolved if isinstance(resolved, dict) else {}), MEMORY: memory}
     adopted = (Event("Normal", WORKLOAD_ADOPTED, note),) if first else ()
     return Decision(
         replaces=nodes.replaces,
@@ -222,7 +223,9 @@ def _stand_in_plan(observed: Observed, catalog: Catalog, replicas: int) -> Plan:
     """A plan that asks for nothing but what is there already, whether or not the spec could be planned anew."""
     workspace = observed.workspace
     meta = metadata(workspace)
-    resource, inference = workspace.get("resource") or {}, workspace.get("inference") or {}
+    valid = observed.invalid is None  # of an invalid one not even the shape is certain
+    resource = (workspace.get("resource") or {}) if valid else {}
+    inference = (workspace.get("inference") or {}) if valid else {}
     status = workspace.get("status") or {}
     names = [
         *(instance_type(claim) for claim in observed.claims),
@@ -230,14 +233,14 @@ def _stand_in_plan(observed: Observed, catalog: Catalog, replicas: int) -> Plan:
         *(source.get("instanceType") for source in (status, resource)),
     ]
     size = next((str(name) for name in names if name), None)
-    preset = (inference.get("preset") or {}).get("name") if observed.invalid is None else None
+    preset = (inference.get("preset") or {}).get("name")
     return Plan(
         name=meta["name"],
         namespace=meta["namespace"],
         uid=meta["uid"],
         count=replicas,
         sizes=(Size(size, catalog.sku(size)),) if size else (),
-        match_labels=user_labels(resource) if observed.invalid is None else {},
+        match_labels=user_labels(resource),
         preset=catalog.preset(preset) if preset else None,
         preset_options={},
         template=None,

@@ -10,8 +10,14 @@ from kaito.controllers.workspace.model import Object
 OURS: Final[tuple[Object, ...]] = (
     {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
     {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"},
+    {
+        "key": "kubernetes.azure.com/scalesetpriority",
+        "operator": "Equal",
+        "value": "spot",
+        "effect": "NoSchedule",
+    },
 )
-"""GPU nodes carry one or the other of these taints."""
+"""GPU nodes carry one or the other of the first two taints; AKS puts the third on spot nodes."""
 
 
 def tolerations(template: Object | None) -> list[Object]:

@@ -164,7 +164,7 @@ def _workload_write(
     if resource is STATEFULSETS:
         workload |= {
             "selector": selector,  # these three cannot change on one that is there already
-            "service_name": spec.get("serviceName") or headless_name(plan.name),
+            "service_name": headless_name(plan.name) if live is None else spec.get("serviceName") or "",
             "pod_management": spec.get("podManagementPolicy") or "Parallel",
         }
     body = manifest(resource.kind.lower(), observed.workspace, {"workload": workload})
