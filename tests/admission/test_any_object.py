@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from admission.cases import BYO, CATALOG, MACHINE
@@ -101,6 +101,7 @@ WORKSPACES = maps(
 )
 
 
+@settings(deadline=None)
 @given(WORKSPACES | st.dictionaries(KEYS | st.text(), VALUES, max_size=6))
 def test_every_workspace_has_an_answer(workspace: dict[str, Any]) -> None:
     for config in (MACHINE, BYO):
@@ -110,11 +111,13 @@ def test_every_workspace_has_an_answer(workspace: dict[str, Any]) -> None:
         assert found.without(found) == Findings()
 
 
+@settings(deadline=None)
 @given(st.dictionaries(KEYS, VALUES, max_size=6) | maps(metadata=VALUES, spec=odd(maps(source=SOURCE))))
 def test_every_adapter_has_an_answer(adapter: dict[str, Any]) -> None:
     assert isinstance(judge_adapter(adapter, {}), Findings)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.just("data"), st.dictionaries(st.just("inference_config.yaml"), st.text() | VALUES))
 )
