@@ -21,6 +21,7 @@ from controllers.workspace.builders import (
     with_status,
     written,
 )
+from kaito.api.views import InvalidSpec
 from kaito.controllers.workspace import Decision, NodeProvisioner, Observed, WorkspaceConfig
 from kaito.controllers.workspace.decide.takeover import remembered, spec_hash
 from kaito.runtime.resources import SERVICES
@@ -315,6 +316,17 @@ def test_a_workload_without_the_annotation_that_was_ours_is_not_adopted() -> Non
     workspace = {**observed.workspace, "status": {**observed.workspace["status"], "reason": "Ready"}}
     decision = decided(replace(observed, workspace=workspace, stateful_set=theirs), NODECLAIM)
     assert decision.writes[-1].verb == "adopt"
+
+
+def test_a_spec_that_does_not_fit_this_api_runs_on() -> None:
+    observed = gokaito.observed("single-node")
+    workspace = {**observed.workspace, "resource": "nonsense"}
+    workspace["status"] = {**workspace["status"], "resolved": ["of another time"]}
+    observed = replace(observed, workspace=workspace, invalid=InvalidSpec("resource", "is no object"))
+    decision = decided(observed, NODECLAIM)
+    assert decision.writes == ()
+    assert condition(decision.status, "WorkspaceReady")["status"] == "True"
+    assert "resource: is no object" in condition(decision.status, "WorkloadAdopted")["message"]
 
 
 def test_a_workload_of_somebody_else_is_never_adopted() -> None:
