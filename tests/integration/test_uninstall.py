@@ -16,7 +16,7 @@ from kaito.api.resources import MACHINES, NODECLAIMS, WORKSPACES
 from kaito.cli.errors import CliError
 from kaito.cli.operator.names import LEASE_NAME
 from kaito.cli.uninstall import found
-from kaito.cli.uninstall.kinds import LABELS, ORDER
+from kaito.cli.uninstall.kinds import LABELS, ORDER, UNINSTALL_ROLE
 from kaito.cli.uninstall.rights import RIGHTS
 from kaito.cli.uninstall.run import NO_OPERATOR, NOT_CONFIRMED, NOT_IN_TIME, Options, Uninstall
 from kaito.controllers import adapter, machine, workspace
@@ -312,7 +312,7 @@ async def test_its_rights_are_written_down(world: World) -> None:
     await install(world)
     async with operator(world):
         await serve(world)
-    user, name = f"leaver-{world.namespace}", f"leaver-{world.namespace}"
+    user, name = f"leaver-{world.namespace}", UNINSTALL_ROLE
     rules = [
         {
             "apiGroups": [right.group],
@@ -323,7 +323,7 @@ async def test_its_rights_are_written_down(world: World) -> None:
         for right in RIGHTS
     ]
     lacking = [rule for rule in rules if rule["resources"] != ["namespaces"]]
-    role = {"metadata": {"name": name}, "rules": lacking}
+    role = {"metadata": {"name": name, "labels": LABELS}, "rules": lacking}
     reference = {"apiGroup": CLUSTER_ROLES.group, "kind": CLUSTER_ROLES.kind, "name": name}
     subject = {"apiGroup": CLUSTER_ROLES.group, "kind": "User", "name": user}
     binding = {"metadata": {"name": name}, "roleRef": reference, "subjects": [subject]}
@@ -339,6 +339,7 @@ async def test_its_rights_are_written_down(world: World) -> None:
             await world.client.apply(CLUSTER_ROLES, {**role, "rules": rules})
             await Run(world, options, wire=Wire(world.backend, user))()
         assert await nothing_installed(world)
+        await world.client.get(CLUSTER_ROLES, name)  # his own role stays
     finally:
         await world.client.delete(CLUSTER_ROLE_BINDINGS, name)
         await world.client.delete(CLUSTER_ROLES, name)

@@ -24,6 +24,7 @@ from kaito.cli.uninstall.kinds import (
     ORDER,
     OWN_NAMES,
     SELECTOR,
+    UNINSTALL_ROLE,
 )
 from kaito.runtime.client import Client
 from kaito.runtime.errors import NotFound
@@ -126,7 +127,7 @@ async def installation(client: Client) -> Installation:
     """Everything that the manifests installed, and what the operator made beside itself, in whichever namespace."""
     kinds = [resource for group in ORDER for resource in group]
     listed = await asyncio.gather(*(_items(client, each, SELECTOR) for each in kinds))
-    labelled = [item for items in listed for item in items]
+    labelled = [item for items in listed for item in items if item.name != UNINSTALL_ROLE]
     uids = {item.uid for item in labelled}
     spaces = [item.name for item in labelled if item.resource == NAMESPACES]
     own = await asyncio.gather(

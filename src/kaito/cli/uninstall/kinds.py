@@ -22,6 +22,8 @@ from kaito.runtime.resources import (
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 SELECTOR: Final = ",".join(f"{key}={value}" for key, value in LABELS.items())
 WEBHOOK_SECRET: Final = "kaito-webhook-cert"
+UNINSTALL_ROLE: Final = "kaito-uninstall"
+"""ClusterRole of whoever removes KAITO without being an administrator. It stays: he needs it to the end."""
 
 RBAC: Final = "rbac.authorization.k8s.io"
 WEBHOOKS: Final = Resource(

@@ -44,12 +44,13 @@ def next_for_costs(costs: Costs, *, operator: bool) -> Step:
         deletions += [each for each in costs.claims if not each.deleting]
     releases: tuple[Item, ...] = ()
     if not operator and not costs.claims:
-        releases = tuple(
-            each
-            for each in costs.workspaces
-            if each.deleting and WORKSPACE_FINALIZER in (each.tree["metadata"].get("finalizers") or ())
-        )
+        releases = tuple(each for each in costs.workspaces if each.deleting and needs_operator(each))
     return Step(tuple(deletions), releases, (*costs.workspaces, *costs.claims))
+
+
+def needs_operator(workspace: Item) -> bool:
+    """Whether somebody must end it: on nodes that are there anyway it has nothing to give back, and no finalizer."""
+    return WORKSPACE_FINALIZER in (workspace.tree["metadata"].get("finalizers") or ())
 
 
 def next_for_installation(items: Sequence[Item]) -> Step:

@@ -15,6 +15,7 @@ from kaito.cli.uninstall.found import Costs, Installation, Item, describe_claim
 from kaito.cli.uninstall.rules import (
     Step,
     counted,
+    needs_operator,
     next_for_costs,
     next_for_installation,
     progress,
@@ -92,7 +93,7 @@ class Uninstall:
         )
         await self._list(costs, installed, definitions)
         missing = ""
-        if costs.workspaces and not self._options.without_operator:
+        if any(map(needs_operator, costs.workspaces)) and not self._options.without_operator:
             missing = await found.operator_runs(self._client)
         if self._options.dry_run:
             self._say(
