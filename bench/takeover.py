@@ -141,7 +141,7 @@ class Bench:
             if await replica.is_ready(self._session):
                 break
             if process.returncode is not None:
-                raise RuntimeError(f"a replica ended: {Path(log.name).read_text()}")
+                raise RuntimeError(f"a replica ended: {await asyncio.to_thread(_text, log.name)}")
             await asyncio.sleep(0.1)
         else:
             raise TimeoutError("a replica did not get ready")
@@ -185,6 +185,10 @@ class Bench:
             with contextlib.suppress(ProcessLookupError):
                 replica.process.kill()
             await replica.process.wait()
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text()
 
 
 def _workspace(name: str) -> Tree:

@@ -6,21 +6,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kaito.api.crds import crd_manifests
-from kaito.api.resources import WORKSPACES
+from kaito.api.resources import MACHINES, WORKSPACES
 from kaito.cli.operator.config import OperatorConfig
+from kaito.cli.operator.names import LEASE_NAME
 from kaito.cli.operator.run import operator_manager
 from kaito.runtime.errors import NotFound
+from kaito.runtime.leader import LeaderElectionLost
 from kaito.runtime.manager import Manager
-from kaito.runtime.resources import CRDS
+from kaito.runtime.resources import CRDS, LEASES, NAMESPACES
 from kaito.runtime.testing import VirtualClock
 from kaito.testing.faults import Answer, Chaos, CutWatch, Delay, Match
 from kaito.testing.memory_api import MemoryApi
@@ -99,17 +102,25 @@ class Operator:
 
 
 @asynccontextmanager
-async def operating(api: MemoryApi, clock: VirtualClock) -> AsyncIterator[Operator]:
+async def operating(
+    api: MemoryApi, clock: VirtualClock, config: OperatorConfig = CONFIG
+) -> AsyncIterator[Operator]:
     client = api.client("kaito-operator/test", "kaito-operator")
-    manager = operator_manager(client, clock, CONFIG, "kaito-system")
+    manager = operator_manager(client, clock, config, "kaito-system")
     task = asyncio.create_task(manager.run())
     try:
         yield Operator(api, manager, task)
-        assert not task.done(), "it never ends by itself"
+        assert config.leader_elect or not task.done(), "it never ends by itself"
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError, LeaderElectionLost):
             await task
+
+
+async def bought(api: MemoryApi) -> Counter[str]:
+    """Claims by Workspace."""
+    claims = await api.direct_client().list(MACHINES)
+    return Counter(each["metadata"]["labels"]["kaito.sh/workspace"] for each in claims)
 
 
 def definitions(name: str = "") -> list[dict[str, Any]]:
@@ -259,3 +270,65 @@ async def test_what_is_refused_to_one_workspace_is_no_matter_of_the_others(
         assert not operator.failing("rights"), "a refusal of one object is no missing right"
         memory_api.faults.heal()
         await operator.until(lambda: operator.asked_for_a_node("unlucky"), "it recovers", 1200)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_two_that_both_believe_to_lead_buy_nothing_twice(
+    memory_api: MemoryApi, virtual_clock: VirtualClock, seed: int
+) -> None:
+    """What a frozen or skewed leader would do at the worst: go on for as long as it likes."""
+    await memory_api.load(*definitions())
+    memory_api.faults.stand(Chaos(seed, budget=40, rate=0.2, match=OPERATOR))
+    names = [f"w{number}" for number in range(10)]
+    async with operating(memory_api, virtual_clock) as one, operating(memory_api, virtual_clock) as two:
+        for name in names:
+            await one.create(name)
+        for name in names:
+            await one.until(lambda name=name: one.asked_for_a_node(name), name, 3600)
+        await virtual_clock.sleep(600)
+        assert await bought(memory_api) == dict.fromkeys(names, 1)
+        for name in names:
+            await memory_api.direct_client("user").delete(WORKSPACES, name, "default")
+        await two.until(lambda: not any(one.status(name) for name in names), "all are gone", 3600)
+        assert await bought(memory_api) == {}
+        memory_api.faults.heal()
+
+
+async def test_a_lease_that_is_deleted_by_hand(memory_api: MemoryApi, virtual_clock: VirtualClock) -> None:
+    """The next leader begins at once, and the former one ends at its next renewal."""
+    await memory_api.load(*definitions())
+    await memory_api.direct_client().create(NAMESPACES, {"metadata": {"name": "kaito-system"}})
+    elected = replace(CONFIG, leader_elect=True)
+    async with operating(memory_api, virtual_clock, elected) as first:
+        await virtual_clock.sleep(10)
+        async with operating(memory_api, virtual_clock, elected) as second:
+            await virtual_clock.sleep(11)
+            await memory_api.direct_client().delete(LEASES, LEASE_NAME, "kaito-system")
+            await virtual_clock.sleep(3)
+            ended = [each for each in (first, second) if each.task.done()]
+            assert ended == [first]
+            assert isinstance(first.task.exception(), LeaderElectionLost)
+            await second.create("after")
+            await second.until(lambda: second.asked_for_a_node("after"), "the other leads", 30)
+            assert await bought(memory_api) == {"after": 1}
+
+
+async def test_a_leader_without_its_lease_ends_and_a_new_one_waits(
+    memory_api: MemoryApi, virtual_clock: VirtualClock
+) -> None:
+    await memory_api.load(*definitions())
+    await memory_api.direct_client().create(NAMESPACES, {"metadata": {"name": "kaito-system"}})
+    elected = replace(CONFIG, leader_elect=True)
+    async with operating(memory_api, virtual_clock, elected) as first:
+        await first.create("before")
+        await first.until(lambda: first.asked_for_a_node("before"), "it leads", 30)
+        memory_api.faults.add(Match(resource=LEASES.plural), Answer(503), times=None)
+        await virtual_clock.sleep(15)
+        assert isinstance(first.task.exception(), LeaderElectionLost)
+    async with operating(memory_api, virtual_clock, elected) as second:
+        await second.create("after")
+        await virtual_clock.sleep(600)
+        assert not second.task.done(), "it waits for as long as it takes"
+        assert not second.asked_for_a_node("after")
+        memory_api.faults.heal()
+        await second.until(lambda: second.asked_for_a_node("after"), "it leads", 60)

@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import typer
 import yaml
 
 from kaito.api.crds import crd_manifests
+from kaito.api.resources import MACHINES, WORKSPACES
 from kaito.cli.main import app
 from kaito.cli.operator.config import OperatorConfig
 from kaito.cli.operator.names import LEASE_NAME, PROVISIONER_LEASE_NAME
@@ -31,7 +35,7 @@ from kaito.runtime.resources import LEASES, SECRETS
 from kaito.runtime.webhook.certificates import VALIDATING
 from kaito.testing.backends import make_namespace
 from kaito.testing.faults import Faults, FaultyTransport
-from support.cluster import Object, World
+from support.cluster import GC_LIMIT, Object, World
 from support.rights import Account, apply_roles, remove_roles, roles
 from support.rights_scenario import STEPS, Scene, lose_an_answer
 
@@ -177,3 +181,94 @@ async def test_the_rights_are_exactly_what_is_used(world: World) -> None:
     assert provisioners.undeclared(PROVISIONER) == []
     assert "; ".join(operators.unused(declared)) == ""
     assert "; ".join(provisioners.unused(PROVISIONER)) == ""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+async def test_a_right_that_is_taken_away_is_named_and_comes_back(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    account = Account("kaito-operator")
+    own = roles("")
+    everywhere = next(each for each in own if each["kind"] == "ClusterRole")
+    smaller = copy.deepcopy(everywhere)
+    smaller["rules"] = [each for each in smaller["rules"] if each["resources"] != ["services"]]
+    settings = replace(
+        flags("operator", OperatorConfig, "--node-provisioner=byo", "--no-webhook"),
+        health_probe_bind_address=f"127.0.0.1:{port}",
+    )
+    scene = Scene(world, Faults(world.clock), Faults(world.clock), MACHINES)
+
+    async def ready(check: str = "") -> bool:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with session.get(f"http://127.0.0.1:{port}/readyz{check}") as answer:
+                return answer.status == 200
+        return False
+
+    async def unready() -> bool:
+        return not await ready("/rights")
+
+    def missing() -> float:
+        return manager.metrics.registry.get_sample_value("kaito_operator_missing_rights") or 0.0
+
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(installed(world))
+        await stack.enter_async_context(applied(world, own))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        client = await stack.enter_async_context(speaking_as(world, account, Faults(world.clock)))
+        manager = operator_manager(client, world.clock, settings, NAMESPACE)
+        await stack.enter_async_context(replica(manager))
+        await world.until(ready, "the operator is ready")
+        assert missing() == 0
+        world.stack.push_async_callback(scene.remove_nodes)
+        await scene.add_nodes(apps=world.namespace)
+
+        await apply_roles(world, [smaller])
+
+        async def in_force() -> bool:
+            return not await may(world, account, "patch", "services")
+
+        await world.until(in_force, "the smaller role is in force")
+        await scene.create("one", on_nodes_of(world.namespace))
+        await world.until(unready, "a right is missing")
+        assert missing() >= 1
+        assert "a right is missing" in caplog.text
+        told = [
+            getattr(each, "fields", {}) for each in caplog.records if "a right is missing" in each.message
+        ]
+        assert ("patch", "services") in {(each.get("verb"), each.get("resource")) for each in told}
+        status = (await world.client.get(WORKSPACES, "one", world.namespace)).get("status") or {}
+        assert "services" in str(status), "the Workspace's author is told too"
+
+        await apply_roles(world, [everywhere])
+        await world.until(lambda: ready("/rights"), "the right is there again")
+        await scene.until_ready("one")
+        assert missing() == 0
+        await world.client.delete(WORKSPACES, "one", world.namespace)
+        await world.gone(WORKSPACES, "one", GC_LIMIT)
+
+
+def on_nodes_of(label: str) -> Object:
+    return {
+        "resource": {"labelSelector": {"matchLabels": {"apps": label}}},
+        "inference": {"preset": {"name": "phi-3-mini-4k-instruct"}},
+    }
+
+
+async def may(world: World, account: Account, verb: str, resource: str) -> bool:
+    """Whether the account has the right, as the API server tells itself."""
+    wire = account.wire(world.backend)
+    spec = {"resourceAttributes": {"verb": verb, "resource": resource, "namespace": world.namespace}}
+    kind = "SelfSubjectAccessReview"
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
+    try:
+        client = Client(wire, clock=world.clock)
+        answer = await client.json("POST", f"/apis/authorization.k8s.io/v1/{kind.lower()}s", body=body)
+    finally:
+        await wire.close()
+    return bool(answer["status"]["allowed"])

@@ -74,11 +74,11 @@ class Scene:
         await self.world.until(there, f"{resource} {name}", GC_LIMIT)
         return found[-1]
 
-    async def add_nodes(self) -> None:
+    async def add_nodes(self, **labels: str) -> None:
         """Nodes that may be lent: enough for the model on two, and one more."""
         for number in range(4):
             name = f"{self.world.namespace}-{number}"
-            node: Object = simulated_node(name, gpus=1)
+            node: Object = simulated_node(name, gpus=1, **labels)
             node["metadata"]["labels"] |= {
                 "kaito.sh/existing-node": "true",
                 "node.kubernetes.io/instance-type": "Standard_NC24ads_A100_v4",

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaito.cli.rbac import roles
-from kaito.cli.rbac.render import HEADER, documents, granted, user_role
+from kaito.cli.rbac.render import HEADER, documents, granted, role, user_role
+from kaito.cli.uninstall.rights import RIGHTS as UNINSTALL
 from kaito.controllers.workspace import NodeProvisioner
+from kaito.runtime.rights import rules
 
 _ACCOUNT = "kaito-operator"
 _PROVISIONER = "kaito-provisioner"
@@ -26,6 +28,9 @@ def rendered() -> dict[str, str]:
             *granted(_PROVISIONER, _PROVISIONER, roles.PROVISIONER, "provisioner")
         ),
     }
+    uninstall = role("ClusterRole", "kaito-uninstall", rules(UNINSTALL), "")
+    files["uninstall/kustomization.yaml"] = _kustomization("Kustomization", "uninstall.yaml")
+    files["uninstall/uninstall.yaml"] = documents(uninstall)
     for provisioner in NodeProvisioner:
         rights = roles.claim_rights(provisioner)
         if not rights:

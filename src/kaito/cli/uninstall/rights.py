@@ -1,4 +1,5 @@
-"""What `kaito uninstall` asks of the API server. No role is made of it: an administrator runs it."""
+"""What `kaito uninstall` asks of the API server. The ClusterRole made of it is bound to nobody:
+whoever removes KAITO, usually an administrator, may be given it."""
 
 from __future__ import annotations
 
