@@ -10,7 +10,7 @@ from admission.asking import adapters, ask, told, workspaces
 from admission.cases import BYO, CATALOG, MACHINE, of
 from api.workspaces import SELECTOR, workspace
 from kaito.api.resources import ADAPTERS
-from kaito.controllers.admission import MAX_FINDINGS
+from kaito.controllers.admission import MAX_FINDINGS, Admission, Findings
 from kaito.runtime.resources import CONFIGMAPS
 from kaito.runtime.webhook.admission import Allow, Deny
 from support.control_plane import ControlPlane
@@ -171,3 +171,18 @@ async def test_a_config_that_cannot_be_looked_at_stops_nobody(world: ControlPlan
     await world.transport.close()
     answer = await ask(workspaces(world.client, CATALOG, MACHINE), body)
     assert isinstance(answer, Allow)
+
+
+async def test_an_object_whose_user_changed_nothing_is_not_even_looked_at() -> None:
+    looked: list[Any] = []
+
+    def judge(obj: dict[str, Any]) -> Findings:
+        looked.append(obj)
+        return Findings()
+
+    handler = Admission(("spec",), judge)
+    old = {"metadata": {"name": "x", "annotations": {"a": "b"}}, "spec": {"size": 1}, "status": {"a": 1}}
+    assert await ask(handler, {**old, "status": {"a": 2}}, old) == Allow()
+    assert looked == []
+    await ask(handler, {**old, "spec": {"size": True}}, old)
+    assert len(looked) == 2, "the new and the old, and true is not 1"
