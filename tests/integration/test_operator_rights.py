@@ -28,6 +28,8 @@ from kaito.cli.operator.run import operator_manager
 from kaito.cli.operator.webhook_rights import SECRET
 from kaito.cli.rbac.roles import NAMESPACE, PROVISIONER, operator_rights
 from kaito.controllers.workspace import NodeProvisioner
+from kaito.provisioner import existing
+from kaito.provisioner.errors import CloudError
 from kaito.runtime.client import Client
 from kaito.runtime.errors import AlreadyExists, NotFound
 from kaito.runtime.manager import Manager
@@ -169,7 +171,10 @@ async def installed(world: World) -> AsyncIterator[None]:
             await world.client.delete(LEASES, lease, NAMESPACE)
 
 
-async def test_the_rights_are_exactly_what_is_used(world: World) -> None:
+async def test_the_rights_are_exactly_what_is_used(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A provisioner tries again after half a minute; the scenario need not wait that long.
+    monkeypatch.setattr(CloudError, "delay", 0.5)
+    monkeypatch.setattr(existing, "RETRY", 0.5)
     operators, provisioners = Account("kaito-operator"), Account("kaito-provisioner")
     async with installed(world), applied(world, roles("", "provisioner")):
         for mode in MODES:

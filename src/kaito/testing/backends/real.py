@@ -211,6 +211,8 @@ class RealBackend:
             f"--tls-private-key-file={here / 'serving.key'}",
             f"--token-auth-file={here / 'tokens.csv'}",
             "--authorization-mode=RBAC",
+            # Some distributions have it, so whoever blocks an owner's deletion needs the right to.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             f"--service-cluster-ip-range={SERVICE_NETWORK}",
             f"--service-account-issuer={self.url}",
             f"--service-account-key-file={here / 'accounts.pub'}",
