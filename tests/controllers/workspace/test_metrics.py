@@ -133,6 +133,13 @@ class TestFamilies:
             metrics.saw(ObjectKey("default", name), seen, status, {})
         found = shown(metrics)
         assert value(found, "kaito_workspace_interrupted") == 2
+        leaving = workspace(name="b")
+        leaving["metadata"] |= {
+            "creationTimestamp": "2026-11-21T12:00:00Z",
+            "deletionTimestamp": "2026-11-21T13:00:00Z",
+        }
+        metrics.saw(ObjectKey("default", "b"), leaving, status, {})
+        assert value(shown(metrics), "kaito_workspace_interrupted") == 1, "nobody waits for one that goes"
         assert value(found, "kaito_workspace_reason_count", reason="ContainerCrashLoopBackOff") == 2
         assert value(found, "kaito_workspace_preset_count", preset_name=PHI) == 2
         assert value(found, "kaito_workspace_adapters", verdict="Fits") == 2

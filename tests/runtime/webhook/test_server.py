@@ -30,8 +30,8 @@ from kaito.runtime.webhook import (
     mutate_path,
     validate_path,
 )
-from kaito.runtime.webhook.issuing import Certificates
 from kaito.runtime.webhook.certwatcher import CertificateWatcher
+from kaito.runtime.webhook.issuing import Certificates
 from kaito.runtime.webhook.metrics import WebhookMetrics
 from support.webhooks import MUTATE, VALIDATE, WIDGETS, made, review, widget, write_pair
 

@@ -19,7 +19,7 @@ from kaito.api.labels import GPU_COUNT_LABEL, GPU_MEMORY_LABEL
 from kaito.api.reasons import OTHER, VERDICTS, known
 from kaito.catalog import Catalog
 from kaito.controllers.workspace.decide.status import RESOURCE_READY
-from kaito.controllers.workspace.model import labels_of
+from kaito.controllers.workspace.model import deleting, labels_of
 from kaito.controllers.workspace.phase import Phase, entered, phase
 from kaito.runtime.clock import Clock, parse_time
 from kaito.runtime.histogram import Histogram
@@ -66,7 +66,7 @@ def facts(workspace: Object, status: Object, nodes: Mapping[str, Object], catalo
     estimated, capacity = _memory(workspace, workers, nodes, status, catalog)
     return Facts(
         reason=known(str(status["reason"])) if status.get("reason") not in (None, "Ready") else "",
-        interrupted=state == "NotReady",
+        interrupted=state == "NotReady" and not deleting(workspace),
         preset=_preset(workspace, catalog),
         nodes=tuple(_node(entry) for entry in entries),
         sizes=tuple(_size(sizes.get(name, ""), catalog) or size or OTHER for name in workers),
