@@ -10,8 +10,8 @@ import orjson
 
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.resources import Resource
-from kaito.runtime.webhook.issuing import Certificates
 from kaito.runtime.webhook.pki import make_certificates
+from kaito.runtime.webhook.terms import Certificates
 
 WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
 VALIDATE = "/validate-example-com-v1-widget"

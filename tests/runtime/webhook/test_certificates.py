@@ -23,8 +23,9 @@ from kaito.runtime.webhook.certificates import (
     CertificateKeeper,
     CertificateOptions,
 )
-from kaito.runtime.webhook.issuing import Answer, Question, settle_apart, settle_here
+from kaito.runtime.webhook.issuing import settle_apart, settle_here
 from kaito.runtime.webhook.pki import make_certificates
+from kaito.runtime.webhook.terms import Answer, Question
 
 SECRET = ObjectKey("demo", "certificate")
 

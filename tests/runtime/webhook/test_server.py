@@ -31,8 +31,8 @@ from kaito.runtime.webhook import (
     validate_path,
 )
 from kaito.runtime.webhook.certwatcher import CertificateWatcher
-from kaito.runtime.webhook.issuing import Certificates
 from kaito.runtime.webhook.metrics import WebhookMetrics
+from kaito.runtime.webhook.terms import Certificates
 from support.webhooks import MUTATE, VALIDATE, WIDGETS, made, review, widget, write_pair
 
 CLOCK = LoopClock()

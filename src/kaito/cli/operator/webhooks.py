@@ -49,7 +49,8 @@ from kaito.runtime.webhook.certificates import (
     CertificateOptions,
 )
 from kaito.runtime.webhook.certwatcher import CERTIFICATE, KEY
-from kaito.runtime.webhook.issuing import Question, settle_apart
+from kaito.runtime.webhook.issuing import settle_apart
+from kaito.runtime.webhook.terms import Question
 
 PORT: Final = 9443
 RETRY: Final = 5.0

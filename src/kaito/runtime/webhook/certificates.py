@@ -35,15 +35,8 @@ from kaito.runtime.logs import get_logger
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import SECRETS, ObjectKey, Resource
 from kaito.runtime.webhook.certwatcher import CERTIFICATE, KEY
-from kaito.runtime.webhook.issuing import (
-    CA_BUNDLE,
-    CA_KEY,
-    Answer,
-    Certificates,
-    Question,
-    Settle,
-    settle_here,
-)
+from kaito.runtime.webhook.issuing import Settle, settle_here
+from kaito.runtime.webhook.terms import CA_BUNDLE, CA_KEY, Answer, Certificates, Question
 
 VALIDATING: Final = Resource(
     "admissionregistration.k8s.io",

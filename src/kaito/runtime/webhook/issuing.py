@@ -1,4 +1,4 @@
-"""What is asked of those who make certificates, and by which way: in this process, or in another that ends afterwards.
+"""How certificates are asked for: in this process, or in another that ends afterwards.
 
 Certificates are made every two months and judged when the Secret changes, but the package `cryptography` stays in the
 memory of the process that imported it, 10 MB of it.
@@ -8,58 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Literal
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
 
+from kaito.runtime.webhook.terms import Answer, Question
+
 CHILD: Final = "kaito.runtime.webhook.pki"
-CA_BUNDLE: Final = "ca.crt"
-CA_KEY: Final = "ca.key"
-"""Keys of the Secret, beside `tls.crt` and `tls.key`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Certificates:
-    """PEM. `bundle` is what clients must trust; its first certificate is the authority of `ca_key`."""
-
-    bundle: bytes
-    ca_key: bytes
-    chain: bytes
-    key: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Which certificates are to be served from now on?"""
-
-    names: tuple[str, ...]
-    """DNS names and IP addresses that the serving certificate is for; the first one is its subject."""
-    now: datetime
-    lifetime: float
-    """Seconds for which a new serving certificate is valid."""
-    ca_lifetime: float
-    """The same for a new authority."""
-    stored: Mapping[str, bytes] | None = None
-    """The Secret's data; None where there is no Secret."""
-    served: Certificates | None = None
-    """What this process has served so far."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The certificates to serve."""
-
-    certificates: Certificates
-    due: datetime
-    """When to ask again: a third of the life of the certificate or of its authority is left."""
-    source: Literal["stored", "served", "renewed", "made"]
-    """Those of the Secret; those served before; new ones, with an authority that clients know or not."""
-    complaint: str = ""
-    """Why what the Secret holds is of no use."""
-
 
 Settle = Callable[[Question], Awaitable[Answer]]
 """Answers a question. Raises OSError where that cannot be done now."""

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kaito.runtime.webhook.certwatcher import CERTIFICATE, KEY
-from kaito.runtime.webhook.issuing import CA_BUNDLE, CA_KEY, Answer, Certificates, Question
+from kaito.runtime.webhook.terms import CA_BUNDLE, CA_KEY, Answer, Certificates, Question
 
 _BACKDATED: Final = timedelta(minutes=5)
 """Clocks differ a little, and a certificate must be valid in the second it is made."""
