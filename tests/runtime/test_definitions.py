@@ -27,7 +27,7 @@ def spec_schema(**fields: Any) -> dict[str, Any]:
 
 
 TEXT = {"type": "string"}
-WANTED = Wanted(GADGETS, "run `install gadgets`", spec_schema(size=TEXT, colour=TEXT))
+WANTED = Wanted(GADGETS, "run `install gadgets`", lambda: spec_schema(size=TEXT, colour=TEXT))
 
 
 def crd(**fields: Any) -> dict[str, Any]:

@@ -38,8 +38,9 @@ class Wanted:
     resource: Resource
     remedy: str
     """How it gets into a cluster, or up to date: a command."""
-    schema: Schema | None = None
-    """Its openAPIV3Schema as the program knows it; None: that it is served is enough."""
+    schema: Callable[[], Schema] | None = None
+    """Makes its openAPIV3Schema as the program knows it, when it is compared; it is not kept, because it is large.
+    None: that it is served is enough."""
 
 
 def definition_rights(resources: Iterable[Resource]) -> tuple[Right, ...]:
@@ -128,7 +129,7 @@ class DefinitionsCheck:
                 absent[name] = (
                     f"the CustomResourceDefinition {name} serves {has}, not {wanted.resource.version}: {wanted.remedy}"
                 )
-            elif lacking := list(missing_fields(wanted.schema or {}, schema)):
+            elif wanted.schema and (lacking := list(missing_fields(wanted.schema(), schema))):
                 outdated[name] = (
                     f"the CustomResourceDefinition {name} is older than this program, so what is written to "
                     f"{_some(lacking)} is lost: {wanted.remedy}"

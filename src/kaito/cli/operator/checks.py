@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -72,8 +72,14 @@ def _wanted(resource: Resource) -> Wanted:
     if resource in (MACHINES, NODECLAIMS):  # Karpenter's own may differ from ours
         return Wanted(resource, remedy)
     crd = next(each for each in CUSTOM_RESOURCES if each.name == resource.name)
-    versions: list[dict[str, Any]] = crd.manifest()["spec"]["versions"]
-    schema = next(each["schema"]["openAPIV3Schema"] for each in versions if each["name"] == resource.version)
+
+    def schema() -> Mapping[str, Any]:
+        versions: list[dict[str, Any]] = crd.manifest()["spec"]["versions"]
+        found: Mapping[str, Any] = next(
+            each["schema"]["openAPIV3Schema"] for each in versions if each["name"] == resource.version
+        )
+        return found
+
     return Wanted(resource, remedy, schema)
 
 
