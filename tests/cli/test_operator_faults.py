@@ -203,6 +203,23 @@ async def test_the_api_server_goes_away_and_comes_back(
         await operator.until(lambda: operator.asked_for_a_node("meanwhile"), "it has caught up", 120)
 
 
+async def test_what_failed_in_an_outage_does_not_wait_for_its_turn(
+    memory_api: MemoryApi, virtual_clock: VirtualClock
+) -> None:
+    await memory_api.load(*definitions())
+    async with operating(memory_api, virtual_clock) as operator:
+        await virtual_clock.sleep(60)
+        memory_api.faults.add(Match(user_agent="kaito-*", verb="create"), Answer(503), times=None)
+        await operator.create("begun")
+        await virtual_clock.sleep(1)
+        away = asyncio.create_task(memory_api.restart(3600))
+        await virtual_clock.sleep(3599)
+        memory_api.faults.heal()
+        await away
+        # A failure every 1,000 s at the most: its turn would come up to a quarter of an hour later.
+        await operator.until(lambda: operator.asked_for_a_node("begun"), "it is tried again at once", 90)
+
+
 async def test_it_starts_while_the_api_server_is_away(
     memory_api: MemoryApi, virtual_clock: VirtualClock
 ) -> None:

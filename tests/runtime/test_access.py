@@ -70,7 +70,14 @@ def rule(
 @asynccontextmanager
 async def running(clock: VirtualClock, authority: Authority) -> AsyncIterator[RightsCheck]:
     client = Client(authority, clock=clock)
-    check = RightsCheck(client, clock, RIGHTS, "system", remedy="Apply the roles.")
+    check = RightsCheck(
+        client,
+        clock,
+        RIGHTS,
+        "system",
+        remedy="Apply the roles.",
+        on_recovery=lambda: authority.asked.append("recovered"),
+    )
     task = asyncio.create_task(check.run())
     try:
         await clock.sleep(0)
@@ -114,6 +121,7 @@ async def test_what_is_missing_is_named_until_it_is_there(virtual_clock: Virtual
         )
         await virtual_clock.sleep(RETRY)
         check.check()
+        assert authority.asked.count("recovered") == 1
         asked = len(authority.asked)
         await virtual_clock.sleep(3600)
         assert len(authority.asked) == asked

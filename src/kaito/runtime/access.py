@@ -7,7 +7,7 @@ forbidden, and every few seconds for as long as one is missing; while all are th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,14 +57,23 @@ class RightsCheck:
     group = Group.SERVERS
 
     def __init__(
-        self, client: Client, clock: Clock, rights: Iterable[Right], namespace: str, *, remedy: str
+        self,
+        client: Client,
+        clock: Clock,
+        rights: Iterable[Right],
+        namespace: str,
+        *,
+        remedy: str,
+        on_recovery: Callable[[], None] = lambda: None,
     ) -> None:
-        """`namespace` is ours; `remedy` says in a sentence how rights come back."""
+        """`namespace` is ours; `remedy` says in a sentence how rights come back. `on_recovery` is called when all are
+        there again: what was refused meanwhile may be waiting for a long time."""
         self._client = client
         self._clock = clock
         self._needs = tuple(_needs(rights, namespace))
         self._namespace = namespace
         self._remedy = remedy
+        self._on_recovery = on_recovery
         self._suspected = asyncio.Event()
         self._asked = False
         self.missing: tuple[Need, ...] = ()
@@ -142,6 +151,8 @@ class RightsCheck:
         for need in before:
             if need not in missing:
                 log.info("a right is there again", right=str(need))
+        if before and not missing:
+            self._on_recovery()
 
 
 def _needs(rights: Iterable[Right], namespace: str) -> Iterator[Need]:

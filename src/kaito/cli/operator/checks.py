@@ -56,11 +56,19 @@ def add_checks(
     """Adds the checks to a manager: that these rights are there, and that these resources are served."""
     wanted = [_wanted(resource) for resource in resources]
     definitions = DefinitionsCheck(manager.client, manager.clock, wanted, on_recovery=manager.enqueue_all)
-    access = RightsCheck(manager.client, manager.clock, rights, namespace, remedy=_APPLY_ROLES)
+    access = RightsCheck(
+        manager.client,
+        manager.clock,
+        rights,
+        namespace,
+        remedy=_APPLY_ROLES,
+        on_recovery=manager.enqueue_all,
+    )
     checks = Checks(definitions, access)
     checks.listen(manager.client)
     manager.add(definitions)
     manager.add(access)
+    manager.add(AfterOutage(manager))
     manager.add_ready_check(definitions.name, definitions.check)
     manager.add_ready_check(access.name, access.check)
     manager.metrics.add(checks)
@@ -81,6 +89,36 @@ def _wanted(resource: Resource) -> Wanted:
         return found
 
     return Wanted(resource, remedy, schema)
+
+
+class AfterOutage:
+    """Lets everything be looked at again when the caches follow the API server again.
+
+    What failed while it was away is tried again later and later, and would otherwise wait for up to a quarter of an
+    hour when it is back.
+    """
+
+    name = "after-outage"
+    needs_leader_election = False
+    LOOK: Final = 5.0
+    """Seconds between two looks at the caches; nothing is sent."""
+    LONG: Final = 10.0
+    """Seconds of outage after which that is worth it."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        away = False
+        while True:
+            await self._manager.clock.sleep(self.LOOK)
+            longest = max((each.failing_for for each in self._manager.cache.informers), default=0.0)
+            if longest > self.LONG:
+                away = True
+            elif away and longest == 0:
+                away = False
+                self._manager.enqueue_all()
 
 
 class Checks:
