@@ -30,6 +30,7 @@ from kaito.cli.rbac.roles import NAMESPACE, PROVISIONER, operator_rights
 from kaito.controllers.workspace import NodeProvisioner
 from kaito.provisioner import existing
 from kaito.provisioner.errors import CloudError
+from kaito.runtime import access
 from kaito.runtime.client import Client
 from kaito.runtime.errors import AlreadyExists, NotFound
 from kaito.runtime.manager import Manager
@@ -195,8 +196,9 @@ def free_port() -> int:
 
 
 async def test_a_right_that_is_taken_away_is_named_and_comes_back(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(access, "RETRY", 1.0)
     port = free_port()
     account = Account("kaito-operator")
     own = roles("")
