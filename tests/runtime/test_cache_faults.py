@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Iterable
 
 import pytest
@@ -15,6 +16,7 @@ from kaito.runtime.cache_metrics import LABELS, CacheMetrics
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.errors import Forbidden, NotFound, TransportError
+from kaito.runtime.logs import JsonFormatter
 from kaito.runtime.memory_transport import MemoryTransport
 from kaito.runtime.metrics import RuntimeMetrics
 from kaito.runtime.resources import CONFIGMAPS, CRDS, PODS, Resource
@@ -234,7 +236,7 @@ async def test_a_watch_that_stays_open_ends_the_trouble_even_if_nothing_comes(
 
 
 async def test_watches_that_open_and_stay_silent_where_bookmarks_come_count_as_failing(
-    virtual_clock: VirtualClock,
+    virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Something in between answers for a server that is gone: each watch opens, and the cache is frozen."""
     _, cache = make_cache(
@@ -246,8 +248,13 @@ async def test_watches_that_open_and_stay_silent_where_bookmarks_come_count_as_f
     )
     informer = cache.informer(CONFIGMAPS)
     async with running(cache):
-        await virtual_clock.sleep(149)  # once silent, at 75: that may have been the connection
+        with caplog.at_level("INFO"):
+            await virtual_clock.sleep(149)  # once silent, at 75: that may have been the connection
         assert (informer.failing_for, cache.problems(60)) == (0.0, [])
+        (silence,) = [json.loads(JsonFormatter().format(each)) for each in caplog.records]
+        assert (silence["msg"], silence["resource"], silence["path"]) == (
+            *("watch fell silent, reconnecting", "configmaps", "/api/v1/configmaps"),
+        )
         await virtual_clock.sleep(2)
         assert informer.failing_for == 151.0, "from the last byte"
         assert cache.problems(60) == [

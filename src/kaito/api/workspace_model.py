@@ -131,7 +131,6 @@ class InferenceSpec(Object):
                 f"self.all(a, {_name_of('a')} == '' || "
                 f"self.exists_one(b, {_name_of('b')} == {_name_of('a')}))",
                 sentences.ADAPTER_NAME_TWICE,
-                reason="FieldValueDuplicate",
             ),
         ]
         | None

@@ -58,7 +58,6 @@ class ResourceSpec(Object):
             Rule(
                 "self.all(a, self.exists_one(b, a == b))",
                 sentences.TYPE_TWICE,
-                reason="FieldValueDuplicate",
             ),
         ]
         | None

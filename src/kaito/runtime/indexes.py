@@ -69,7 +69,8 @@ class Index:
         try:
             return dict.fromkeys(self.function(obj))
         except Exception:
-            log.exception("index function failed", extra={"index": self.name, "object": str(obj.key)})
+            fields = {"index": self.name, "object": str(obj.key)}
+            log.exception("index function failed", extra={"fields": fields})
             return ()
 
     def _take_out(self, key: ObjectKey, value: str) -> None:

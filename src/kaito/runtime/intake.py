@@ -64,6 +64,6 @@ class Intake:
         log.warning("skipping what %s sent: %s", selection, problem, extra=where(selection))
 
 
-def where(selection: Selection) -> dict[str, str]:
-    """Fields of a log record."""
-    return {"resource": str(selection.resource), "path": selection.path}
+def where(selection: Selection) -> dict[str, dict[str, str]]:
+    """What a log record gets as `extra`: the fields that `kaito.runtime.logs` writes beside the message."""
+    return {"fields": {"resource": str(selection.resource), "path": selection.path}}

@@ -192,9 +192,8 @@ class Registration:
             # Handlers do not wait, so nobody has cancelled one: it looked into something that was.
             self.failures += 1
             self._failed()
-            log.exception(
-                "event handler failed", extra={"handler": repr(self._handler), "object": str(_key(item))}
-            )
+            fields = {"handler": repr(self._handler), "object": str(_key(item))}
+            log.exception("event handler failed", extra={"fields": fields})
         finally:
             self._calling = outer
 

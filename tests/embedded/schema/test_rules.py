@@ -35,6 +35,12 @@ RULES: list[tuple[dict[str, Any], Any, Any, list[str]]] = [
         None,
         ["spec.n: Forbidden: no"],
     ),
+    (
+        {"rule": "self.n > 1", "reason": "FieldValueDuplicate", "message": "which Kubernetes leaves out"},
+        {"n": 1},
+        None,
+        ['spec: Duplicate value: "object"'],
+    ),
     ({"rule": "self.n == oldSelf.n", "message": "fixed"}, {"n": 1}, None, []),
     ({"rule": "self.n == oldSelf.n", "message": "fixed"}, {"n": 1}, {"n": 1}, []),
     (

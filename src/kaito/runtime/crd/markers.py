@@ -37,7 +37,7 @@ class Rule:
         `value()`) and the rule runs on creation too.
     message: what is wrong and what to write instead; one line.
     field_path: the field blamed, relative to where the rule stands (".count"); default: where it stands.
-    reason: the cause's type in the refusal.
+    reason: the cause's type in the refusal. With FieldValueDuplicate Kubernetes leaves the message out.
     """
 
     rule: str

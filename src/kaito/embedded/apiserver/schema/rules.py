@@ -319,6 +319,8 @@ def _outcome(rule: Rule, context: cel.Context, node: Node, path: str) -> FieldEr
         return None
     if rule.field_path:
         where = (path + rule.field_path).lstrip(".")
+    if rule.type == DUPLICATE:  # Kubernetes has no room for the rule's message there
+        return FieldError(where, DUPLICATE, value=node.type)
     return FieldError(where, rule.type, rule.text(context), node.type)
 
 
