@@ -11,6 +11,7 @@ from admission.cases import BYO, CATALOG, MACHINE, of
 from api.workspaces import SELECTOR, workspace
 from kaito.api.resources import ADAPTERS
 from kaito.controllers.admission import MAX_FINDINGS, Admission, Findings
+from kaito.controllers.workspace.admission.config_map import config_problems
 from kaito.runtime.resources import CONFIGMAPS
 from kaito.runtime.webhook.admission import Allow, Deny
 from support.control_plane import ControlPlane
@@ -142,6 +143,11 @@ CONTENTS = [
     ("vllm: {max-model-len: many}", "write a whole number of tokens from 1, or auto"),
     ("vllm: {max_model_len: 0}", "write a whole number of tokens from 1, or auto"),
     ("vllm: {max-model-len: true}", "write a whole number of tokens from 1, or auto"),
+    ("vllm: {max-model-len: [1]}", "is no whole number above 0"),
+    (f"vllm: {{max-model-len: 0x{'f' * 5000}}}", "is no whole number above 0"),
+    ('vllm: {max-model-len: !!int ""}', "is not YAML"),
+    ("vllm: {max-model-len: !!bool perhaps}", "is not YAML"),
+    ("vllm: {max-model-len: !!timestamp today}", "is not YAML"),
     ("mistralrs: {max-model-len: 5000}", "has a context of at most 4096 tokens"),
     ("[" * 10_000, "has more than 100 brackets"),
     ("[" * 100, "is not YAML"),
@@ -163,6 +169,18 @@ async def test_a_config_that_no_server_could_read_is_refused(
     answer = await ask(workspaces(world.client, CATALOG, MACHINE), body)
     assert isinstance(answer, Deny)
     assert says in told(answer)["inference.config"]
+
+
+def test_a_config_of_aliases_is_not_unfolded() -> None:
+    """Forty lines that stand for a terabyte; whoever builds them never comes back."""
+    for first, next_ in (("a0: &a0 x", "- *a{}"), ("a0: &a0 {k: v}", "<<: [*a{0}, *a{0}]")):
+        lines = [first]
+        for level in range(40):
+            word = next_.format(level)
+            more = [f"a{level + 1}: &a{level + 1}", f"  {word}"]
+            lines += [*more, f"  {word}"] if word.startswith("-") else more
+        text = "\n".join([*lines, "vllm:", "  max-model-len: *a40"])
+        assert list(config_problems("config", {"data": {"inference_config.yaml": text}}, None)) == []
 
 
 async def test_a_config_that_cannot_be_looked_at_stops_nobody(world: ControlPlane) -> None:

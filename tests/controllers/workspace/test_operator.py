@@ -13,10 +13,13 @@ from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, WORKSPACES, WORK
 from kaito.catalog import load_catalog
 from kaito.controllers.workspace import NodeProvisioner, Observed, WorkspaceConfig, decide
 from kaito.controllers.workspace.act import Actor, Pass
+from kaito.controllers.workspace.model import Decision
 from kaito.controllers.workspace.names import claim_name
+from kaito.controllers.workspace.setup import own_write
 from kaito.runtime.errors import NotFound
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.objects import CachedObject
+from kaito.runtime.predicates import Event, EventType
 from kaito.runtime.resources import CONFIGMAPS, CRDS, DEPLOYMENTS, EVENTS, NODES, SERVICES
 from kaito.runtime.result import Result
 from kaito.runtime.testing import VirtualClock
@@ -360,3 +363,19 @@ async def test_claims_that_their_workspace_left_behind_are_ended(virtual_clock: 
             before = sum(wire.requests.values())
             await virtual_clock.sleep(3600)
             assert sum(wire.requests.values()) == before
+
+
+async def test_a_deletion_that_was_missed_is_news_though_the_last_version_was_ours(
+    virtual_clock: VirtualClock,
+) -> None:
+    async with cluster(virtual_clock, LOCAL) as world:
+        stored = await world.client.create(WORKSPACES, phi())
+        recorder = EventRecorder(world.client, "test", virtual_clock)
+        actor = Actor(world.client, recorder, virtual_clock, LOCAL)
+        before = CachedObject.from_dict(stored, WORKSPACES)
+        await actor.act(before, stored, Decision(status={"state": "Pending"}), Pass())
+        after = CachedObject.from_dict(await world.client.get(WORKSPACES, "phi", "default"), WORKSPACES)
+        assert own_write(Event(EventType.UPDATE, after, before), actor)
+        assert not own_write(Event(EventType.UPDATE, before, before), actor)
+        assert not own_write(Event(EventType.DELETE, after, stale=True), actor)
+        assert not own_write(Event(EventType.CREATE, after, initial=True), actor)

@@ -18,7 +18,7 @@ from kaito.runtime.controller import Controller, ControllerOptions, Watch
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.manager import Manager
 from kaito.runtime.objects import CachedObject
-from kaito.runtime.predicates import changed
+from kaito.runtime.predicates import Event, EventType, changed
 from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SERVICES, STATEFULSETS
 
 FIELD_MANAGER: Final = "kaito-workspace"
@@ -48,7 +48,7 @@ def setup(manager: Manager, config: WorkspaceConfig | None = None, catalog: Cata
         primary=WORKSPACES,
         owns=(SERVICES, ADAPTERS),
         watches=_watches(observer, config),
-        predicates=(lambda event: event.obj.resource != WORKSPACES or not actor.wrote(event.obj),),
+        predicates=(lambda event: not own_write(event, actor),),
         options=ControllerOptions(workers=config.workers),
     )
     manager.add(controller)
@@ -56,6 +56,14 @@ def setup(manager: Manager, config: WorkspaceConfig | None = None, catalog: Cata
     config_maps = observer.informer(CONFIGMAPS)
     assert config_maps is not None  # the observer watches them
     config_maps.add_handler(_ConfigChanges(controller, observer))
+
+
+def own_write(event: Event, actor: Actor) -> bool:
+    """Whether nothing has happened but our own writing of a status.
+
+    A deletion that the watch missed shows that very version, and is news.
+    """
+    return event.type is EventType.UPDATE and event.obj.resource == WORKSPACES and actor.wrote(event.obj)
 
 
 def _watches(observer: Observer, config: WorkspaceConfig) -> list[Watch]:

@@ -26,6 +26,16 @@ LARGEST: Final = 32 * 1024
 DEEPEST: Final = 100
 """Brackets that a file may open: no settings are nested like that, and reading them takes longest."""
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_UNREADABLE: Final = (
+    yaml.YAMLError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What reading raises: beside its own errors those of tags that do not fit their text, such as `!!int ""`."""
 
 log = get_logger(__name__)
 
@@ -77,8 +87,11 @@ def config_problems(name: str, config_map: Mapping[str, Any], preset: Preset | N
         )
         return
     try:
+        if any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(text, Loader=_LOADER)):
+            yaml.compose(text, Loader=_LOADER)  # reads it, but builds nothing of it:
+            return  # a few lines of aliases can stand for gigabytes
         document = yaml.load(text, Loader=_LOADER)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         place = getattr(error, "problem_mark", None)
         where = f" (line {place.line + 1})" if place is not None else ""
         yield Finding(PATH, f"{CONFIG_FILE} in ConfigMap {name} is not YAML{where}")
@@ -106,11 +119,21 @@ def _length(name: str, engine: str, settings: Mapping[Any, Any], preset: Preset 
         if value is None or value == "auto":
             continue
         where = f"{engine}.{key} in ConfigMap {name}"
-        text = str(value)
-        if isinstance(value, bool) or len(text) > 18 or not text.isdecimal() or int(text) < 1:
-            yield Finding(PATH, f"{where} is {text[:40]!r}; write a whole number of tokens from 1, or auto")
-        elif preset is not None and preset.context_tokens is not None and int(text) > preset.context_tokens:
+        tokens = _whole(value)
+        if tokens is None:
+            shown = f"is {value[:40]!r}" if isinstance(value, str) else "is no whole number above 0"
+            yield Finding(PATH, f"{where} {shown}; write a whole number of tokens from 1, or auto")
+        elif preset is not None and preset.context_tokens is not None and tokens > preset.context_tokens:
             yield Finding(
                 PATH,
-                f"{where} is {text}; {preset.name} has a context of at most {preset.context_tokens} tokens",
+                f"{where} is {tokens}; {preset.name} has a context of at most {preset.context_tokens} tokens",
             )
+
+
+def _whole(value: object) -> int | None:
+    """The number from 1, written as a number or as text; None for anything else."""
+    if isinstance(value, str) and len(value) <= 18 and value.isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 10**18:
+        return None
+    return value
