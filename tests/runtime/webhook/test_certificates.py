@@ -6,17 +6,20 @@ import asyncio
 import ipaddress
 import ssl
 from base64 import b64decode
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from fakeapi import FakeApi
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.resources import SECRETS, ObjectKey
 from kaito.runtime.testing.virtual import VirtualClock
+from kaito.runtime.webhook import pki
 from kaito.runtime.webhook.certificates import (
     MUTATING,
     VALIDATING,
@@ -140,6 +143,39 @@ async def test_a_wiped_bundle_and_a_spoilt_secret_are_mended(
     assert bundles(api) == [data(api)["ca.crt"]] * 4
     assert (tmp_path / "tls.crt").read_bytes() == data(api)["tls.crt"]
     running.cancel()
+
+
+@pytest.mark.parametrize(
+    ("foreign", "why"),
+    [
+        (("tls.key",), "tls.key is the key of another certificate"),
+        (("ca.key",), "ca.key is the key of another certificate"),
+        (("ca.crt", "ca.key"), "tls.crt is not from the authority in ca.crt"),
+        (("tls.crt", "tls.key"), "tls.crt is not from the authority in ca.crt"),
+    ],
+)
+def test_parts_of_two_sets_are_no_set(foreign: tuple[str, ...], why: str) -> None:
+    """As after a restore of half a Secret: each part is good, and no client could connect."""
+    question = Question(("webhook.demo.svc",), datetime(2026, 1, 1, tzinfo=UTC), 7776000.0, 315360000.0)
+    one, other = (
+        {"ca.crt": made.bundle, "ca.key": made.ca_key, "tls.crt": made.chain, "tls.key": made.key}
+        for made in (pki.settle(question).certificates for _ in range(2))
+    )
+    assert pki.settle(replace(question, stored=one)).source == "stored"
+    answer = pki.settle(replace(question, stored={**one, **{part: other[part] for part in foreign}}))
+    assert (answer.source, answer.complaint) == ("made", f"ValueError: {why}")
+
+
+def test_a_key_behind_a_password_is_of_no_use() -> None:
+    question = Question(("webhook.demo.svc",), datetime(2026, 1, 1, tzinfo=UTC), 7776000.0, 315360000.0)
+    made = pki.settle(question).certificates
+    locked = serialization.load_pem_private_key(made.key, None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    stored = {"ca.crt": made.bundle, "ca.key": made.ca_key, "tls.crt": made.chain, "tls.key": locked}
+    assert pki.settle(replace(question, stored=stored)).source == "made"
 
 
 async def test_a_keeper_that_watches_mends_at_once_and_asks_nothing_while_nothing_changes(

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -22,6 +23,8 @@ from kaito.runtime.webhook.terms import CA_BUNDLE, CA_KEY, Answer, Certificates,
 
 _BACKDATED: Final = timedelta(minutes=5)
 """Clocks differ a little, and a certificate must be valid in the second it is made."""
+_UNUSABLE: Final = (KeyError, ValueError, TypeError, x509.ExtensionNotFound, UnsupportedAlgorithm)
+"""What reading somebody's PEM raises; TypeError is for a key behind a password."""
 
 
 def settle(question: Question) -> Answer:
@@ -30,7 +33,7 @@ def settle(question: Question) -> Answer:
     if question.stored is not None:
         try:
             found = _read(question.stored)
-        except (KeyError, ValueError, x509.ExtensionNotFound) as error:
+        except _UNUSABLE as error:
             complaint = f"{type(error).__name__}: {error}"
     if found is not None and _good(found, question):
         return Answer(found, _due_of(found), "stored")
@@ -47,13 +50,28 @@ def settle(question: Question) -> Answer:
 
 
 def _read(stored: Mapping[str, bytes]) -> Certificates:
-    """Raises KeyError, ValueError or ExtensionNotFound for what is no set of certificates."""
-    parts = [stored[name] for name in (CA_BUNDLE, CA_KEY, CERTIFICATE, KEY)]
-    x509.load_pem_x509_certificate(parts[0])
-    _names_of(parts[2])
-    serialization.load_pem_private_key(parts[1], None)
-    serialization.load_pem_private_key(parts[3], None)
-    return Certificates(*parts)
+    """Raises one of `_UNUSABLE` for what is no set of certificates, or parts of several."""
+    found = Certificates(*(stored[name] for name in (CA_BUNDLE, CA_KEY, CERTIFICATE, KEY)))
+    authority, serving = map(x509.load_pem_x509_certificate, (found.bundle, found.chain))
+    _names_of(found.chain)
+    for name, key, certificate in ((CA_KEY, found.ca_key, authority), (KEY, found.key, serving)):
+        if _point(serialization.load_pem_private_key(key, None).public_key()) != _point(
+            certificate.public_key()
+        ):
+            raise ValueError(f"{name} is the key of another certificate")
+    try:
+        serving.verify_directly_issued_by(authority)
+    except InvalidSignature:
+        raise ValueError(f"{CERTIFICATE} is not from the authority in {CA_BUNDLE}") from None
+    return found
+
+
+def _point(key: Any) -> bytes:
+    """A public key as bytes, to compare it with another."""
+    encoded: bytes = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return encoded
 
 
 def _good(found: Certificates, question: Question) -> bool:
