@@ -118,6 +118,24 @@ async def test_a_released_lease_is_taken_at_once(virtual_clock: VirtualClock) ->
     assert (virtual_clock.now(), rig.lease()["leaseTransitions"]) == (0.0, 5)
 
 
+async def test_another_candidate_that_is_faster_is_no_failure(
+    virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig(virtual_clock)
+    rig.put("")
+
+    def overtake(request: Request) -> None:
+        if request.method == "PUT" and virtual_clock.now() == 0.0:
+            rig.put("other", 7)
+
+    rig.api.before = overtake
+    with caplog.at_level("INFO"):
+        await rig.elector.acquire()
+    assert rig.lease()["holderIdentity"] == "me"
+    assert virtual_clock.now() >= 7.0
+    assert [each.message for each in caplog.records if each.levelname != "INFO"] == []
+
+
 @pytest.mark.conforms(
     "client-go leaderelection TestTryAcquireOrRenew: held, run out by its own duration",
     "client-go leaderelection TestTryAcquireOrRenew: held, seen long ago",

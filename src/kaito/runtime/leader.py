@@ -186,7 +186,12 @@ class LeaderElector:
         self._observe(lease)
         if self.holder not in ("", options.identity) and self._expires_in() > 0:
             return False
-        await self._take(lease, self._client.update)
+        try:
+            await self._take(lease, self._client.update)
+        except Conflict:
+            if self._leading:
+                raise
+            return False  # another candidate was faster, as at creation
         return True
 
     async def _take(self, lease: Lease, write: Callable[..., Awaitable[Lease]]) -> None:

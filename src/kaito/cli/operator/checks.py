@@ -29,7 +29,10 @@ _APPLY: Final = {
     "kaito.sh": "run `kubectl apply --server-side -k manifests/crd` of this version",
     "karpenter.sh": "install Karpenter, or run `kubectl apply --server-side -k manifests/crd-karpenter`",
 }
-_APPLY_ROLES: Final = "Apply the roles of this version again: `kubectl apply -k` with the overlay in use."
+_APPLY_ROLES: Final = (
+    "Apply this version's roles again with the overlay in use, `kubectl apply --server-side -k …`; they are those of its "
+    "own NODE_PROVISIONER, and of no other."
+)
 
 
 def check_operator(
