@@ -53,6 +53,12 @@ MIRRORED = deployment(
 ADD_ON = deployment("kaito-workspace", "kube-system", "mcr.microsoft.com/oss/v2/kaito/workspace:v0.9")
 ADD_ON_PROVISIONER = deployment("kaito-gpu-provisioner", "kube-system")
 KUSTOMIZE = deployment("kaito-controller-manager", "kaito-system", "controller:latest")
+CALLED_KAITO = deployment(
+    "manager",
+    "tools",
+    "registry.example:5000/kaito/workspace:0.12.0",
+    labels={"app.kubernetes.io/name": "kaito", "app.kubernetes.io/component": "manager"},
+)
 GPU_PROVISIONER = deployment(
     "gpu-provisioner", "gpu-provisioner", labels={"app.kubernetes.io/name": "gpu-provisioner"}
 )
@@ -68,6 +74,8 @@ PROVISIONER_ELSEWHERE = ours("provisioner", "kaito-old")
         (MIRRORED, Kind.GO_OPERATOR, {OPERATOR, BOTH}),
         (ADD_ON, Kind.GO_OPERATOR, {OPERATOR, BOTH}),
         (KUSTOMIZE, Kind.GO_OPERATOR, {OPERATOR, BOTH}),
+        (CALLED_KAITO, Kind.GO_OPERATOR, {OPERATOR, BOTH}),
+        (deployment("kaito", "shop", labels=CALLED_KAITO["metadata"]["labels"]), None, set()),
         (GPU_PROVISIONER, Kind.GPU_PROVISIONER, {PROVISIONER, BOTH}),
         (MIRRORED_PROVISIONER, Kind.GPU_PROVISIONER, {PROVISIONER, BOTH}),
         (ADD_ON_PROVISIONER, Kind.GPU_PROVISIONER, {PROVISIONER, BOTH}),

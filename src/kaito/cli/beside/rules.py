@@ -111,7 +111,9 @@ def kind_of(deployment: Object) -> Kind | None:
     containers = _containers(deployment)
     if labels.get("app.kubernetes.io/name") == "kaito":
         ours = {"operator": Kind.OPERATOR, "provisioner": Kind.PROVISIONER}
-        return ours.get(str(labels.get("app.kubernetes.io/component")))
+        kind = ours.get(str(labels.get("app.kubernetes.io/component")))
+        if kind is not None:
+            return kind  # others call themselves kaito, too: then place and image tell
     place = (metadata.get("namespace"), metadata["name"])
     if place in _PLACES:
         return _PLACES[place]
