@@ -30,8 +30,8 @@ _APPLY: Final = {
     "karpenter.sh": "install Karpenter, or run `kubectl apply --server-side -k manifests/crd-karpenter`",
 }
 _APPLY_ROLES: Final = (
-    "Apply this version's roles again with the overlay in use, `kubectl apply --server-side -k …`; they are those of its "
-    "own NODE_PROVISIONER, and of no other."
+    "Apply this version's roles again with the overlay in use, `kubectl apply --server-side -k …`; "
+    "they are those of its own NODE_PROVISIONER, and of no other."
 )
 
 
