@@ -318,7 +318,7 @@ async def test_a_flood_of_wrong_workspaces_is_refused_and_others_go_on(
                     return "refused"
             return "stored"
 
-        flood = asyncio.gather(*(send(number) for number in range(250)))
+        flood = asyncio.gather(*(send(number) for number in range(1000)))
         for number in range(10):
             await world.client.create(WORKSPACES, body(world, f"good-{number}"))
         assert set(await flood) == {"refused"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -188,20 +189,25 @@ async def test_a_cloud_without_capacity_is_asked_again_and_again_but_slowly(
             assert len([each for each in wire.writes if each.startswith("POST")]) == 4
 
 
+@pytest.mark.parametrize(
+    "pod",
+    [{"containers": [{"name": "NOT A NAME", "image": "x"}]}, {"containerz": []}],
+    ids=["value", "field"],
+)
 async def test_one_workspace_that_cannot_be_written_does_not_stop_the_others(
-    virtual_clock: VirtualClock,
+    virtual_clock: VirtualClock, pod: dict[str, Any]
 ) -> None:
     async with cluster(virtual_clock, LOCAL) as world, world.operator(world.wire()):
-        template = {"spec": {"containers": [{"name": "NOT A NAME", "image": "x"}]}}
         bad = phi("bad")
-        bad["inference"] = {"template": template}
+        bad["inference"] = {"template": {"spec": pod}}
         await world.client.create(WORKSPACES, bad)
         await world.client.create(WORKSPACES, phi())
         await world.until(lambda: world.holds("WorkspaceReady"), "the good one")
         await world.until(lambda: world.status("bad").get("reason") == "ChildRefused", "the bad one says so")
         message = next(each for each in world.status("bad")["conditions"] if each["type"] == "InferenceReady")
         assert "the API server refused Deployment bad" in message["message"]
-        fixed = {"inference": {"template": {"spec": {"containers": [{"name": "fine", "image": "x"}]}}}}
+        spec = {"containers": [{"name": "fine", "image": "x"}], "containerz": None}
+        fixed = {"inference": {"template": {"spec": spec}}}
         await world.client.patch(WORKSPACES, "bad", "default", patch=fixed)
         await world.until(lambda: world.holds("WorkspaceReady", "bad"), "the mended one")
 
@@ -379,3 +385,28 @@ async def test_a_deletion_that_was_missed_is_news_though_the_last_version_was_ou
         assert not own_write(Event(EventType.UPDATE, before, before), actor)
         assert not own_write(Event(EventType.DELETE, after, stale=True), actor)
         assert not own_write(Event(EventType.CREATE, after, initial=True), actor)
+
+
+async def test_a_thousand_wrong_workspaces_cost_two_writes_each_and_others_go_on(
+    virtual_clock: VirtualClock,
+) -> None:
+    """Stored while the webhook was away: nothing is bought, each says why, and then there is silence."""
+    async with cluster(virtual_clock, LOCAL) as world:
+        wire = world.wire()
+        async with world.operator(wire):
+            wrong = phi("wrong", preset={"name": "phi-3-mini"})
+            for number in range(1000):
+                await world.client.create(
+                    WORKSPACES, {**wrong, "metadata": {"name": f"wrong-{number}", "namespace": "default"}}
+                )
+            await world.client.create(WORKSPACES, phi())
+            await world.until(lambda: world.holds("WorkspaceReady"), "the good one is ready", 60)
+            last = [f"wrong-{number}" for number in (0, 500, 999)]
+            await world.until(lambda: all(world.holds("UnknownPreset", name) for name in last), "told", 60)
+            await virtual_clock.sleep(120)
+            (_,) = await world.names(MACHINES)
+            wrote = [each for each in wire.writes if "/wrong-" in each]
+            assert len(wrote) == 2000, "a finalizer and a status each; the event of it is not counted"
+            before = sum(wire.requests.values())
+            await virtual_clock.sleep(3600)
+            assert sum(wire.requests.values()) == before
