@@ -1,7 +1,8 @@
-"""A real control plane with nodes that are there already, and `kaito operator` as a process to measure.
+"""A control plane with nodes that are there already, and `kaito operator` as a process to measure.
 
-etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok run as in `kaito.testing.backends`, with one
-difference: nobody watches the nodes' heartbeats, because thousands of leases that are renewed would be measured too.
+The real one runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok, as in `kaito.testing.backends`,
+with one difference: nobody watches the nodes' heartbeats, because thousands of leases that are renewed would be
+measured too. The embedded one runs in this process, so that it serves to try a bench out, not to measure.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from kaito.runtime.clock import LoopClock
 from kaito.runtime.connection import Connection
 from kaito.runtime.errors import ApiError, TransportError
 from kaito.runtime.resources import CRDS, NODES
-from kaito.testing.backends import READY_PODS, simulated_node
+from kaito.testing import backends
+from kaito.testing.backends import READY_PODS, Backend, simulated_node
 from kaito.testing.backends.base import CONTEXT
 from kaito.testing.backends.programs import free_port
 from kaito.testing.backends.real import RealBackend
@@ -76,7 +78,7 @@ _CORE = (
 class Cluster:
     """What the benches run on."""
 
-    backend: QuietBackend
+    backend: Backend
     client: Client
     directory: Path
 
@@ -86,13 +88,12 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(nodes: int, pool: str) -> AsyncIterator[Cluster]:
-    """A control plane with so many nodes of one GPU, all labelled `apps=<pool>`."""
+async def cluster(nodes: int, pool: str, name: str = "real") -> AsyncIterator[Cluster]:
+    """A control plane with so many nodes of one GPU, all labelled `apps=<pool>`; `name` is that of the backend."""
     clock = LoopClock()
-    with tempfile.TemporaryDirectory(prefix="kaito-bench-") as folder:
-        backend = QuietBackend(Path(folder), clock)
-        try:
-            await backend.start(frozenset({READY_PODS}))
+    with tempfile.TemporaryDirectory(prefix="kaito-bench-") as text:
+        folder = Path(text)
+        async with _backend(name, folder, clock) as backend:
             connection = Connection.from_kubeconfig(backend.kubeconfig, CONTEXT, clock=clock)
             try:
                 client = Client(
@@ -103,12 +104,26 @@ async def cluster(nodes: int, pool: str) -> AsyncIterator[Cluster]:
                     range(nodes), lambda number: client.create(NODES, _node(number, pool))
                 )
                 await _until_nodes(client, nodes, pool)
-                backend.stop_heartbeats()
-                yield Cluster(backend, client, Path(folder))
+                if isinstance(backend, QuietBackend):
+                    backend.stop_heartbeats()
+                yield Cluster(backend, client, folder)
             finally:
                 await connection.close()
-        finally:
-            backend.close()
+
+
+@asynccontextmanager
+async def _backend(name: str, folder: Path, clock: LoopClock) -> AsyncIterator[Backend]:
+    needs = frozenset({READY_PODS})
+    if name != "real":
+        async with backends.start(name, needs, directory=folder, clock=clock) as backend:
+            yield backend
+        return
+    real = QuietBackend(folder, clock)
+    try:
+        await real.start(needs)
+        yield real
+    finally:
+        real.close()
 
 
 def _node(number: int, pool: str) -> Tree:

@@ -1,24 +1,16 @@
 """The floor under a convergence: how long the same children take when nobody has to decide anything.
 
-    python -m bench.floor children.json [--kubeconfig FILE]
-
-Writes the objects of a file (as `bench.converge --children` leaves it) with one client over 32 connections, and waits
-until all pods that they lead to are Ready. No operator runs meanwhile. Seconds are from the first write; JSON on
-standard output.
+Writes objects with one client over 32 connections, and waits until all pods that they lead to are Ready. No operator
+runs meanwhile. Seconds are from the first write.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import orjson
-
-from bench import world as worlds
 from kaito.api.resources import MACHINES, NODECLAIMS
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.client import Client
@@ -36,6 +28,8 @@ CHILDREN: tuple[Resource, ...] = (
     DEPLOYMENTS,
 )
 """What the operator makes, in the order in which it comes about."""
+CONNECTIONS = 32
+"""Requests in flight of the client that writes."""
 LIMIT = 900.0
 """Seconds after which a run is given up."""
 
@@ -68,7 +62,7 @@ async def in_parallel(items: Sequence[Any], do: Callable[[Any], Awaitable[object
             await do(queue.pop())
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(worlds.CONNECTIONS):
+        for _ in range(CONNECTIONS):
             group.create_task(work())
 
 
@@ -167,22 +161,3 @@ async def measure(client: Client, children: Sequence[Tree]) -> Tree:
         "objects": len(children),
         "pods": wanted,
     }
-
-
-async def run(arguments: argparse.Namespace) -> None:
-    children = orjson.loads(arguments.children.read_bytes())
-    parts = [part for part in worlds.parts_of(arguments.start) if part != "operator"]
-    async with worlds.world(arguments.kubeconfig, arguments.context, parts) as world:
-        result = {"versions": await world.versions(), "floor": await measure(world.client, children)}
-    print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("children", type=Path)
-    worlds.add_arguments(parser)
-    asyncio.run(run(parser.parse_args()))
-
-
-if __name__ == "__main__":
-    main()
