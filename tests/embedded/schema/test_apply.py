@@ -10,7 +10,7 @@ import pytest
 from kaito.embedded.apiserver.patching.apply import LAST_APPLIED
 from kaito.embedded.apiserver.patching.typed import check_applied
 from kaito.embedded.apiserver.strategy import MergeSchema
-from kaito.runtime.errors import BadRequest, Conflict
+from kaito.runtime.errors import BadRequest, Conflict, InternalError
 from support.applying import ANY, T0, T1, T2, apply, deployment, fields, update, with_containers
 
 
@@ -318,13 +318,13 @@ def test_an_element_without_its_key_is_refused() -> None:
         "object", fields={"l": MergeSchema("list", items=items, list_type="map", keys=("k",))}
     )
     with pytest.raises(
-        BadRequest, match="element 0: associative list with keys has an element that omits key"
+        InternalError, match="element 0: associative list with keys has an element that omits key"
     ):
         check_applied({"l": [{"v": "x"}]}, schema)
 
 
 def test_an_element_twice_is_refused() -> None:
-    with pytest.raises(BadRequest, match="duplicate entries for key"):
+    with pytest.raises(InternalError, match="duplicate entries for key"):
         apply(None, with_containers({"name": "x"}, {"name": "x"}))
 
 

@@ -42,6 +42,8 @@ from kaito.runtime.result import Result
 
 REFUSALS: Final = frozenset({400, 403, 404, 413, 422})
 """Answers to a write that the same write will get again: the user has to know."""
+UNREADABLE_APPLY: Final = "failed to create typed patch object"
+"""In the answer, a 500, to a server-side apply of what does not fit the schema."""
 CHECK_AGAIN: Final = 1.0
 """Seconds until another look when the cache did not show a claim that is there."""
 CLAIM_KINDS: Final = (MACHINES, NODECLAIMS)
@@ -132,7 +134,7 @@ class Actor:
         try:
             answer = await self._send(write)
         except ApiError as error:
-            if error.status not in REFUSALS and not isinstance(error, AlreadyExists):
+            if not _refuses(error):
                 raise
             if done.refusal is None:
                 done.refusal, done.refused = error, write
@@ -253,6 +255,13 @@ class Actor:
 
     def _emit(self, workspace: Object, event: Event) -> None:
         self._recorder.event(workspace, event.type, event.reason, event.message)
+
+
+def _refuses(error: ApiError) -> bool:
+    """Whether the same write will get the same answer."""
+    if isinstance(error, AlreadyExists) or error.status in REFUSALS:
+        return True
+    return error.status == 500 and UNREADABLE_APPLY in error.message
 
 
 def _of(name: str, namespace: str | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from kaito.embedded.apiserver.patching.fieldset import FieldSet, element_key, value_key
 from kaito.embedded.apiserver.strategy import MergeSchema
-from kaito.runtime.errors import BadRequest
+from kaito.runtime.errors import InternalError
 
 ANY = MergeSchema("any")
 _SELF = "."
@@ -48,7 +48,7 @@ def index(schema: MergeSchema, items: Any) -> dict[str, Any]:
 
 
 def check_applied(value: Any, schema: MergeSchema, path: str = "") -> None:
-    """Elements of an applied list must have their keys, and be unique. Raises BadRequest."""
+    """Elements of an applied list must have their keys, and be unique. Raises InternalError, as Kubernetes does."""
     if not granular(schema, value):
         return
     if isinstance(value, dict):
@@ -61,13 +61,13 @@ def check_applied(value: Any, schema: MergeSchema, path: str = "") -> None:
         if schema.list_type == "map":
             for name in schema.keys:
                 if isinstance(item, dict) and name not in item and name not in schema.key_defaults:
-                    raise BadRequest(
+                    raise InternalError(
                         f"failed to create typed patch object: {path}: element {position}: associative list with "
                         f'keys has an element that omits key field "{name}" (and doesn\'t have default value)'
                     )
         key = key_of(schema, item)
         if key in seen:
-            raise BadRequest(
+            raise InternalError(
                 f"failed to create typed patch object: {path}: duplicate entries for key {key[2:]}"
             )
         seen.add(key)
