@@ -1,6 +1,6 @@
 """A control plane with nodes that are there already, and `kaito operator` as a process to measure.
 
-The real one runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok as `kaito.testing.backends` does,
+The real one runs etcd, kube-apiserver, controller-manager, scheduler and kwok as `kaito.testing.backends` does,
 but nobody watches the nodes' heartbeats: thousands of leases that are renewed would be measured too. The embedded one
 runs in this process, so that it serves to try a bench out, not to measure.
 """
