@@ -275,6 +275,25 @@ def test_byo_counts_only_nodes_where_pods_may_land() -> None:
     assert decided(observed, BYO).status == observed.workspace["status"]
 
 
+def test_a_child_that_vanishes_is_made_again_only_if_its_workspace_is_still_there() -> None:
+    labels = {"apps": "phi"}
+    nodes = ExistingNodes([facts_of(gpu_node("good", labels=labels))])
+    fresh = workspace(instance_type=None)
+    fresh["metadata"].pop("finalizers", None)
+    observed, first = step(Observed(fresh, existing=nodes), BYO)
+    assert first.finalizer is None, "what claims nothing has nothing to wait for"
+    assert not first.confirm, "the first pass asks nothing"
+    observed, _ = step(served(observed), BYO)
+    assert not decided(observed, BYO).confirm
+    for missing in ("deployment", "service"):
+        decision = decided(replace(observed, **{missing: None}), BYO)
+        assert decision.confirm
+        assert kinds(decision) == [missing.capitalize()]
+        held = {**observed.workspace["metadata"], "finalizers": ["workspace.finalizer.kaito.sh"]}
+        kept = replace(observed, **{missing: None, "workspace": {**observed.workspace, "metadata": held}})
+        assert not decided(kept, BYO).confirm, "a finalizer would have held it"
+
+
 def test_nodes_that_are_shared_are_judged_once_for_equal_questions() -> None:
     asked: list[int] = []
 

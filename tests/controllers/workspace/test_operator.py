@@ -14,7 +14,7 @@ from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, WORKSPACES, WORK
 from kaito.catalog import load_catalog
 from kaito.controllers.workspace import NodeProvisioner, Observed, WorkspaceConfig, decide
 from kaito.controllers.workspace.act import Actor, Pass
-from kaito.controllers.workspace.model import Decision
+from kaito.controllers.workspace.model import Decision, Write
 from kaito.controllers.workspace.names import claim_name
 from kaito.controllers.workspace.setup import own_write
 from kaito.runtime.errors import NotFound
@@ -410,3 +410,29 @@ async def test_a_thousand_wrong_workspaces_cost_two_writes_each_and_others_go_on
             before = sum(wire.requests.values())
             await virtual_clock.sleep(3600)
             assert sum(wire.requests.values()) == before
+
+
+@pytest.mark.parametrize("fate", ["stays", "gone", "made anew"])
+async def test_nothing_is_made_again_for_a_workspace_whose_end_is_not_known_yet(
+    virtual_clock: VirtualClock, fate: str
+) -> None:
+    """Garbage collection of its Deployment may be seen before the end of the Workspace: what was made anew for it then
+    would be swept away at once, and so on."""
+    async with cluster(virtual_clock, LOCAL) as world:
+        await world.client.create(WORKSPACES, phi())
+        stored = await world.client.get(WORKSPACES, "phi", "default")
+        if fate != "stays":
+            await world.client.delete(WORKSPACES, "phi", "default")
+        if fate == "made anew":
+            await world.client.create(WORKSPACES, phi())
+        recorder = EventRecorder(world.client, "workspace-controller", virtual_clock)
+        actor = Actor(world.client, recorder, virtual_clock, LOCAL)
+        body = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "phi", "namespace": "default"},
+            "spec": {"ports": [{"port": 80}]},
+        }
+        decision = Decision(confirm=True, writes=(Write(SERVICES, body),))
+        await actor.act(CachedObject.from_dict(stored, WORKSPACES), stored, decision, Pass())
+        assert ("phi" in await world.names(SERVICES)) == (fate == "stays")

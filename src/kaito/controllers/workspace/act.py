@@ -96,6 +96,8 @@ class Actor:
             )
         if decision.replaces is not None and await self._has_others(workspace, decision.replaces):
             return Result(requeue_after=CHECK_AGAIN)
+        if decision.confirm and not await self._is_there(workspace):
+            return None  # its end is on the way to the cache
         for write in decision.writes:
             await self._write(workspace, old, write, done)
         for deletion in decision.deletions:
@@ -118,6 +120,12 @@ class Actor:
             return  # Workspaces themselves are not served: that says nothing about this one
         for deletion in deletions:
             await self._delete(deletion)
+
+    async def _is_there(self, workspace: CachedObject) -> bool:
+        """Whether the server still has this very Workspace, and nobody asked for it to go."""
+        selector = f"metadata.name={workspace.meta.name}"
+        found = await self._client.list(WORKSPACES, workspace.meta.namespace, field_selector=selector)
+        return any(metadata(each)["uid"] == workspace.meta.uid and not deleting(each) for each in found)
 
     async def _has_others(self, workspace: CachedObject, known: frozenset[str]) -> bool:
         """Whether the server has claims of the Workspace besides these, on their way out not counted."""

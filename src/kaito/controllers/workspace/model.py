@@ -86,6 +86,10 @@ class Decision:
     the uids of the claims that the caches do show. Caches may be older than the world (another replica led a moment
     ago, the server answered from an old copy) and a node costs money, so nothing is done while the server itself has
     others."""
+    confirm: bool = False
+    """Whether the server is asked first if the Workspace is still there. A child that was there is missing, and no
+    finalizer held the Workspace: the end of both may have reached us in the wrong order, and what is made for a
+    Workspace that is gone is swept away and made again without end."""
     writes: tuple[Write, ...] = ()
     deletions: tuple[Deletion, ...] = ()
     status: Object | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -24,7 +25,16 @@ from kaito.controllers.workspace.decide.status import (
 )
 from kaito.controllers.workspace.decide.takeover import decide_takeover, forgotten
 from kaito.controllers.workspace.decide.workload import decide_workload
-from kaito.controllers.workspace.model import Decision, Event, Object, Observed, deleting, metadata
+from kaito.controllers.workspace.model import (
+    Decision,
+    Event,
+    Object,
+    Observed,
+    Write,
+    deleting,
+    metadata,
+)
+from kaito.runtime.resources import DEPLOYMENTS, SERVICES, STATEFULSETS
 
 __all__ = ["decide"]
 
@@ -54,6 +64,7 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
     status = forgotten(running_status(workspace, plan, nodes, adapters, workload, facts, now), observed)
     return Decision(
         replaces=nodes.replaces,
+        confirm=_is_doubtful(observed, workload.writes),
         writes=(*adapters.writes, *nodes.writes, *workload.writes),
         deletions=(*workload.deletions, *adapters.deletions, *nodes.deletions),
         status=status,
@@ -65,6 +76,19 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
         ),
         requeue_after=nodes.requeue_after,
     )
+
+
+def _is_doubtful(observed: Observed, writes: Sequence[Write]) -> bool:
+    """Whether a child is missing that an earlier pass made, of a Workspace that nothing holds."""
+    workspace = observed.workspace
+    if WORKSPACE_FINALIZER in (metadata(workspace).get("finalizers") or ()) or not workspace.get("status"):
+        return False
+    live = {
+        SERVICES: observed.service,
+        DEPLOYMENTS: observed.deployment,
+        STATEFULSETS: observed.stateful_set,
+    }
+    return any(live.get(write.resource, workspace) is None for write in writes)
 
 
 def _finalizer(workspace: Object, config: WorkspaceConfig) -> Literal["add"] | None:
