@@ -25,12 +25,13 @@ from kaito.embedded.apiserver.patching.apply import server_side_apply
 from kaito.embedded.apiserver.patching.jsonpatch import json_patch
 from kaito.embedded.apiserver.patching.merge import merge_patch
 from kaito.embedded.apiserver.patching.strategic import strategic_merge
+from kaito.embedded.apiserver.patching.typed import unreadable
 from kaito.embedded.apiserver.reading import not_found, require
 from kaito.embedded.apiserver.served import Served
 from kaito.embedded.apiserver.store import Key, Object
 from kaito.embedded.apiserver.strategy import INVALID, FieldError, MergeSchema, Unreadable, invalid
 from kaito.embedded.apiserver.writing import Outcome, Writer
-from kaito.runtime.errors import BadRequest, InternalError, Invalid, UnsupportedMediaType
+from kaito.runtime.errors import BadRequest, Invalid, UnsupportedMediaType
 from kaito.runtime.transport import Request
 
 
@@ -143,7 +144,7 @@ class Patcher:
         given = copy.deepcopy(applied)
         if unknown := served.strategy.prune(applied):
             fields = ", ".join(f".{path}: field not declared in schema" for path in unknown)
-            raise InternalError(f"failed to create typed patch object: {fields}")  # as Kubernetes does: a 500
+            raise unreadable(fields)
         record = served.collection.get(Key(namespace or "", name))
         if record is None and subresource:
             raise not_found(served, name)

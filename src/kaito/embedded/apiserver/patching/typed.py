@@ -47,6 +47,11 @@ def index(schema: MergeSchema, items: Any) -> dict[str, Any]:
     return result
 
 
+def unreadable(problem: str) -> InternalError:
+    """Kubernetes' answer to a server-side apply that does not fit the schema: a 500 without a reason."""
+    return InternalError(f"failed to create typed patch object: {problem}", reason="")
+
+
 def check_applied(value: Any, schema: MergeSchema, path: str = "") -> None:
     """Elements of an applied list must have their keys, and be unique. Raises InternalError, as Kubernetes does."""
     if not granular(schema, value):
@@ -61,15 +66,13 @@ def check_applied(value: Any, schema: MergeSchema, path: str = "") -> None:
         if schema.list_type == "map":
             for name in schema.keys:
                 if isinstance(item, dict) and name not in item and name not in schema.key_defaults:
-                    raise InternalError(
-                        f"failed to create typed patch object: {path}: element {position}: associative list with "
-                        f'keys has an element that omits key field "{name}" (and doesn\'t have default value)'
+                    raise unreadable(
+                        f"{path}: element {position}: associative list with keys has an element that omits key field "
+                        f'"{name}" (and doesn\'t have default value)'
                     )
         key = key_of(schema, item)
         if key in seen:
-            raise InternalError(
-                f"failed to create typed patch object: {path}: duplicate entries for key {key[2:]}"
-            )
+            raise unreadable(f"{path}: duplicate entries for key {key[2:]}")
         seen.add(key)
         check_applied(item, schema.items or ANY, f"{path}[{position}]")
 
