@@ -9,6 +9,7 @@ registry=localhost:5000/kaito
 
 PYTHONPATH=tests
 export PYTHONPATH
+hack/venv.sh dev
 .venv/bin/python -m cluster.prerequisites
 hack/cluster/build.sh etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy pause >/dev/null
 base=$(hack/images/debian-base.sh)
