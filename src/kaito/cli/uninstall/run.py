@@ -81,8 +81,9 @@ class Uninstall:
             await self._run()
         except Forbidden as error:
             raise CliError(
-                f"{error}. Removing KAITO takes the rights of the cluster's administrator; run this as one. What is "
-                "removed so far stays removed."
+                f"{error}. Removing KAITO takes the rights of the cluster's administrator, or those of the ClusterRole "
+                "kaito-uninstall (kubectl apply -k manifests/rbac/uninstall, and bind it); run this again with them. "
+                "What is removed so far stays removed."
             ) from None
 
     async def _run(self) -> None:
