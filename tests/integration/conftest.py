@@ -6,6 +6,7 @@ backends without exception.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -14,10 +15,20 @@ from pathlib import Path
 import orjson
 import pytest
 
+from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, WORKSPACES
 from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
+from kaito.runtime.errors import NotFound
 from kaito.runtime.resources import CRDS, NAMESPACES, NODES
-from kaito.testing.backends import EVERYWHERE, PROCESSES, Backend, Pool, chosen_name, make_namespace
+from kaito.testing.backends import (
+    EVERYWHERE,
+    PROCESSES,
+    READY_NODES,
+    Backend,
+    Pool,
+    chosen_name,
+    make_namespace,
+)
 from support.apiserver import Kubectl, kubectl_binaries, kubectl_id, widget_definition
 from support.cluster import Wire, World
 
@@ -72,6 +83,30 @@ async def world(backend: Backend) -> AsyncIterator[World]:
         namespace = f"test-{next(_numbers)}"
         await make_namespace(client, namespace, clock)
         yield World(backend, clock, namespace, client, stack)
+    if backend.name == "real":
+        await _sweep(backend, namespace)
+
+
+async def _sweep(backend: Backend, namespace: str) -> None:
+    """Takes away what the next test's operator would look after: on a shared server nobody else does, and finalizers
+    whose keeper is gone would hold it for ever."""
+    wire = Wire(backend)
+    client = Client(wire, clock=LoopClock(), user_agent="integration-test")
+    try:
+        for resource in (WORKSPACES, ADAPTERS, MACHINES, NODECLAIMS):
+            with contextlib.suppress(NotFound):  # not every test has the definitions
+                for each in await client.list(resource):
+                    meta = each["metadata"]
+                    name, space = meta["name"], meta.get("namespace")
+                    await client.delete(resource, name, space)
+                    with contextlib.suppress(NotFound):
+                        await client.patch(resource, name, space, patch={"metadata": {"finalizers": None}})
+        for node in await client.list(NODES):
+            if node["metadata"]["name"] not in READY_NODES:
+                await client.delete(NODES, node["metadata"]["name"])
+        await client.delete(NAMESPACES, namespace)
+    finally:
+        await wire.close()
 
 
 @pytest.fixture(params=kubectl_binaries(), ids=kubectl_id)
