@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from kaito.api.labels import WORKSPACE_LABEL
 from kaito.cli.beside.rules import GUIDE, Installation, deployment_conflict
+from kaito.controllers.workspace.slim import slim_child
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.logs import get_logger
 from kaito.runtime.manager import Manager
@@ -22,7 +23,7 @@ def watch_newcomers(manager: Manager, mine: Installation) -> None:
     """Has the manager tell of Deployments that must not run beside `mine`."""
     recorder = EventRecorder(manager.client, "kaito-operator", manager.clock)
     manager.add(recorder)
-    manager.cache.informer(DEPLOYMENTS).add_handler(_Newcomers(mine, recorder))
+    manager.cache.informer(DEPLOYMENTS, transform=slim_child).add_handler(_Newcomers(mine, recorder))
 
 
 class _Newcomers:

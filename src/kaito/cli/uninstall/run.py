@@ -82,8 +82,8 @@ class Uninstall:
         except Forbidden as error:
             raise CliError(
                 f"{error}. Removing KAITO takes the rights of the cluster's administrator, or those of the ClusterRole "
-                "kaito-uninstall (kubectl apply -k manifests/rbac/uninstall, and a binding to it); run this again with them. "
-                "What is removed so far stays removed."
+                "kaito-uninstall (kubectl apply -k manifests/rbac/uninstall, and a binding to it); run this again with "
+                "them. What is removed so far stays removed."
             ) from None
 
     async def _run(self) -> None:

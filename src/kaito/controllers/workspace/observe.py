@@ -14,7 +14,7 @@ from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.model import Object, Observed
 from kaito.controllers.workspace.names import adapter_name, headless_name
 from kaito.controllers.workspace.node_facts import ExistingNodes, read_facts
-from kaito.controllers.workspace.slim import hashed, slim_node, slim_pod
+from kaito.controllers.workspace.slim import hashed, slim_child, slim_node, slim_pod
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.informer import Informer
 from kaito.runtime.objects import CachedObject
@@ -125,9 +125,10 @@ class Observer:
 
     def __init__(self, cache: InformerCache, config: WorkspaceConfig) -> None:
         self._informers: dict[Resource, Informer] = {
-            resource: cache.informer(resource)
-            for resource in (WORKSPACES, ADAPTERS, DEPLOYMENTS, STATEFULSETS, SERVICES)
+            resource: cache.informer(resource) for resource in (WORKSPACES, ADAPTERS)
         }
+        for resource in (DEPLOYMENTS, STATEFULSETS, SERVICES):
+            self._informers[resource] = cache.informer(resource, transform=slim_child)
         self._informers[NODES] = cache.informer(NODES, transform=slim_node)
         self._informers[PODS] = cache.informer(PODS, label_selector=WORKSPACE_PODS, transform=slim_pod)
         self._informers[CONFIGMAPS] = cache.informer(CONFIGMAPS, transform=hashed)

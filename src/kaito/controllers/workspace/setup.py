@@ -13,9 +13,10 @@ from kaito.controllers.workspace.metrics import WorkspaceMetrics
 from kaito.controllers.workspace.node_facts import read_facts
 from kaito.controllers.workspace.observe import WORKSPACE_PODS, Observer, claim_keys, pod_keys
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
-from kaito.controllers.workspace.slim import apart_from_version, slim_node, slim_pod
+from kaito.controllers.workspace.slim import apart_from_version, slim_child, slim_node, slim_pod
 from kaito.runtime.controller import Controller, ControllerOptions, Watch
 from kaito.runtime.events import EventRecorder
+from kaito.runtime.handlers import by_owner
 from kaito.runtime.manager import Manager
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.predicates import Event, EventType, changed
@@ -46,7 +47,7 @@ def setup(manager: Manager, config: WorkspaceConfig | None = None, catalog: Cata
         "workspace",
         reconciler.reconcile,
         primary=WORKSPACES,
-        owns=(SERVICES, ADAPTERS),
+        owns=(ADAPTERS,),
         watches=_watches(observer, config),
         predicates=(lambda event: not own_write(event, actor),),
         options=ControllerOptions(workers=config.workers),
@@ -73,7 +74,11 @@ def _watches(observer: Observer, config: WorkspaceConfig) -> list[Watch]:
             PODS, pod_keys, (changed(apart_from_version),), label_selector=WORKSPACE_PODS, transform=slim_pod
         ),
         Watch(NODES, observer.keys_of_node, (changed(read_facts),), transform=slim_node),
-        *(Watch(resource, observer.keys_of_namesake) for resource in (DEPLOYMENTS, STATEFULSETS, SERVICES)),
+        Watch(SERVICES, by_owner(WORKSPACES), (changed(apart_from_version),), transform=slim_child),
+        *(
+            Watch(resource, observer.keys_of_namesake, (changed(apart_from_version),), transform=slim_child)
+            for resource in (DEPLOYMENTS, STATEFULSETS, SERVICES)
+        ),
     ]
     if config.node_provisioner.claims is not None:
         watches.append(Watch(config.node_provisioner.claims, claim_keys))

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import orjson
 
-from kaito.api.labels import GPU_RESOURCE, STAND_IN_WEIGHTS_ANNOTATION
+from kaito.api.labels import GPU_RESOURCE, STAND_IN_WEIGHTS_ANNOTATION, WORKSPACE_LABEL
+from kaito.api.resources import WORKSPACES
 from kaito.runtime.objects import CachedObject
 
 _IDENTITY: Final = (
@@ -25,6 +26,8 @@ _IDENTITY: Final = (
     "labels",
     "ownerReferences",
 )
+
+_PROGRAM: Final = ("name", "image", "command", "args")
 
 
 def hashed(config_map: CachedObject) -> CachedObject:
@@ -82,6 +85,30 @@ def slim_pod(pod: CachedObject) -> CachedObject:
         if troubled:
             kept["status"][field] = troubled
     return CachedObject.from_dict(kept, pod.resource)
+
+
+def slim_child(child: CachedObject) -> CachedObject:
+    """A workload or Service. What may be a Workspace's is kept but for its conditions; of all others it is enough that
+    they are there, whose they are, and which programs they run (`kaito.cli.beside`)."""
+    tree = child.decode()
+    if _may_be_ours(child):
+        if (tree.get("status") or {}).pop("conditions", None) is None:
+            return child
+        return CachedObject.from_dict(tree, child.resource)
+    spec = tree.get("spec") or {}
+    kept: dict[str, Any] = {
+        "metadata": _picked(tree["metadata"], _IDENTITY),
+        "spec": _picked(spec, ("replicas",)),
+    }
+    pod = (spec.get("template") or {}).get("spec") or {}
+    if programs := [_picked(each, _PROGRAM) for each in pod.get("containers") or ()]:
+        kept["spec"]["template"] = {"spec": {"containers": programs}}
+    return CachedObject.from_dict(kept, child.resource)
+
+
+def _may_be_ours(child: CachedObject) -> bool:
+    owners = child.meta.owner_references
+    return WORKSPACE_LABEL in child.meta.labels or any(owner.kind == WORKSPACES.kind for owner in owners)
 
 
 def apart_from_version(obj: CachedObject) -> bytes:
