@@ -132,7 +132,6 @@ async def converge(on: Cluster, count: int, *, settled: bool) -> tuple[Tree, lis
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await operator.stop()
-    await floor.until_pods_gone(on.client, NAMESPACE)
     return result, children
 
 
@@ -204,7 +203,9 @@ async def run(count: int, times: int, backend: str) -> Tree:
         await on.client.create(NAMESPACES, {"metadata": {"name": NAMESPACE}})
         runs: list[Tree] = []
         for number in range(times):
+            await floor.until_quiet(on.client, NAMESPACE)
             result, children = await converge(on, count, settled=number == 0 and backend == "real")
+            await floor.until_quiet(on.client, NAMESPACE)
             runs.append({"converge": result, "floor": await floor.measure(on.client, children)})
             print(orjson.dumps(runs[-1]).decode(), file=sys.stderr)
         medians, limits = judged(count, runs)

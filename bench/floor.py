@@ -16,7 +16,17 @@ from kaito.runtime.cache import InformerCache
 from kaito.runtime.client import Client
 from kaito.runtime.informer import Informer
 from kaito.runtime.objects import CachedObject
-from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SERVICES, STATEFULSETS, Resource
+from kaito.runtime.resources import (
+    CONFIGMAPS,
+    DEPLOYMENTS,
+    ENDPOINTSLICES,
+    NODES,
+    PODS,
+    REPLICASETS,
+    SERVICES,
+    STATEFULSETS,
+    Resource,
+)
 
 CHILDREN: tuple[Resource, ...] = (
     MACHINES,
@@ -30,6 +40,10 @@ CHILDREN: tuple[Resource, ...] = (
 """What the operator makes, in the order in which it comes about."""
 CONNECTIONS = 32
 """Requests in flight of the client that writes."""
+SWEPT = (PODS, REPLICASETS, DEPLOYMENTS, SERVICES, ENDPOINTSLICES)
+"""What garbage collection takes longest to remove."""
+QUIET = 5.0
+"""Seconds of rest between two runs."""
 LIMIT = 900.0
 """Seconds after which a run is given up."""
 
@@ -115,13 +129,16 @@ def pods_of(children: Sequence[Tree]) -> int:
     )
 
 
-async def until_pods_gone(client: Client, namespace: str) -> None:
-    """Until nothing of an earlier run is left that pods would still have to be removed for."""
+async def until_quiet(client: Client, namespace: str) -> None:
+    """Until nothing of an earlier run is left that anybody would still have to remove, and what that took is written."""
     deadline = time.perf_counter() + LIMIT
-    while left := len(await client.list(PODS, namespace)):
+    while left := [len(await client.list(resource, namespace)) for resource in SWEPT]:
+        if not any(left):
+            break
         if time.perf_counter() > deadline:
-            raise TimeoutError(f"{left} pods of an earlier run are still there")
+            raise TimeoutError(f"of an earlier run are still there: {left}")
         await asyncio.sleep(0.5)
+    await asyncio.sleep(QUIET)
 
 
 async def measure(client: Client, children: Sequence[Tree]) -> Tree:
