@@ -130,7 +130,7 @@ def pods_of(children: Sequence[Tree]) -> int:
 
 
 async def until_quiet(client: Client, namespace: str) -> None:
-    """Until nothing of an earlier run is left that anybody would still have to remove, and what that took is written."""
+    """Until nothing of an earlier run is left that anybody would still have to remove, and a moment longer."""
     deadline = time.perf_counter() + LIMIT
     while left := [len(await client.list(resource, namespace)) for resource in SWEPT]:
         if not any(left):
