@@ -178,7 +178,9 @@ async def test_kaito_is_installed(kubectl: Kubectl) -> None:
     def settled() -> bool:
         """A cluster that just started still writes about itself."""
         seen.append(kubectl.inventory())
-        return seen[-1] == seen[-2] and any("Lease" in line and "kube-node-lease" in line for line in seen[-1])
+        return seen[-1] == seen[-2] and any(
+            "Lease" in line and "kube-node-lease" in line for line in seen[-1]
+        )
 
     await kubectl.until("nothing is added any more", settled)
     _before.update(objects=seen[-1], node=the_node(kubectl))
