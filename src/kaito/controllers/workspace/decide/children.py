@@ -22,7 +22,7 @@ from kaito.controllers.workspace.render import render
 from kaito.runtime.owners import controller_reference
 from kaito.runtime.resources import Resource
 
-REMEMBERED: Final = 8192
+REMEMBERED: Final = 1024
 """Children whose spec is known to be in sync, so that it need not be compared again until it changes."""
 MESSAGE_LIMIT: Final = 256
 """Characters of a reason's text that come from elsewhere (a claim, a pod)."""
