@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from kaito.cli.beside import BesideCheck, Installation, watch_newcomers
-from kaito.cli.beside.check import EXIT_CODE, WEBHOOKS
+from kaito.cli.beside.check import EXIT_CODE
 from kaito.cli.beside.rules import GO_WEBHOOK
 from kaito.runtime.clock import rfc3339_micro
 from kaito.runtime.resources import DEPLOYMENTS, EVENTS, LEASES
+from kaito.runtime.webhook.certificates import VALIDATING
 from kaito.testing.backends.base import CONTEXT
 from support.cluster import Object, Wire, World
 
@@ -143,13 +144,13 @@ async def test_go_kaitos_webhook_is_named_with_the_command_that_removes_it(world
         "clientConfig": {"service": service},
         "rules": [{**rule, "operations": ["CREATE", "UPDATE"]}],
     }
-    await world.client.create(WEBHOOKS, {"metadata": {"name": GO_WEBHOOK}, "webhooks": [hook]})
+    await world.client.create(VALIDATING, {"metadata": {"name": GO_WEBHOOK}, "webhooks": [hook]})
     try:
         (found,) = await told(world, OPERATOR)
         assert found.endswith(f"remove it with `kubectl delete validatingwebhookconfiguration {GO_WEBHOOK}`")
         assert await told(world, PROVISIONER) == []
     finally:
-        await world.client.delete(WEBHOOKS, GO_WEBHOOK)
+        await world.client.delete(VALIDATING, GO_WEBHOOK)
     assert await told(world, OPERATOR) == []
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kaito.cli.uninstall.kinds import ORDER, SELECTOR, WEBHOOKS
+from kaito.cli.uninstall.kinds import ORDER, SELECTOR
 from kaito.cli.uninstall.run import Options, Uninstall
 from kaito.runtime.errors import NotFound
 from kaito.runtime.resources import DEPLOYMENTS, SERVICES
+from kaito.runtime.webhook.certificates import VALIDATING
 from support.apiserver import Kubectl, kubectl_binaries
 from support.cluster import Object, World
 from support.kustomize import MANIFESTS, OVERLAYS, of_kind, render
@@ -73,20 +74,20 @@ async def test_an_overlay_applies_twice_and_changes_nothing(
 async def test_what_the_operator_and_the_cluster_wrote_stays(world: World, kubectl: Kubectl) -> None:
     await apply(kubectl, "default")
     operator = world.client.named("kaito-operator/1", "kaito-operator")
-    hooks = [each["metadata"]["name"] for each in of_kind(render("default"), WEBHOOKS.kind)]
+    hooks = [each["metadata"]["name"] for each in of_kind(render("default"), VALIDATING.kind)]
     for name in hooks:
-        found = await operator.get(WEBHOOKS, name)
+        found = await operator.get(VALIDATING, name)
         injected = [{**each["clientConfig"], "caBundle": "Q0E="} for each in found["webhooks"]]
         webhooks = [
             {**each, "clientConfig": config} for each, config in zip(found["webhooks"], injected, strict=True)
         ]
-        await operator.update(WEBHOOKS, {**found, "webhooks": webhooks})
+        await operator.update(VALIDATING, {**found, "webhooks": webhooks})
     status = {"replicas": 2, "readyReplicas": 2, "observedGeneration": 1}
     await operator.patch_status(DEPLOYMENTS, "kaito-operator", SYSTEM, status)
     address = (await operator.get(SERVICES, "kaito-webhook", SYSTEM))["spec"]["clusterIP"]
     await apply(kubectl, "default")
     for name in hooks:
-        found = await operator.get(WEBHOOKS, name)
+        found = await operator.get(VALIDATING, name)
         assert {each["clientConfig"]["caBundle"] for each in found["webhooks"]} == {"Q0E="}
     assert (await operator.get(DEPLOYMENTS, "kaito-operator", SYSTEM))["status"]["readyReplicas"] == 2
     assert (await operator.get(SERVICES, "kaito-webhook", SYSTEM))["spec"]["clusterIP"] == address

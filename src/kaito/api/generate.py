@@ -6,12 +6,12 @@ Karpenter has already and in a version of its own: the two are never installed t
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from kaito.api import generated
 from kaito.api.crds import KAITO_CRDS, KARPENTER_CRDS, crd_manifest, file_name
 from kaito.runtime.crd import to_yaml
 
@@ -43,41 +43,18 @@ def _kustomization(names: Sequence[str]) -> str:
 
 def drift(directory: Path) -> list[str]:
     """Paths of files that differ from the models, are missing, or have no model."""
-    wanted = rendered()
-    there = {
-        path.relative_to(directory).as_posix(): path.read_text(encoding="utf-8")
-        for folder in FOLDERS
-        for path in (directory / folder).glob("*.yaml")
-    }
-    return sorted(name for name in {*wanted, *there} if wanted.get(name) != there.get(name))
+    there = (path for folder in FOLDERS for path in (directory / folder).glob("*.yaml"))
+    return generated.drift(directory, rendered(), there)
 
 
 def write(directory: Path) -> list[str]:
     """Makes the folders in the directory equal to the models; returns the paths that changed."""
-    changed = drift(directory)
-    wanted = rendered()
-    for name in changed:
-        path = directory / name
-        if name in wanted:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wanted[name], encoding="utf-8")
-        else:
-            path.unlink()
-    return changed
+    return generated.write(directory, rendered(), drift(directory))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0; 1 when `--check` finds a difference."""
-    parser = argparse.ArgumentParser(prog="python -m kaito.api.generate", description=__doc__)
-    parser.add_argument("directory", type=Path, nargs="?", default=Path("manifests"))
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing, fail where files and models differ"
-    )
-    options = parser.parse_args(arguments)
-    changed = drift(options.directory) if options.check else write(options.directory)
-    for name in changed:
-        print(f"{'differs' if options.check else 'wrote'}: {options.directory / name}")
-    return 1 if options.check and changed else 0
+    return generated.command("kaito.api.generate", __doc__, Path("manifests"), drift, write, arguments)
 
 
 if __name__ == "__main__":

@@ -16,18 +16,12 @@ from kaito.runtime.groups import Group
 from kaito.runtime.logs import get_logger
 from kaito.runtime.manager import Manager
 from kaito.runtime.resources import DEPLOYMENTS, LEASES, Resource
+from kaito.runtime.webhook.certificates import VALIDATING
 
 EXIT_CODE: Final = 3
 """Exit status of a process that refuses to start beside another."""
 RETRY: Final = 5.0
 """Seconds between two tries while the API server does not answer."""
-WEBHOOKS: Final = Resource(
-    "admissionregistration.k8s.io",
-    "v1",
-    "validatingwebhookconfigurations",
-    "ValidatingWebhookConfiguration",
-    namespaced=False,
-)
 NOT_A_CHILD: Final = f"!{WORKSPACE_LABEL}"
 """Label selector: the Deployments of Workspaces are many, and none of them runs an operator."""
 
@@ -86,7 +80,7 @@ class BesideCheck:
         webhooks = []
         if self._mine.workspaces:
             webhooks = await self._readable(
-                WEBHOOKS, self._client.list(WEBHOOKS, field_selector=f"metadata.name={GO_WEBHOOK}")
+                VALIDATING, self._client.list(VALIDATING, field_selector=f"metadata.name={GO_WEBHOOK}")
             )
         return conflicts(self._mine, deployments, leases, webhooks, self._clock.wall())
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from kaito.cli.beside.check import WEBHOOKS
 from kaito.cli.beside.rules import GO_WEBHOOK, Installation, lease_names
 from kaito.runtime.resources import DEPLOYMENTS, LEASES
 from kaito.runtime.rights import Right
+from kaito.runtime.webhook.certificates import VALIDATING
 
 
 def _rights(mine: Installation) -> tuple[Right, ...]:
@@ -18,7 +18,7 @@ def _rights(mine: Installation) -> tuple[Right, ...]:
     ]
     if mine.workspaces:
         why = "Go KAITO leaves a webhook behind that refuses every write of a Workspace; it is named at the start."
-        rights.append(Right.of(WEBHOOKS, "list", names=(GO_WEBHOOK,), why=why))
+        rights.append(Right.of(VALIDATING, "list", names=(GO_WEBHOOK,), why=why))
     return tuple(rights)
 
 

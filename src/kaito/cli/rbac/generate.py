@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kaito.api import generated
 from kaito.cli.rbac import roles
 from kaito.cli.rbac.render import HEADER, documents, granted, role, user_role
 from kaito.cli.uninstall.rights import RIGHTS as UNINSTALL
@@ -51,40 +51,18 @@ def _kustomization(kind: str, *resources: str) -> str:
 
 def drift(directory: Path) -> list[str]:
     """Files that differ from the declared rights, are missing, or have none."""
-    wanted = rendered()
-    there = {
-        path.relative_to(directory).as_posix(): path.read_text(encoding="utf-8")
-        for path in directory.rglob("*.yaml")
-    }
-    return sorted(name for name in {*wanted, *there} if wanted.get(name) != there.get(name))
+    return generated.drift(directory, rendered(), directory.rglob("*.yaml"))
 
 
 def write(directory: Path) -> list[str]:
     """Makes the directory equal to the declared rights; returns what changed."""
-    changed = drift(directory)
-    wanted = rendered()
-    for name in changed:
-        path = directory / name
-        if name in wanted:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wanted[name], encoding="utf-8")
-        else:
-            path.unlink()
-    return changed
+    return generated.write(directory, rendered(), drift(directory))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0; 1 when `--check` finds a difference."""
-    parser = argparse.ArgumentParser(prog="python -m kaito.cli.rbac.generate", description=__doc__)
-    parser.add_argument("directory", type=Path, nargs="?", default=Path("manifests/rbac"))
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing, fail where files and declarations differ"
-    )
-    options = parser.parse_args(arguments)
-    changed = drift(options.directory) if options.check else write(options.directory)
-    for name in changed:
-        print(f"{'differs' if options.check else 'wrote'}: {options.directory / name}")
-    return 1 if options.check and changed else 0
+    here = Path("manifests/rbac")
+    return generated.command("kaito.cli.rbac.generate", __doc__, here, drift, write, arguments)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from kaito.runtime.resources import (
     SERVICES,
     Resource,
 )
+from kaito.runtime.webhook.certificates import VALIDATING
 
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 SELECTOR: Final = ",".join(f"{key}={value}" for key, value in LABELS.items())
@@ -26,18 +27,11 @@ UNINSTALL_ROLE: Final = "kaito-uninstall"
 """ClusterRole of whoever removes KAITO without being an administrator. It stays: he needs it to the end."""
 
 RBAC: Final = "rbac.authorization.k8s.io"
-WEBHOOKS: Final = Resource(
-    "admissionregistration.k8s.io",
-    "v1",
-    "validatingwebhookconfigurations",
-    "ValidatingWebhookConfiguration",
-    namespaced=False,
-)
 SERVICE_ACCOUNTS: Final = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 
 ORDER: Final[tuple[tuple[Resource, ...], ...]] = (
     # Nobody is asked any more before the one who answers goes.
-    (WEBHOOKS,),
+    (VALIDATING,),
     # Its pods give their leases back, for which they need everything that follows.
     (DEPLOYMENTS,),
     (

@@ -23,7 +23,7 @@ Settle = Callable[[Question], Awaitable[Answer]]
 
 async def settle_here(question: Question) -> Answer:
     """In this process, which holds the package from then on."""
-    from kaito.runtime.webhook import pki  # noqa: PLC0415
+    from kaito.runtime.webhook import pki  # noqa: PLC0415 - its package is loaded by those alone who ask for this way
 
     return pki.settle(question)
 
