@@ -135,7 +135,10 @@ def test_containers_are_nobody_and_cannot_write(images: dict[str, Image], tmp_pa
     )
     for image in IMAGES:
         # One write: the pieces of two would mix with whatever else the container says.
-        assert images[image].run(tmp_path / image, "-c", program, command=["python"]) == (0, "65532 65532 EROFS\n")
+        assert images[image].run(tmp_path / image, "-c", program, command=["python"]) == (
+            0,
+            "65532 65532 EROFS\n",
+        )
 
 
 def test_the_preset_image_answers(images: dict[str, Image], tmp_path: Path) -> None:
