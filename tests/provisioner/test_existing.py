@@ -14,7 +14,7 @@ from kaito.api import labels
 from kaito.catalog import load_catalog
 from kaito.provisioner import errors
 from kaito.provisioner import existing_rules as rules
-from kaito.provisioner.cloud import ClaimSpec, Instance
+from kaito.provisioner.cloud import ClaimSpec, Instance, InstanceRef
 from kaito.provisioner.existing import SELECTOR, ExistingNodes
 from kaito.runtime.client import Client
 from kaito.runtime.manager import Manager
@@ -151,7 +151,9 @@ class TestRules:
 async def test_a_claim_gets_a_node_marked_as_its_own(world: ControlPlane) -> None:
     async with provider(world, a_node()) as cloud:
         instance = await cloud.create(wanted())
-    assert instance == Instance("existing://a", NC6, "uid-1", capacity={labels.GPU_RESOURCE: "1"})
+    assert instance == Instance(
+        "existing://a", NC6, "uid-1", capacity={labels.GPU_RESOURCE: "1"}, claim_name="ws1"
+    )
     node = await world.client.get(NODES, "a")
     assert node["metadata"]["annotations"][labels.CLAIM_UID_ANNOTATION] == "uid-1"
     assert node["metadata"]["labels"][labels.INSTANCE_TYPE_LABEL] == NC6
@@ -240,11 +242,11 @@ async def test_giving_back_leaves_the_node_as_it_was(world: ControlPlane) -> Non
         await world.client.patch(
             NODES, "a", patch={"metadata": written, "spec": {"taints": [other, SKU_TAINT]}}
         )
-        assert await cloud.delete(instance.provider_id) is True
-        assert await cloud.delete(instance.provider_id) is True
+        assert await cloud.delete(InstanceRef(instance.provider_id)) is True
+        assert await cloud.delete(InstanceRef(instance.provider_id)) is True
         assert await cloud.list() == []
         with pytest.raises(errors.InstanceNotFound):
-            await cloud.get(instance.provider_id)
+            await cloud.get(InstanceRef(instance.provider_id))
     after = await world.client.get(NODES, "a")
     assert after["metadata"]["labels"] == {**before["metadata"]["labels"], "new": "1"}
     assert "annotations" not in after["metadata"]
@@ -253,10 +255,10 @@ async def test_giving_back_leaves_the_node_as_it_was(world: ControlPlane) -> Non
 
 async def test_a_node_that_is_gone_is_given_back(world: ControlPlane) -> None:
     async with provider(world) as cloud:
-        assert await cloud.delete("existing://never") is True
+        assert await cloud.delete(InstanceRef("existing://never")) is True
         for verb in (cloud.get, cloud.delete):
             with pytest.raises(errors.InstanceNotFound, match="is no existing node"):
-                await verb("azure:///x")
+                await verb(InstanceRef("azure:///x"))
 
 
 async def test_a_change_in_between_is_tried_again(world: ControlPlane) -> None:
@@ -276,9 +278,9 @@ async def test_a_change_in_between_is_tried_again(world: ControlPlane) -> None:
             matches=lambda request: request.method == "PATCH",
         )
         with pytest.raises(errors.CloudError) as caught:
-            await cloud.delete("existing://a")
+            await cloud.delete(InstanceRef("existing://a"))
         assert caught.value.retry_after == 1.0
-        assert await cloud.delete("existing://a") is True
+        assert await cloud.delete(InstanceRef("existing://a")) is True
 
 
 @pytest.mark.parametrize("verb", ["create", "get", "delete", "list"])
@@ -290,8 +292,8 @@ async def test_an_api_server_that_fails_is_a_cloud_error(world: ControlPlane, ve
     async with provider(world, a_node(), client=broken) as cloud:
         calls: dict[str, Callable[[], Awaitable[object]]] = {
             "create": lambda: cloud.create(wanted()),
-            "get": lambda: cloud.get("existing://a"),
-            "delete": lambda: cloud.delete("existing://a"),
+            "get": lambda: cloud.get(InstanceRef("existing://a")),
+            "delete": lambda: cloud.delete(InstanceRef("existing://a")),
             "list": cloud.list,
         }
         with pytest.raises(errors.CloudError) as caught:

@@ -11,7 +11,7 @@ import pytest
 
 from kaito.api import labels
 from kaito.provisioner import errors
-from kaito.provisioner.cloud import ClaimSpec, Instance
+from kaito.provisioner.cloud import ClaimSpec, Instance, InstanceRef
 from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.client import Client
 from kaito.runtime.memory_transport import Fault, FaultScript, MemoryTransport
@@ -121,25 +121,25 @@ async def test_get_list_and_delete(world: ControlPlane) -> None:
         "spec": {"providerID": "azure:///x"},
     }
     await world.client.create(NODES, other)
-    assert await cloud(world).get("instant://ws1") == instance
+    assert await cloud(world).get(InstanceRef("instant://ws1")) == instance
     assert await cloud(world).list() == [instance]
-    assert await cloud(world).delete("instant://ws1") is True
-    assert await cloud(world).delete("instant://ws1") is True
+    assert await cloud(world).delete(InstanceRef("instant://ws1")) is True
+    assert await cloud(world).delete(InstanceRef("instant://ws1")) is True
     assert await cloud(world).list() == []
     with pytest.raises(errors.InstanceNotFound):
-        await cloud(world).get("instant://ws1")
+        await cloud(world).get(InstanceRef("instant://ws1"))
     with pytest.raises(errors.InstanceNotFound, match="no instance of the instant cloud"):
-        await cloud(world).delete("azure:///x")
+        await cloud(world).delete(InstanceRef("azure:///x"))
     assert [node["metadata"]["name"] for node in await world.client.list(NODES)] == ["real"]
 
 
 async def test_a_node_that_is_being_deleted_is_an_instance_no_more(world: ControlPlane) -> None:
     await cloud(world).create(wanted())
     await world.client.patch(NODES, "ws1", patch={"metadata": {"finalizers": ["kaito.sh/keep"]}})
-    assert await cloud(world).delete("instant://ws1") is True
+    assert await cloud(world).delete(InstanceRef("instant://ws1")) is True
     assert "deletionTimestamp" in (await world.client.get(NODES, "ws1"))["metadata"]
     with pytest.raises(errors.InstanceNotFound):
-        await cloud(world).get("instant://ws1")
+        await cloud(world).get(InstanceRef("instant://ws1"))
     with pytest.raises(errors.InstancePending, match="still going away"):
         await cloud(world).create(wanted())
 
@@ -152,7 +152,7 @@ async def test_a_node_of_that_name_that_is_not_the_clouds_is_not_deleted(world: 
         "spec": {"providerID": "azure:///x"},
     }
     await world.client.create(NODES, node)
-    assert await cloud(world).delete("instant://ws1") is True
+    assert await cloud(world).delete(InstanceRef("instant://ws1")) is True
     assert len(await world.client.list(NODES)) == 1
 
 
@@ -164,8 +164,8 @@ async def test_an_api_server_that_fails_is_a_cloud_error(world: ControlPlane, ve
     broken = InstantCloud(Client(transport, clock=world.clock, user_agent="broken"), world.clock)
     calls = {
         "create": lambda: broken.create(wanted()),
-        "get": lambda: broken.get("instant://ws1"),
-        "delete": lambda: broken.delete("instant://ws1"),
+        "get": lambda: broken.get(InstanceRef("instant://ws1")),
+        "delete": lambda: broken.delete(InstanceRef("instant://ws1")),
         "list": broken.list,
     }
     with pytest.raises(errors.CloudError) as caught:

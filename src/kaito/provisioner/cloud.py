@@ -6,10 +6,10 @@ keeps no memory that matters. Verbs never wait for slow operations: they start t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 EXISTING_SCHEME: Final = "existing://"
 """An instance whose id begins so is a Node that was there before its claim and stays after it: it is never deleted and
@@ -25,9 +25,10 @@ def existing_id(node: str) -> str:
 class ClaimSpec:
     """One node that is wanted, in the words of neither Machine nor NodeClaim.
 
-    instance_types: machine sizes to try, best first; never empty.
+    kind: Machine or NodeClaim. instance_types: machine sizes to try, best first; never empty.
     created: when the claim was made. requests: resource name to quantity.
     taints, startup_taints: as in `spec.taints` of a Node.
+    requirements: label key to the values that `spec.requirements` allows by the operator In, in their order.
     """
 
     name: str
@@ -39,14 +40,33 @@ class ClaimSpec:
     taints: tuple[Mapping[str, Any], ...] = ()
     startup_taints: tuple[Mapping[str, Any], ...] = ()
     requests: Mapping[str, str] = field(default_factory=dict)
+    requirements: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kind: str = "NodeClaim"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRef:
+    """Which instance is meant: that of a claim, by the claim and by the machine's id where that is known.
+
+    provider_id: "" before the cloud has told it. Both names: the claim's; either is "" where nobody knows.
+    """
+
+    provider_id: str = ""
+    claim_name: str = ""
+    claim_uid: str = ""
+
+    def __str__(self) -> str:
+        return self.provider_id or f"of claim {self.claim_name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
     """A machine of the cloud.
 
-    provider_id: equal to `spec.providerID` of the Node that it becomes, or `existing_id` of one that is lent.
-    claim_uid: uid of the claim it was made for; "" where the cloud does not know.
+    provider_id: equal to `spec.providerID` of the Node that it becomes, or `existing_id` of one that is lent; "" only
+        in answers of `list`, for one that has none yet or never will.
+    claim_name, claim_uid: the claim it was made for; "" where the cloud does not know.
+    created: when the cloud made it, as far as known.
     labels: what the cloud knows of it (instance type, zone, …); laid under the claim's own labels.
     capacity: resources it will have, as far as known before it joins; a GPU that is named here must be visible on the
         Node before the claim counts as initialized.
@@ -58,10 +78,23 @@ class Instance:
     labels: Mapping[str, str] = field(default_factory=dict)
     capacity: Mapping[str, str] = field(default_factory=dict)
     image_id: str = ""
+    claim_name: str = ""
+    created: datetime | None = None
+
+    @property
+    def ref(self) -> InstanceRef:
+        return InstanceRef(self.provider_id, self.claim_name, self.claim_uid)
 
 
 class CloudProvider(Protocol):
-    """A cloud. Every verb raises `CloudError` and nothing else for what the cloud refuses or cannot do."""
+    """A cloud. Every verb raises `CloudError` and nothing else for what the cloud refuses or cannot do.
+
+    Providers inherit from it: what a simple cloud has no use for has a body here.
+    """
+
+    claim_label: ClassVar[str] = ""
+    """Label of this cloud's Nodes whose value is the name of their claim; "" where they have none. Claims are looked at
+    again when a Node with their name under it appears or changes, also before its provider id is known."""
 
     async def create(self, claim: ClaimSpec) -> Instance:
         """The instance of this claim (told by uid), made if need be; types are tried in order.
@@ -69,11 +102,23 @@ class CloudProvider(Protocol):
         Raises `InstancePending` until its provider id is known.
         """
 
-    async def get(self, provider_id: str) -> Instance:
-        """Raises `InstanceNotFound`."""
+    async def get(self, ref: InstanceRef) -> Instance:
+        """Raises `InstanceNotFound`: it is really not there, or it is somebody else's."""
 
-    async def delete(self, provider_id: str) -> bool:
-        """Ends the instance. True: it is gone for good; False: on its way, ask again."""
+    async def delete(self, ref: InstanceRef) -> bool:
+        """Ends the instance. True: it is gone for good, or never was; False: on its way, ask again.
+
+        Never touches what was made for another claim than `ref.claim_uid`, where that is given.
+        """
 
     async def list(self) -> Sequence[Instance]:
-        """All instances made for claims, also those whose claim is gone."""
+        """All instances made for claims, also those whose claim is gone, and those that failed or are being made."""
+
+    async def check_running(self) -> None:
+        """Raises `CloudError` while the cluster's machines are expected to be away: nothing may be given up, repaired
+        or collected as garbage then."""
+        return
+
+    def subscribe(self, wake: Callable[[str], None]) -> None:
+        """`wake(name)` is called whenever the claim of that name should be looked at before its time."""
+        return

@@ -12,7 +12,14 @@ from typing import Any, Final, TypeAlias
 from kaito.api import labels
 from kaito.catalog import Catalog, load_catalog
 from kaito.provisioner import existing_rules as rules
-from kaito.provisioner.cloud import EXISTING_SCHEME, ClaimSpec, Instance, existing_id
+from kaito.provisioner.cloud import (
+    EXISTING_SCHEME,
+    ClaimSpec,
+    CloudProvider,
+    Instance,
+    InstanceRef,
+    existing_id,
+)
 from kaito.provisioner.errors import CloudError, InstanceNotFound, InstancePending, InsufficientCapacity
 from kaito.runtime.client import Client
 from kaito.runtime.errors import ApiError, Conflict, NotFound, TransportError
@@ -33,7 +40,7 @@ Obstacles: TypeAlias = list[tuple[str, str]]
 """Names of nodes and what is in the way."""
 
 
-class ExistingNodes:
+class ExistingNodes(CloudProvider):
     """`CloudProvider` over the cluster's own nodes.
 
     client: whose identity patches the Nodes. nodes: the cache of Nodes. selector: label selector of those that may
@@ -69,17 +76,17 @@ class ExistingNodes:
             )
         raise InsufficientCapacity(rules.refusal(obstacles, self._selector), retry_after=RETRY)
 
-    async def get(self, provider_id: str) -> Instance:
-        node = await self._read(_name(provider_id))
-        if node is None or "deletionTimestamp" in node["metadata"] or not rules.claim_uid(node):
-            raise InstanceNotFound(f"{provider_id} is not lent to a claim")
+    async def get(self, ref: InstanceRef) -> Instance:
+        node = await self._find(ref)
+        if node is None or "deletionTimestamp" in node["metadata"] or not _is_lent(node, ref):
+            raise InstanceNotFound(f"the node {ref} is not lent to a claim")
         return _instance(node)
 
-    async def delete(self, provider_id: str) -> bool:
-        name = _name(provider_id)
-        node = await self._read(name)
-        if node is None or not rules.claim_uid(node):
+    async def delete(self, ref: InstanceRef) -> bool:
+        node = await self._find(ref)
+        if node is None or not _is_lent(node, ref):
             return True
+        name = node["metadata"]["name"]
         try:
             await self._client.patch(NODES, name, patch=rules.returning_patch(node))
         except NotFound:
@@ -140,6 +147,13 @@ class ExistingNodes:
         except (ApiError, TransportError) as error:
             raise CloudError(f"the Nodes could not be listed: {error}", reason="ListFailed") from error
 
+    async def _find(self, ref: InstanceRef) -> dict[str, Any] | None:
+        """The Node that is meant; before a claim knows its own, the one that is marked with the claim."""
+        if ref.provider_id:
+            return await self._read(_name(ref.provider_id))
+        lent = await self._lent(ref.claim_name)
+        return next((node for node in lent if rules.claim_uid(node) == ref.claim_uid), None)
+
     async def _read(self, name: str) -> dict[str, Any] | None:
         try:
             return await self._client.get(NODES, name)
@@ -160,6 +174,11 @@ def _name(provider_id: str) -> str:
     return name
 
 
+def _is_lent(node: dict[str, Any], ref: InstanceRef) -> bool:
+    uid = rules.claim_uid(node)
+    return bool(uid) and ref.claim_uid in ("", uid)
+
+
 def _instance(node: dict[str, Any]) -> Instance:
     metadata, status = node["metadata"], node.get("status") or {}
     gpus = (status.get("allocatable") or {}).get(labels.GPU_RESOURCE)
@@ -167,5 +186,6 @@ def _instance(node: dict[str, Any]) -> Instance:
         provider_id=existing_id(metadata["name"]),
         instance_type=(metadata.get("labels") or {}).get(labels.INSTANCE_TYPE_LABEL, ""),
         claim_uid=rules.claim_uid(node),
+        claim_name=(metadata.get("labels") or {}).get(rules.CLAIM_LABEL, ""),
         capacity={labels.GPU_RESOURCE: str(gpus)} if gpus else {},
     )

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from kaito.api import labels
 from kaito.catalog import Catalog, load_catalog
-from kaito.provisioner.cloud import ClaimSpec, Instance
+from kaito.provisioner.cloud import ClaimSpec, CloudProvider, Instance, InstanceRef
 from kaito.provisioner.errors import (
     CloudError,
     InstanceNotFound,
@@ -32,7 +32,7 @@ _CPU_ONLY: Final = re.compile(r"standard_[abdefghlm]\d", re.IGNORECASE)
 _NOT_IN_LABEL: Final = re.compile(r"[^A-Za-z0-9_.]+")
 
 
-class InstantCloud:
+class InstantCloud(CloudProvider):
     """`CloudProvider` over Node objects.
 
     client: whose identity makes the Nodes. delay: seconds from the claim's creation until its instance is there.
@@ -67,16 +67,16 @@ class InstantCloud:
         except (ApiError, TransportError) as error:
             raise CloudError(f"the Node {claim.name} could not be created: {error}") from error
 
-    async def get(self, provider_id: str) -> Instance:
-        node = await self._read(_name(provider_id))
-        if node is None or _ended(node):
-            raise InstanceNotFound(f"the instance {provider_id} does not exist")
+    async def get(self, ref: InstanceRef) -> Instance:
+        node = await self._read(_name(ref))
+        if node is None or _ended(node) or not _is_of(node, ref):
+            raise InstanceNotFound(f"the instance {ref} does not exist")
         return _instance(node)
 
-    async def delete(self, provider_id: str) -> bool:
-        name = _name(provider_id)
+    async def delete(self, ref: InstanceRef) -> bool:
+        name = _name(ref)
         node = await self._read(name)
-        if node is None or _ended(node) or not _is_instant(node):
+        if node is None or _ended(node) or not _is_instant(node) or not _is_of(node, ref):
             return True
         try:
             await self._client.delete(NODES, name, uid=node["metadata"]["uid"])
@@ -163,11 +163,15 @@ class InstantCloud:
         }
 
 
-def _name(provider_id: str) -> str:
-    name = provider_id.removeprefix(SCHEME)
-    if name == provider_id or not name:
-        raise InstanceNotFound(f"{provider_id!r} is no instance of the instant cloud")
+def _name(ref: InstanceRef) -> str:
+    name = ref.provider_id.removeprefix(SCHEME) if ref.provider_id else ref.claim_name
+    if not name or name == ref.provider_id:
+        raise InstanceNotFound(f"{ref.provider_id!r} is no instance of the instant cloud")
     return name
+
+
+def _is_of(node: Mapping[str, Any], ref: InstanceRef) -> bool:
+    return not ref.claim_uid or _claim_uid(node) == ref.claim_uid
 
 
 def _is_instant(node: Mapping[str, Any]) -> bool:
@@ -199,6 +203,7 @@ def _instance(node: Mapping[str, Any]) -> Instance:
         provider_id=node["spec"]["providerID"],
         instance_type=found[labels.INSTANCE_TYPE_LABEL],
         claim_uid=_claim_uid(node),
+        claim_name=node["metadata"]["name"],
         labels={key: found[key] for key in kept if key in found},
         capacity={labels.GPU_RESOURCE: gpus} if gpus else {},
     )

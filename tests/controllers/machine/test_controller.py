@@ -15,7 +15,7 @@ from kaito.api.conditions import find_condition, is_true
 from kaito.controllers import machine
 from kaito.controllers.machine import MACHINE_SHAPE, NODECLAIM_SHAPE, ClaimShape
 from kaito.provisioner import errors
-from kaito.provisioner.cloud import ClaimSpec, CloudProvider, Instance
+from kaito.provisioner.cloud import ClaimSpec, CloudProvider, Instance, InstanceRef
 from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.client import Client
 from kaito.runtime.errors import NotFound
@@ -336,7 +336,7 @@ async def _dies_at(world: ControlPlane, shape: ClaimShape, write: int, *, after:
     await client.transport.close()
 
 
-class StubCloud:
+class StubCloud(CloudProvider):
     """A cloud whose answers the test sets."""
 
     def __init__(self) -> None:
@@ -354,13 +354,13 @@ class StubCloud:
         self.present = True
         return instance
 
-    async def get(self, provider_id: str) -> Instance:
+    async def get(self, ref: InstanceRef) -> Instance:
         self.calls.append("get")
         if not self.present:
             raise errors.InstanceNotFound("gone")
         return await self._make()
 
-    async def delete(self, provider_id: str) -> bool:
+    async def delete(self, ref: InstanceRef) -> bool:
         self.calls.append("delete")
         answer = self.delete_answers.pop(0) if len(self.delete_answers) > 1 else self.delete_answers[0]
         if isinstance(answer, errors.CloudError):

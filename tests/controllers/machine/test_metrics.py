@@ -24,7 +24,7 @@ from kaito.controllers.machine.metrics import (
     state,
     waits_for,
 )
-from kaito.provisioner.cloud import ClaimSpec, CloudProvider, Instance
+from kaito.provisioner.cloud import ClaimSpec, CloudProvider, Instance, InstanceRef
 from kaito.provisioner.errors import (
     CloudError,
     InstanceNotFound,
@@ -94,7 +94,7 @@ def test_a_cloud_s_own_words_never_become_a_label() -> None:
     assert waits_for(NODECLAIM_SHAPE, {"creationTimestamp": CREATED}, found) == OTHER
 
 
-class Cloud:
+class Cloud(CloudProvider):
     """A provider that gives one answer."""
 
     def __init__(self, clock: VirtualClock, answer: CloudError | Instance, seconds: float = 0.0) -> None:
@@ -106,10 +106,10 @@ class Cloud:
             raise self.answer
         return self.answer
 
-    async def get(self, provider_id: str) -> Instance:
+    async def get(self, ref: InstanceRef) -> Instance:
         raise InstanceNotFound("gone")
 
-    async def delete(self, provider_id: str) -> bool:
+    async def delete(self, ref: InstanceRef) -> bool:
         return True
 
     async def list(self) -> list[Instance]:

@@ -6,7 +6,7 @@ No label holds a name or a cloud's own words: reasons are those of `kaito.api.re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from kaito.api.conditions import find_condition, is_false, is_true
 from kaito.api.reasons import CLOUD_REASONS, GIVEN_UP, OTHER, known
 from kaito.controllers.machine.shapes import ClaimShape
-from kaito.provisioner.cloud import ClaimSpec, CloudProvider, Instance
+from kaito.provisioner.cloud import ClaimSpec, CloudProvider, Instance, InstanceRef
 from kaito.provisioner.errors import CloudError, InstanceNotFound, InstancePending
 from kaito.runtime.clock import Clock, parse_time
 from kaito.runtime.histogram import Histogram
@@ -159,24 +159,30 @@ CLOUD_ERRORS: Final = tuple(
 )
 
 
-class MeasuredCloud:
+class MeasuredCloud(CloudProvider):
     """A `CloudProvider` whose requests are counted and timed."""
 
     def __init__(self, provider: CloudProvider, metrics: CloudMetrics) -> None:
         self._provider = provider
         self._metrics = metrics
 
+    async def check_running(self) -> None:
+        await self._provider.check_running()
+
+    def subscribe(self, wake: Callable[[str], None]) -> None:
+        self._provider.subscribe(wake)
+
     async def create(self, claim: ClaimSpec) -> Instance:
         with self._metrics.request("create"):
             return await self._provider.create(claim)
 
-    async def get(self, provider_id: str) -> Instance:
+    async def get(self, ref: InstanceRef) -> Instance:
         with self._metrics.request("get"):
-            return await self._provider.get(provider_id)
+            return await self._provider.get(ref)
 
-    async def delete(self, provider_id: str) -> bool:
+    async def delete(self, ref: InstanceRef) -> bool:
         with self._metrics.request("delete"):
-            return await self._provider.delete(provider_id)
+            return await self._provider.delete(ref)
 
     async def list(self) -> Sequence[Instance]:
         with self._metrics.request("list"):

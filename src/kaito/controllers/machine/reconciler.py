@@ -28,7 +28,7 @@ from kaito.controllers.machine.decide import (
 )
 from kaito.controllers.machine.metrics import ClaimMetrics
 from kaito.controllers.machine.shapes import ClaimShape
-from kaito.provisioner.cloud import CloudProvider
+from kaito.provisioner.cloud import CloudProvider, InstanceRef
 from kaito.provisioner.errors import CloudError, InstanceNotFound
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
@@ -184,7 +184,7 @@ class _Pass:
 
     async def _check(self, provider_id: str) -> None:
         try:
-            await self._provider.get(provider_id)
+            await self._provider.get(self._ref(provider_id))
         except InstanceNotFound:
             self._observed = replace(self._observed, instance="absent")
         except CloudError as error:
@@ -194,9 +194,7 @@ class _Pass:
 
     async def _terminate(self, provider_id: str | None) -> None:
         try:
-            if provider_id is None:
-                provider_id = await self._made_for_us()
-            gone = provider_id is None or await self._provider.delete(provider_id)
+            gone = await self._provider.delete(self._ref(provider_id or ""))
         except InstanceNotFound:
             gone = True
         except CloudError as error:
@@ -204,11 +202,9 @@ class _Pass:
             return
         self._observed = replace(self._observed, instance="absent" if gone else "leaving")
 
-    async def _made_for_us(self) -> str | None:
-        """An instance whose creation succeeded although nobody lived to write it down."""
-        uid = self._cached.meta.uid
-        found = (each.provider_id for each in await self._provider.list() if each.claim_uid == uid)
-        return next(found, None)
+    def _ref(self, provider_id: str) -> InstanceRef:
+        """The claim's instance; without an id, one whose creation nobody lived to write down."""
+        return InstanceRef(provider_id, self._cached.meta.name, self._cached.meta.uid)
 
     async def _release_node(self, node: Mapping[str, Any]) -> None:
         name = node["metadata"]["name"]

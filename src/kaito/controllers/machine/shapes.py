@@ -77,6 +77,8 @@ class ClaimShape:
             taints=tuple(spec.get("taints") or ()),
             startup_taints=tuple(spec.get("startupTaints") or ()),
             requests=requests(claim),
+            requirements=dict(_required(spec)),
+            kind=self.resource.kind,
         )
 
 
