@@ -1,0 +1,79 @@
+"""A claim on its way out: nothing of it may stay behind in the cloud."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from kaito.api import labels
+from kaito.controllers.machine import nodes as node_rules
+from kaito.controllers.machine.decide.steps import (
+    MESSAGE_LIMIT,
+    Decision,
+    Observed,
+    PatchNode,
+    ReleaseClaim,
+    ReleaseNode,
+    Terminate,
+    Warned,
+    conditions_of,
+    status_with,
+)
+from kaito.provisioner.errors import CloudError
+
+TERMINATING: Final = "InstanceTerminating"
+TERMINATION_POLL: Final = 5.0
+"""Seconds between two questions whether an instance is gone."""
+
+
+def finish(observed: Observed, now: datetime) -> Decision:
+    """The claim is being deleted: nothing of it may stay behind in the cloud."""
+    if node_rules.is_lent(observed.claim):
+        return _give_back(observed, now)
+    for node in observed.nodes:
+        leaving = node["metadata"].get("deletionTimestamp") or node_rules.is_disrupted(node)
+        if not leaving and labels.TERMINATION_FINALIZER in (node["metadata"].get("finalizers") or ()):
+            return Decision(PatchNode(node["metadata"]["name"], node_rules.cordon_patch(node)))
+    match observed.instance:
+        case None if observed.hold > 0:
+            return Decision(requeue_after=observed.hold)
+        case None | "present":
+            return Decision(Terminate((observed.claim.get("status") or {}).get("providerID")))
+        case "leaving":
+            return Decision(requeue_after=TERMINATION_POLL)
+        case CloudError() as error:
+            return _cannot_end(observed, now, error)
+        case "absent":
+            waiting = [node for node in observed.nodes if node["metadata"]["name"] not in observed.released]
+            if waiting:
+                return Decision(ReleaseNode(waiting[0]))
+            return Decision() if observed.nodes else Decision(ReleaseClaim())
+
+
+def _give_back(observed: Observed, now: datetime) -> Decision:
+    """The claim is being deleted and its Node stays: only what the claim put onto it goes."""
+    if observed.nodes and not any(node_rules.is_lent_to(node, observed.claim) for node in observed.nodes):
+        return Decision(ReleaseClaim())  # given back, or taken back and perhaps another claim's by now
+    match observed.instance:
+        case None if observed.hold > 0:
+            return Decision(requeue_after=observed.hold)
+        case None | "present":
+            return Decision(Terminate(observed.claim["status"]["providerID"]))
+        case "leaving":
+            return Decision(requeue_after=TERMINATION_POLL)
+        case CloudError() as error:
+            return _cannot_end(observed, now, error)
+        case "absent":
+            return Decision(ReleaseClaim())
+
+
+def _cannot_end(observed: Observed, now: datetime, error: CloudError) -> Decision:
+    """The instance may still cost money: the claim stays and says why."""
+    conditions, message = conditions_of(observed, now), error.message[:MESSAGE_LIMIT]
+    before = [each for each in conditions.conditions if each["type"] == TERMINATING]
+    news = not before or (before[0].get("reason"), before[0].get("message")) != (error.why, message)
+    return Decision(
+        status=status_with(observed, conditions.set(TERMINATING, "Unknown", error.why, message)),
+        requeue_after=error.retry_after,
+        warning=Warned(error.why, message) if news else None,
+    )
