@@ -3,11 +3,14 @@
 
 -- Reasons that stay until a person changes something; every other one passes by itself.
 local stuck = {
+  ClusterNotFound = true,
   InvalidClaim = true,
   InvalidConfiguration = true,
   LaunchFailed = true,
   MultipleNodesFound = true,
   NameTaken = true,
+  ProviderNotRegistered = true,
+  RegionalQuotaReached = true,
   SKUNotAvailable = true,
   SubscriptionQuotaReached = true,
   Unauthorized = true,

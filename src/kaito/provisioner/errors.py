@@ -11,6 +11,13 @@ from typing import ClassVar, Final
 
 MINUTE: Final = 60.0
 
+ZONAL_ALLOCATION_FAILURE: Final = "ZonalAllocationFailure"
+OVERCONSTRAINED_ALLOCATION_FAILURE: Final = "OverconstrainedAllocationFailure"
+OVERCONSTRAINED_ZONAL_ALLOCATION_FAILURE: Final = "OverconstrainedZonalAllocationFailure"
+"""Reasons of `InsufficientCapacity` besides its own: other zones, or fewer demands, may do."""
+REGIONAL_QUOTA_REACHED: Final = "RegionalQuotaReached"
+"""Reason of `QuotaReached` where the limit is the region's, of all machine sizes together."""
+
 
 class CloudError(Exception):
     """A request to the cloud failed. Use the subclass that fits; this one is for what nobody has classified.
@@ -43,8 +50,22 @@ class InstancePending(CloudError):
     delay = 5.0
 
 
+class WaitingForTurn(InstancePending):
+    """Nothing was started yet: others were there first and the cluster takes one at a time. The provider wakes it."""
+
+    reason = "OperationQueued"
+    delay = MINUTE
+
+
+class WaitingForQuota(InstancePending):
+    """Nothing was started yet: what is left of the quota is promised to claims that were there first."""
+
+    reason = "WaitingForQuota"
+    delay = MINUTE
+
+
 class OperationInProgress(CloudError):
-    """Another operation holds the cluster or the pool; wait for it."""
+    """Another operation holds the cluster or the pool, or has just changed it; look at it and wait."""
 
     reason = "OperationInProgress"
     delay = 15.0
@@ -54,6 +75,39 @@ class Throttled(CloudError):
     """Too many requests; `retry_after` is the cloud's own figure where it gives one."""
 
     reason = "Throttled"
+
+
+class OperationCanceled(CloudError):
+    """Somebody, or the cloud itself, stopped the operation before its end."""
+
+    reason = "OperationCanceled"
+
+
+class CloudUnreachable(CloudError):
+    """No answer: no connection, or none in time. Whether the request was carried out is not known."""
+
+    reason = "CloudUnreachable"
+    delay = 10.0
+
+
+class CloudUnavailable(CloudError):
+    """The cloud answers that it cannot work at the moment."""
+
+    reason = "CloudUnavailable"
+
+
+class ClusterNotRunning(CloudError):
+    """The managed cluster is stopped, starting, stopping or failed; its machines are left alone meanwhile."""
+
+    reason = "ClusterNotRunning"
+    delay = MINUTE
+
+
+class ClusterNotFound(CloudError):
+    """There is no such cluster, resource group or subscription. Says nothing about any instance."""
+
+    reason = "ClusterNotFound"
+    delay = 5 * MINUTE
 
 
 class InsufficientCapacity(CloudError):
@@ -88,6 +142,20 @@ class InvalidConfiguration(CloudError):
     """The cloud refuses what was asked for; it has to be written differently."""
 
     reason = "InvalidConfiguration"
+    terminal = True
+
+
+class EnvironmentRefused(CloudError):
+    """What surrounds the cluster forbids it, such as a policy or a full subnet; it is tried again as it is."""
+
+    reason = "InvalidConfiguration"
+    delay = 10 * MINUTE
+
+
+class ProviderNotRegistered(CloudError):
+    """The subscription has not registered the cloud's service that is needed."""
+
+    reason = "ProviderNotRegistered"
     terminal = True
 
 
