@@ -49,11 +49,13 @@ class InstanceRef:
     """Which instance is meant: that of a claim, by the claim and by the machine's id where that is known.
 
     provider_id: "" before the cloud has told it. Both names: the claim's; either is "" where nobody knows.
+    created: when the claim was made, which tells instances that another controller made for claims of this name.
     """
 
     provider_id: str = ""
     claim_name: str = ""
     claim_uid: str = ""
+    created: datetime | None = None
 
     def __str__(self) -> str:
         return self.provider_id or f"of claim {self.claim_name}"
@@ -66,7 +68,7 @@ class Instance:
     provider_id: equal to `spec.providerID` of the Node that it becomes, or `existing_id` of one that is lent; "" only
         in answers of `list`, for one that has none yet or never will.
     claim_name, claim_uid: the claim it was made for; "" where the cloud does not know.
-    created: when the cloud made it, as far as known.
+    created: when its claim or, where that is not known, the cloud's instance was made.
     labels: what the cloud knows of it (instance type, zone, …); laid under the claim's own labels.
     capacity: resources it will have, as far as known before it joins; a GPU that is named here must be visible on the
         Node before the claim counts as initialized.
@@ -83,7 +85,7 @@ class Instance:
 
     @property
     def ref(self) -> InstanceRef:
-        return InstanceRef(self.provider_id, self.claim_name, self.claim_uid)
+        return InstanceRef(self.provider_id, self.claim_name, self.claim_uid, self.created)
 
 
 class CloudProvider(Protocol):

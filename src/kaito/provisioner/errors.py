@@ -71,6 +71,12 @@ class OperationInProgress(CloudError):
     delay = 15.0
 
 
+class PreconditionFailed(OperationInProgress):
+    """What was asked for held for another state of the instance: it is there already, or has changed since it was read."""
+
+    delay = 1.0
+
+
 class Throttled(CloudError):
     """Too many requests; `retry_after` is the cloud's own figure where it gives one."""
 
