@@ -7,6 +7,7 @@ do, without secrets.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar, Final
 
 MINUTE: Final = 60.0
@@ -44,10 +45,24 @@ class InstanceNotFound(CloudError):
 
 
 class InstancePending(CloudError):
-    """The instance is being made; ask again. Nothing is wrong."""
+    """The instance is being made; ask again. Nothing is wrong.
+
+    since: when the cloud began to make it; None: not known, or not begun. A launch's deadline runs from then.
+    """
 
     reason = "LaunchInProgress"
     delay = 5.0
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        retry_after: float | None = None,
+        since: datetime | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, retry_after=retry_after)
+        self.since = since
 
 
 class WaitingForTurn(InstancePending):
