@@ -31,7 +31,7 @@ def kubeconfig(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--cloud-provider=aks"], "--cloud-provider=aks: write existing"),
+        (["--cloud-provider=gcp"], "--cloud-provider=gcp: write existing or aks."),
         (["--existing-selector=a=b=c"], "--existing-selector=a=b=c: "),
         (["--log-format=xml"], "--log-format=xml: write json or human."),
         (["--metrics-bind-address=nowhere"], "--metrics-bind-address or --health-probe-bind-address: "),

@@ -21,12 +21,12 @@ import yaml
 from kaito.api.crds import crd_manifests
 from kaito.api.resources import MACHINES, WORKSPACES
 from kaito.cli.main import app
-from kaito.cli.operator.config import OperatorConfig
-from kaito.cli.operator.names import LEASE_NAME, PROVISIONER_LEASE_NAME
-from kaito.cli.operator.provisioner import ProvisionerConfig, provisioner_manager
+from kaito.cli.operator.config import OperatorConfig, ProvisionerConfig
+from kaito.cli.operator.names import LEASE_NAME, PROVISIONER_LEASE_NAME, CloudName
+from kaito.cli.operator.provisioner import provisioner_manager
 from kaito.cli.operator.run import operator_manager
 from kaito.cli.operator.webhook_rights import SECRET
-from kaito.cli.rbac.roles import NAMESPACE, PROVISIONER, operator_rights
+from kaito.cli.rbac.roles import NAMESPACE, operator_rights, provisioner_rights
 from kaito.controllers.workspace import NodeProvisioner
 from kaito.provisioner import existing
 from kaito.provisioner.errors import CloudError
@@ -177,16 +177,20 @@ async def test_the_rights_are_exactly_what_is_used(world: World, monkeypatch: py
     monkeypatch.setattr(CloudError, "delay", 0.5)
     monkeypatch.setattr(existing, "RETRY", 0.5)
     operators, provisioners = Account("kaito-operator"), Account("kaito-provisioner")
-    async with installed(world), applied(world, roles("", "provisioner")):
+    async with (
+        installed(world),
+        applied(world, roles("", "provisioner", "components/provisioner-cloud-existing")),
+    ):
         for mode in MODES:
             operators.streams_lists = provisioners.streams_lists = mode is MODES[0]
             async with applied(world, roles(f"components/claims-{mode}")):
                 await play(world, mode, operators, provisioners)
     declared = [right for mode in MODES for right in operator_rights(mode)]
+    lenders = provisioner_rights(CloudName.EXISTING)
     assert operators.undeclared(declared) == []
-    assert provisioners.undeclared(PROVISIONER) == []
+    assert provisioners.undeclared(lenders) == []
     assert "; ".join(operators.unused(declared)) == ""
-    assert "; ".join(provisioners.unused(PROVISIONER)) == ""
+    assert "; ".join(provisioners.unused(lenders)) == ""
 
 
 def free_port() -> int:

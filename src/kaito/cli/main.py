@@ -16,6 +16,7 @@ import typer
 
 from kaito import __version__
 from kaito.cli.errors import CliError
+from kaito.cli.operator.config import CLAIM_KINDS, EXISTING_SELECTOR
 from kaito.runtime.errors import ConfigurationError, TransportError
 
 app = typer.Typer(
@@ -43,6 +44,30 @@ NODE_PROVISIONER_HELP = (
     "machine | nodeclaim (alias azure-gpu-provisioner) | byo. What asks for nodes; karpenter comes later."
 )
 NodeProvisionerFlag = Annotated[str, typer.Option("--node-provisioner", help=NODE_PROVISIONER_HELP)]
+ExistingSelector = Annotated[
+    str,
+    typer.Option(
+        envvar="EXISTING_SELECTOR",
+        help="With --cloud-provider=existing: label selector of the nodes that may be lent.",
+    ),
+]
+ClaimKinds = Annotated[
+    str,
+    typer.Option(
+        envvar="CLAIM_KINDS",
+        help="With a cloud: which claims it serves, machine or nodeclaim or both. Their definitions must be there.",
+    ),
+]
+AksOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--aks-option",
+        envvar="AKS_OPTIONS",
+        metavar="NAME=VALUE",
+        help="With --cloud-provider=aks: an option of agent pools, for claims that do not say otherwise. May be given "
+        "several times; docs/aks.md lists the names.",
+    ),
+]
 Kubeconfig = Annotated[
     Path | None,
     typer.Option(help="Default: $KUBECONFIG, else a running local mode's, else ~/.kube/config."),
@@ -199,9 +224,12 @@ def operator(
         str,
         typer.Option(
             help="Who makes machines for claims. none: another Karpenter-core compatible controller does. "
-            "instant: Node objects of the local mode."
+            "instant: Node objects of the local mode. existing, aks: as `kaito provisioner` does, in this process."
         ),
     ] = "none",
+    existing_selector: ExistingSelector = EXISTING_SELECTOR,
+    claim_kinds: ClaimKinds = CLAIM_KINDS,
+    aks_options: AksOptions = None,
     preset_registry: Annotated[
         str | None,
         typer.Option(envvar="PRESET_REGISTRY_NAME", help="Registry and path of the preset images."),
@@ -267,6 +295,9 @@ def operator(
                 node_class_name=node_class_name,
                 cloud=cloud,
                 cloud_provider=cloud_provider,
+                existing_selector=existing_selector,
+                claim_kinds=claim_kinds,
+                aks_options=aks_options,
                 preset_registry=preset_registry,
                 stand_in_weights=stand_in_weights,
                 images=tuple(image or ()),
@@ -338,12 +369,14 @@ def provisioner(
     ] = None,
     cloud_provider: Annotated[
         str,
-        typer.Option(help="existing: nodes that are there already are lent to claims, and given back."),
+        typer.Option(
+            help="existing: nodes that are there already are lent to claims, and given back. aks: agent pools of an "
+            "AKS cluster, which the environment describes (docs/aks.md)."
+        ),
     ] = "existing",
-    existing_selector: Annotated[
-        str,
-        typer.Option(envvar="EXISTING_SELECTOR", help="Label selector of the nodes that may be lent."),
-    ] = "kaito.sh/existing-node=true",
+    existing_selector: ExistingSelector = EXISTING_SELECTOR,
+    claim_kinds: ClaimKinds = CLAIM_KINDS,
+    aks_options: AksOptions = None,
     metrics_bind_address: Annotated[
         str, typer.Option(help='Address of /metrics; "0" turns it off.')
     ] = ":8080",
@@ -356,7 +389,8 @@ def provisioner(
     log_format: Annotated[str, typer.Option(envvar="LOG_FORMAT", help="json | human")] = "json",
 ) -> None:
     """Run the machine controller alone: it makes Machines and NodeClaims real."""
-    from kaito.cli.operator.provisioner import ProvisionerConfig, run_provisioner
+    from kaito.cli.operator.config import ProvisionerConfig
+    from kaito.cli.operator.provisioner import run_provisioner
 
     run(
         run_provisioner(
@@ -365,6 +399,8 @@ def provisioner(
                 context=context,
                 cloud_provider=cloud_provider,
                 existing_selector=existing_selector,
+                claim_kinds=claim_kinds,
+                aks_options=aks_options,
                 metrics_bind_address=metrics_bind_address,
                 health_probe_bind_address=health_probe_bind_address,
                 leader_elect=leader_elect,

@@ -25,4 +25,4 @@ def _rights(mine: Installation) -> tuple[Right, ...]:
 OPERATOR_RIGHTS: Final = _rights(Installation("", workspaces=True, claims=False))
 """`kaito operator` as it runs in a cluster: without a provisioner in it."""
 PROVISIONER_RIGHTS: Final = _rights(Installation("", workspaces=False, claims=True))
-"""`kaito provisioner`."""
+"""`kaito provisioner`; and besides the above, an operator with a cloud in it."""

@@ -12,8 +12,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from kaito.api.crds import CUSTOM_RESOURCES
 from kaito.api.resources import MACHINES, NODECLAIMS
+from kaito.cli.operator.clouds import Cloud
 from kaito.cli.operator.rights import KINDS
-from kaito.cli.rbac.roles import PROVISIONER, operator_rights
+from kaito.cli.rbac.roles import operator_rights, provisioner_rights
 from kaito.controllers.workspace import NodeProvisioner
 from kaito.runtime.access import RightsCheck
 from kaito.runtime.client import Client
@@ -36,21 +37,33 @@ _APPLY_ROLES: Final = (
 
 
 def check_operator(
-    manager: Manager, provisioner: NodeProvisioner, namespace: str, *, webhook: bool = False
+    manager: Manager,
+    provisioner: NodeProvisioner,
+    namespace: str,
+    *,
+    webhook: bool = False,
+    cloud: Cloud | None = None,
 ) -> None:
     """What `kaito operator` needs; call it before anything takes a client from the manager.
 
-    namespace: its own. webhook: whether it keeps the certificate of a webhook.
+    namespace: its own. webhook: whether it keeps the certificate of a webhook. cloud: what makes machines in it.
     """
     election = manager.options.leader_election is not None
-    rights = operator_rights(provisioner, leader_election=election, webhook=webhook)
+    rights = operator_rights(
+        provisioner,
+        leader_election=election,
+        webhook=webhook,
+        cloud=None if cloud is None else cloud.name,
+    )
     claims = () if provisioner.claims is None else (provisioner.claims,)
-    add_checks(manager, rights, (*KINDS, *claims), namespace)
+    served = () if cloud is None else cloud.claims
+    add_checks(manager, rights, dict.fromkeys((*KINDS, *claims, *served)), namespace)
 
 
-def check_provisioner(manager: Manager, namespace: str) -> None:
+def check_provisioner(manager: Manager, cloud: Cloud, namespace: str) -> None:
     """What `kaito provisioner` needs; call it before anything takes a client from the manager."""
-    add_checks(manager, PROVISIONER, (MACHINES, NODECLAIMS), namespace)
+    election = manager.options.leader_election is not None
+    add_checks(manager, provisioner_rights(cloud.name, leader_election=election), cloud.claims, namespace)
 
 
 def add_checks(

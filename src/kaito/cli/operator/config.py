@@ -1,13 +1,28 @@
-"""What the flags of `kaito operator` say."""
+"""What the flags of `kaito operator` and `kaito provisioner` say."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+EXISTING_SELECTOR: Final = "kaito.sh/existing-node=true"
+CLAIM_KINDS: Final = "machine,nodeclaim"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudFlags:
+    """The flags about machines for claims, which both commands have, as given."""
+
+    cloud_provider: str
+    existing_selector: str = EXISTING_SELECTOR
+    claim_kinds: str = CLAIM_KINDS
+    aks_options: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
-class OperatorConfig:
+class OperatorConfig(CloudFlags):
     """The flags of `kaito operator`, as given."""
 
     kubeconfig: Path | None
@@ -17,7 +32,6 @@ class OperatorConfig:
     node_class_kind: str
     node_class_name: str
     cloud: str
-    cloud_provider: str
     preset_registry: str | None
     stand_in_weights: str
     images: tuple[str, ...]
@@ -30,3 +44,15 @@ class OperatorConfig:
     webhook_service: str
     webhook_cert_dir: Path | None
     webhook_register: bool
+
+
+@dataclass(frozen=True)
+class ProvisionerConfig(CloudFlags):
+    """The flags of `kaito provisioner`, as given."""
+
+    kubeconfig: Path | None
+    context: str | None
+    metrics_bind_address: str
+    health_probe_bind_address: str
+    leader_elect: bool
+    log_format: str

@@ -1,4 +1,4 @@
-"""`kaito operator`: the three controllers against any API server.
+"""`kaito operator`: the controllers against any API server; with a cloud, the machine controller among them.
 
 In a pod it uses the pod's service account. Elsewhere it wants the context by name and says which server it is about to
 write to: an operator started by mistake against the wrong cluster is an expensive mistake.
@@ -18,15 +18,15 @@ from kaito.cli.errors import CliError
 from kaito.cli.local.images import parse_image_map
 from kaito.cli.operator import webhooks
 from kaito.cli.operator.checks import check_operator
+from kaito.cli.operator.clouds import FOR_OPERATOR, choose
 from kaito.cli.operator.config import OperatorConfig
-from kaito.cli.operator.names import LEASE_NAME
+from kaito.cli.operator.names import LEASE_NAME, CloudName
 from kaito.cli.operator.process import connect, make_manager, serve, start_logging
 from kaito.cli.operator.webhooks import WebhookFlags
-from kaito.controllers import adapter, machine, workspace
+from kaito.controllers import adapter, workspace
 from kaito.controllers.adapter import AdapterOptions
 from kaito.controllers.workspace import NodeClass, NodeProvisioner, WorkspaceConfig, parse_cloud
 from kaito.embedded.processes.lifeline import end_with_parent, report_ready
-from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock, LoopClock
 from kaito.runtime.manager import Manager
@@ -43,6 +43,7 @@ async def run_operator(config: OperatorConfig) -> None:
     supervised = end_with_parent()
     start_logging(config)
     _workspace_config(config)  # a flag's fault is told before a cluster is looked for
+    choose(config, FOR_OPERATOR)
     clock = LoopClock()
     connection = connect("operator", config, clock)
     try:
@@ -60,13 +61,13 @@ async def run_operator(config: OperatorConfig) -> None:
 def operator_manager(client: Client, clock: Clock, config: OperatorConfig, namespace: str) -> Manager:
     """Everything that the flags ask for, through this client; `namespace` is the operator's own.
 
-    Raises CliError where a flag's value is not known.
+    Raises CliError where a flag's value is not known, or the cloud's settings are not complete.
     """
-    settings, catalog = _workspace_config(config), load_catalog()
+    settings, cloud, catalog = _workspace_config(config), choose(config, FOR_OPERATOR), load_catalog()
     manager = make_manager(client, clock, config, LEASE_NAME, namespace)
     flags = WebhookFlags.of(config)
-    check_operator(manager, settings.node_provisioner, namespace, webhook=flags.kept)
-    mine = Installation(namespace, workspaces=True, claims=config.cloud_provider != "none")
+    check_operator(manager, settings.node_provisioner, namespace, webhook=flags.kept, cloud=cloud)
+    mine = Installation(namespace, workspaces=True, claims=cloud is not None)
     beside.add_check(manager, mine)
     beside.watch_newcomers(manager, mine)
     manager.metrics.add(BuildInfo())
@@ -77,18 +78,15 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
     adapter_options = _adapter_options(config)
     adapter.setup(manager, adapter_options)
     webhooks.setup(manager, flags, catalog, settings, adapter_options.image_map, namespace)
-    if config.cloud_provider == "instant":
-        cloud = InstantCloud(client.named(machine.USER_AGENT, machine.FIELD_MANAGER), clock)
-        machine.setup(manager, cloud)
-    elif config.cloud_provider != "none":
-        raise CliError(f"--cloud-provider={config.cloud_provider}: write none or instant.")
+    if cloud is not None:
+        cloud.add(manager)
     return manager
 
 
 def _adapter_options(config: OperatorConfig) -> AdapterOptions:
     # The instant cloud's nodes are this machine, so their host paths are ours.
     return AdapterOptions(
-        image_map=parse_image_map(config.images), host_paths=config.cloud_provider == "instant"
+        image_map=parse_image_map(config.images), host_paths=config.cloud_provider == CloudName.INSTANT
     )
 
 

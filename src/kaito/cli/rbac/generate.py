@@ -31,6 +31,14 @@ def rendered() -> dict[str, str]:
     uninstall = role("ClusterRole", "kaito-uninstall", rules(UNINSTALL), "")
     files["uninstall/kustomization.yaml"] = _kustomization("Kustomization", "uninstall.yaml")
     files["uninstall/uninstall.yaml"] = documents(uninstall)
+    for cloud, rights in roles.CLOUDS.items():
+        for name, account, component, needed in (
+            (f"{_PROVISIONER}-{cloud}", _PROVISIONER, "provisioner", rights),
+            (f"{_ACCOUNT}-cloud-{cloud}", _ACCOUNT, "operator", (*roles.OPERATOR_CLOUD, *rights)),
+        ):
+            folder = f"components/{component}-cloud-{cloud}"
+            files[f"{folder}/kustomization.yaml"] = _kustomization("Component", "cloud.yaml")
+            files[f"{folder}/cloud.yaml"] = documents(*granted(name, account, needed, component))
     for provisioner in NodeProvisioner:
         rights = roles.claim_rights(provisioner)
         if not rights:

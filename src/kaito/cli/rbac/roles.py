@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from kaito.api.resources import ADAPTERS, WORKSPACES
 from kaito.cli.beside.rights import OPERATOR_RIGHTS as BESIDE_OPERATOR
 from kaito.cli.beside.rights import PROVISIONER_RIGHTS as BESIDE_PROVISIONER
-from kaito.cli.operator.names import LEASE_NAME, PROVISIONER_LEASE_NAME
+from kaito.cli.operator.names import LEASE_NAME, PROVISIONER_LEASE_NAME, CloudName
 from kaito.cli.operator.rights import RIGHTS as CHECK_RIGHTS
 from kaito.cli.operator.webhook_rights import RIGHTS as WEBHOOK_RIGHTS
 from kaito.controllers.adapter.rights import RIGHTS as ADAPTER_RIGHTS
 from kaito.controllers.machine import SHAPES
+from kaito.controllers.machine.rights import MADE_NODE_RIGHTS
 from kaito.controllers.machine.rights import RIGHTS as MACHINE_RIGHTS
 from kaito.controllers.workspace import NodeProvisioner
 from kaito.controllers.workspace.rights import CLAIM_RIGHTS
@@ -35,14 +37,32 @@ WEBHOOK: Final = WEBHOOK_RIGHTS
 OPERATOR: Final[tuple[Right, ...]] = (*ALWAYS, *LEASE, *WEBHOOK)
 """What the manifests grant to `kaito operator`, whatever makes the nodes."""
 
-PROVISIONER: Final[tuple[Right, ...]] = (
+CLAIMS: Final[tuple[Right, ...]] = (
     *MACHINE_RIGHTS,
-    *EXISTING_RIGHTS,
-    *BESIDE_PROVISIONER,
     *definition_rights(each.resource for each in SHAPES),
-    *leader_rights(PROVISIONER_LEASE_NAME),
 )
-"""`kaito provisioner --cloud-provider=existing`, which never deletes a Node."""
+"""Whoever makes Machines and NodeClaims real, with whichever cloud."""
+CLOUDS: Final[Mapping[CloudName, tuple[Right, ...]]] = {
+    CloudName.EXISTING: EXISTING_RIGHTS,
+    CloudName.AKS: MADE_NODE_RIGHTS,
+}
+"""Besides, with `--cloud-provider=…`. The instant cloud is for the local mode, where nobody is refused anything."""
+
+PROVISIONER_LEASE: Final = leader_rights(PROVISIONER_LEASE_NAME)
+PROVISIONER: Final[tuple[Right, ...]] = (*CLAIMS, *BESIDE_PROVISIONER, *PROVISIONER_LEASE)
+"""What the manifests grant to `kaito provisioner`, whatever its cloud."""
+OPERATOR_CLOUD: Final[tuple[Right, ...]] = (*CLAIMS, *BESIDE_PROVISIONER)
+"""What they grant to `kaito operator` with a cloud in it, whichever."""
+
+
+def provisioner_rights(cloud: CloudName, *, leader_election: bool = True) -> tuple[Right, ...]:
+    """Everything that `kaito provisioner --cloud-provider=…` needs."""
+    return (
+        *CLAIMS,
+        *BESIDE_PROVISIONER,
+        *CLOUDS[cloud],
+        *(PROVISIONER_LEASE if leader_election else ()),
+    )
 
 
 def claim_rights(provisioner: NodeProvisioner) -> tuple[Right, ...]:
@@ -52,7 +72,11 @@ def claim_rights(provisioner: NodeProvisioner) -> tuple[Right, ...]:
 
 
 def operator_rights(
-    provisioner: NodeProvisioner, *, leader_election: bool = True, webhook: bool = True
+    provisioner: NodeProvisioner,
+    *,
+    leader_election: bool = True,
+    webhook: bool = True,
+    cloud: CloudName | None = None,
 ) -> tuple[Right, ...]:
     """Everything that `kaito operator` needs with these flags."""
     return (
@@ -60,7 +84,14 @@ def operator_rights(
         *(LEASE if leader_election else ()),
         *(WEBHOOK_RIGHTS if webhook else ()),
         *claim_rights(provisioner),
+        *_operator_cloud(cloud),
     )
+
+
+def _operator_cloud(cloud: CloudName | None) -> tuple[Right, ...]:
+    if cloud is None or cloud not in CLOUDS:
+        return ()
+    return (*OPERATOR_CLOUD, *CLOUDS[cloud])
 
 
 @dataclass(frozen=True, slots=True)
