@@ -7,14 +7,13 @@ that somebody else changed something we want. Fields that we do not write are no
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import orjson
 
 from kaito.api.labels import DESIRED_HASH_ANNOTATION
+from kaito.api.quantities import amount
 
 MERGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "containers": ("name",),
@@ -33,15 +32,6 @@ MERGE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 _DEFAULTS: Final[Mapping[str, Any]] = {"protocol": "TCP"}
 _QUANTITY_PARENTS: Final = frozenset({"requests", "limits"})
 _QUANTITY_FIELDS: Final = frozenset({"sizeLimit", "divisor"})
-_QUANTITY: Final = re.compile(r"^([+-]?[0-9.]+)((?:[eE][+-]?[0-9]+)|[KMGTPE]i|[numkMGTPE]|)$")
-_SUFFIXES: Final[Mapping[str, Decimal]] = {
-    "": Decimal(1),
-    "n": Decimal("1e-9"),
-    "u": Decimal("1e-6"),
-    "m": Decimal("1e-3"),
-    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", 1)},
-    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", 1)},
-}
 
 
 def desired_hash(body: Mapping[str, Any]) -> str:
@@ -74,21 +64,8 @@ def difference(desired: Mapping[str, Any], live: Mapping[str, Any]) -> str | Non
 
 def same_quantity(left: Any, right: Any) -> bool:
     """Whether two Kubernetes quantities are the same amount (`1000m` and `1`, `1Gi` and `1024Mi`)."""
-    first, second = _amount(left), _amount(right)
+    first, second = amount(left), amount(right)
     return first == second if first is not None and second is not None else left == right
-
-
-def _amount(value: Any) -> Decimal | None:
-    match = _QUANTITY.match(str(value).strip())
-    if match is None:
-        return None
-    number, suffix = match.groups()
-    try:
-        if suffix[:1] in ("e", "E") and len(suffix) > 1:
-            return Decimal(number + suffix)
-        return Decimal(number) * _SUFFIXES[suffix]
-    except (InvalidOperation, KeyError):
-        return None
 
 
 def _differs(desired: Any, live: Any, path: tuple[str, ...]) -> str | None:
