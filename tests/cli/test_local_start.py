@@ -118,6 +118,7 @@ def test_ctrl_c_while_starting_leaves_no_process(tmp_path: Path) -> None:
 def test_ctrl_c_while_the_command_loads_ends_it_quietly(tmp_path: Path) -> None:
     code = (
         "import builtins, os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored below a shell's background job
         "load = builtins.__import__\n"
         "def impatient(name, *rest, **more):\n"
         "    if name == 'kaito.cli.main':\n"
