@@ -138,8 +138,24 @@ CLAIM_REASONS: Final[Mapping[str, Course]] = {
     "StartupTaintsExist": Course.WAITS,
     "KnownEphemeralTaintsExist": Course.WAITS,
     "ResourceNotRegistered": Course.WAITS,
+    "GpuNotFound": Course.STUCK,
 }
 """Reasons in conditions of Machines and NodeClaims. A condition that is True has its own type as its reason."""
+
+SIZE_REFUSED: Final = frozenset(
+    {
+        "AllocationFailure",
+        "ZonalAllocationFailure",
+        "OverconstrainedAllocationFailure",
+        "OverconstrainedZonalAllocationFailure",
+        "SubscriptionQuotaReached",
+        "RegionalQuotaReached",
+        "SKUNotAvailable",
+    }
+)
+"""Reasons of claims that speak of one machine size: another one may be had while they last."""
+DEAD_GPU: Final = "GpuNotFound"
+"""Reason of a claim whose node has joined without GPUs."""
 
 GIVEN_UP: Final = ("RegistrationTimeout", "NodeDeleted", "InstanceGone")
 """Reasons of events: why a claim was deleted by its controller, to be replaced."""

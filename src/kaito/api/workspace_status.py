@@ -10,6 +10,17 @@ from kaito.api.parts import Conditions, Int32
 from kaito.runtime.crd import Atomic, Format, ListMap, Object, Schemaless
 
 
+class NodeFailure(Object):
+    """What a former attempt at a node left to say."""
+
+    instance_type: str | None = None
+    """Machine size of that attempt."""
+    reason: str | None = None
+    """Why it was given up, in one word."""
+    message: str | None = None
+    """The cloud's sentence, or the claim's."""
+
+
 class NodeStatus(Object):
     """One node of the Workspace: which claim stands for it, and how that goes."""
 
@@ -33,6 +44,8 @@ class NodeStatus(Object):
     """What it waits for or why it failed."""
     failed_at: Annotated[str, Format("date-time")] | None = None
     """When the last attempt failed."""
+    failures: Annotated[list[NodeFailure], Atomic()] | None = None
+    """Of each machine size that was tried in vain, what it last said. Gone once the node is ready."""
 
 
 class AdapterUse(Object):

@@ -15,6 +15,7 @@ from kaito.api.labels import (
     WORKSPACE_NAMESPACE_LABEL,
     WORKSPACE_UID_LABEL,
 )
+from kaito.api.reasons import DEAD_GPU, SIZE_REFUSED
 from kaito.controllers.workspace.compare import stamped
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
 from kaito.controllers.workspace.decide.children import cut
@@ -54,6 +55,26 @@ def failure(claim: Object) -> Problem | None:
         if condition is not None and is_false(found, name):
             reason = str(condition.get("reason") or "LaunchFailed")
             return Problem(reason, cut(str(condition.get("message") or "the machine could not be launched")))
+    return None
+
+
+def refusal(claim: Object) -> Problem | None:
+    """Why the cloud does not give the claim's machine size now, where another size might be had."""
+    found = conditions(claim)
+    for name in STAGES[0]:
+        condition = find_condition(found, name)
+        if condition is not None and not is_true(found, name) and condition.get("reason") in SIZE_REFUSED:
+            return Problem(str(condition["reason"]), cut(str(condition.get("message") or "")))
+    return None
+
+
+def dead_gpu(claim: Object) -> Problem | None:
+    """That the claim's node has joined without the GPUs of its size, as its controller says."""
+    found = conditions(claim)
+    for name in STAGES[2]:
+        condition = find_condition(found, name)
+        if condition is not None and is_false(found, name) and condition.get("reason") == DEAD_GPU:
+            return Problem(DEAD_GPU, cut(str(condition.get("message") or "")))
     return None
 
 

@@ -1,13 +1,14 @@
 """Nodes: which claims to make and to give up, and whether enough nodes are ready.
 
 Each wanted node is a slot. A slot has one claim at a time; when that is gone or has failed for good, the slot's attempt
-rises and the next claim gets another name and, where the user listed several, another machine size. `status.nodes`
-keeps slot and attempt, so every pass after a crash computes the same names.
+rises and the next claim gets another name and, where the user listed several, another machine size. So it does when the
+cloud refuses a size that may come later and there is another to try, and once when a node has no GPU. `status.nodes`
+keeps slot, attempt and what former attempts said, so every pass after a crash computes the same names and counts on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -18,18 +19,22 @@ from kaito.api.labels import (
     NODE_SLOT_LABEL,
     WORKSPACE_UID_LABEL,
 )
+from kaito.api.reasons import DEAD_GPU
 from kaito.catalog import Catalog
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.claims import (
     claim_manifest,
     claim_ready,
+    dead_gpu,
     describe,
     failure,
     instance_type,
     progress,
+    refusal,
     retired,
 )
 from kaito.controllers.workspace.decide.existing import decide_existing
+from kaito.controllers.workspace.decide.failures import failed_before, no_longer, sentences, with_failure
 from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part, node_fault, waiting
 from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.wanted import Problem
@@ -67,6 +72,8 @@ class Slot:
     message: str = ""
     """What the last failed attempt left to say."""
     failed_at: str = ""
+    failures: tuple[Object, ...] = ()
+    """What former attempts left to say, of each machine size the last: see NodeFailure in the API."""
     claim: Object | None = None
     adopted: str = ""
     """Name of a claim that does not follow our naming."""
@@ -172,6 +179,7 @@ class _Claims:
                     reason=entry.get("reason") or "",
                     message=entry.get("message") or "",
                     failed_at=entry.get("failedAt") or "",
+                    failures=tuple(entry.get("failures") or ()),
                     adopted="" if name == claim_name(self._plan.uid, number, attempt) else name,
                 )
         return Slot(number, attempt=self._highest_attempt(number))
@@ -197,31 +205,48 @@ class _Claims:
             slot = replace(slot, adopted=metadata(legacy)["name"])
         if claim is None and slot.claim_uid:
             self._lost = True
-            return self._ask(self._next(slot, None))
+            return self._ask(self._next(slot, self._last_words(slot)))
         if claim is None:
             return self._ask(slot)
         self._used.add(metadata(claim)["name"])
         if slot.claim_uid and metadata(claim)["uid"] != slot.claim_uid:
             self._lost = True  # a predecessor of the one that was seen: this cache is older than the status
+        broken = self._broken(slot, claim)
         if deleting(claim):
-            return self._ask(self._next(slot, None))
-        broken = failure(claim)
+            # Its maker may have been stopped before it wrote down why.
+            return self._ask(self._next(slot, broken or self._last_words(slot)))
         if broken is not None:
             self._deletions.append(self._deletion(claim))
-            slot = replace(slot, was_ready=False)
-            return self._ask(self._next(slot, (broken.reason, broken.message)))
+            return self._ask(self._next(replace(slot, was_ready=False), broken))
         return replace(slot, claim=claim, claim_uid=metadata(claim)["uid"])
 
-    def _next(self, slot: Slot, why: tuple[str, str] | None) -> Slot:
+    def _broken(self, slot: Slot, claim: Object) -> Problem | None:
+        """Why the claim is given up: its launch has failed for good, another size may be had, or its node's GPU is dead
+        and none has been replaced for that yet."""
+        found = failure(claim)
+        if found is None and len(self._plan.sizes) > 1:
+            found = refusal(claim)
+        if found is None and not failed_before(slot.failures, DEAD_GPU):
+            found = dead_gpu(claim)
+        return found
+
+    @staticmethod
+    def _last_words(slot: Slot) -> Problem | None:
+        """What the status remembers of a claim that somebody else took away before its node was ready."""
+        return Problem(slot.reason, slot.message) if slot.reason and not slot.was_ready else None
+
+    def _next(self, slot: Slot, why: Problem | None) -> Slot:
         """The slot's next attempt. One that had a ready node starts at once, any other after a pause."""
-        kept = why or ((slot.reason, slot.message) if not slot.was_ready else ("", ""))
         made = (attempt for _, attempt in self._attempts(slot.number))
+        size = self._plan.size(slot.attempt)
+        name = size.name if size is not None else ""
         return Slot(
             slot.number,
             max((slot.attempt, *made)) + 1,
-            reason=kept[0],
-            message=kept[1],
+            reason=why.reason if why is not None else "",
+            message=why.message if why is not None else "",
             failed_at="" if slot.was_ready else rfc3339(self._now),
+            failures=with_failure(slot.failures, name, why),
         )
 
     def _ask(self, slot: Slot) -> Slot:
@@ -236,6 +261,8 @@ class _Claims:
         body = claim_manifest(self._observed.workspace, self._plan, self._config, slot.number, slot.attempt)
         size = self._plan.size(slot.attempt)
         text = f"asked for a node: {self._resource.kind} {name}" + (f", {size.name}" if size else "")
+        if slot.failures:
+            text += f"; {sentences(slot.failures)}"
         self._writes.append(Write(self._resource, body, "create", Event("Normal", "NodeClaimCreated", text)))
         return slot
 
@@ -287,6 +314,8 @@ class _Claims:
         entry: Object = {"slot": slot.number, "attempt": slot.attempt, "claimName": name}
         if slot.failed_at:
             entry["failedAt"] = slot.failed_at
+        if slot.failures:
+            entry["failures"] = list(slot.failures)
         if slot.claim is None:
             if size is not None:
                 entry["instanceType"] = size.name
@@ -300,15 +329,25 @@ class _Claims:
         if node_name:
             entry["nodeName"] = node_name
         if not claim_ready(slot.claim):
-            stage = progress([slot.claim])
+            stage = self._stage([slot])
             message = stage.message if stage else f"waiting for {describe(slot.claim)} to become ready"
             reason = stage.reason if stage else "NodeClaimNotReady"
             return Part(entry, "Pending", reason, message, was_ready=slot.was_ready)
         fault = node_fault(self._observed.nodes.get(node_name), node_name, self._plan, self._gpus(slot))
         if fault is not None:
             return Part(entry, "Pending", fault.reason, fault.message, was_ready=slot.was_ready)
-        entry.pop("failedAt", None)
+        for key in ("failedAt", "failures"):
+            entry.pop(key, None)
         return Part(entry, "Ready", node=node_name)
+
+    @staticmethod
+    def _stage(slots: Sequence[Slot]) -> Problem | None:
+        """The first thing that the slots' claims wait for."""
+        found = progress([slot.claim for slot in slots if slot.claim is not None])
+        if found is None or found.reason != DEAD_GPU:
+            return found
+        before = next((slot.failures for slot in slots if failed_before(slot.failures, DEAD_GPU)), ())
+        return Problem(found.reason, f"{found.message}; {no_longer(before)}")
 
     def _gpus(self, slot: Slot) -> int:
         """GPUs that the node must offer before pods are sent there."""
@@ -320,7 +359,7 @@ class _Claims:
         ready = sum(claim_ready(claim) for claim in live)
         if ready >= self._plan.count:
             return Part({}, "Ready", "NodeClaimsReady", f"{ready} of {self._plan.count} ready")
-        stage = progress(live)
+        stage = self._stage(slots)
         failed = next((slot for slot in slots if slot.claim is None and slot.reason), None)
         if stage is not None and (failed is None or stage.reason != "AwaitingReconciliation"):
             return Part({}, "Pending", stage.reason, stage.message)
@@ -328,6 +367,7 @@ class _Claims:
             size = self._plan.size(failed.attempt - 1) if failed.attempt else None
             note = f"; {retired(size)}" if size is not None and retired(size) else ""
             state: Literal["Pending", "Failed"] = "Failed" if failed.failed_at else "Pending"
-            return Part({}, state, failed.reason, f"{failed.message}{note}")
+            said = sentences(failed.failures) if len(failed.failures) > 1 else failed.message
+            return Part({}, state, failed.reason, f"{said}{note}")
         kind = self._resource.kind
         return Part({}, "Pending", "NodeClaimNotReady", f"{ready} of {self._plan.count} {kind}s ready")
