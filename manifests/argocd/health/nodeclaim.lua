@@ -4,6 +4,7 @@
 -- Reasons that stay until a person changes something; every other one passes by itself.
 local stuck = {
   ClusterNotFound = true,
+  GpuNotFound = true,
   InvalidClaim = true,
   InvalidConfiguration = true,
   LaunchFailed = true,

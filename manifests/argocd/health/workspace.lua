@@ -15,6 +15,7 @@ local stuck = {
   ContainerOOMKilled = true,
   ContainerStartError = true,
   DeprecatedPreset = true,
+  GpuNotFound = true,
   ImagePullError = true,
   InstanceTypeMissing = true,
   InsufficientGpuMemory = true,
