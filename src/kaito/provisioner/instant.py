@@ -192,12 +192,7 @@ def _claim_uid(node: Mapping[str, Any]) -> str:
 
 def _instance(node: Mapping[str, Any]) -> Instance:
     found = node["metadata"].get("labels") or {}
-    kept = (
-        labels.INSTANCE_TYPE_LABEL,
-        labels.OS_LABEL,
-        labels.ARCH_LABEL,
-        labels.MACHINE_TYPE_LABEL,
-    )
+    kept = (labels.INSTANCE_TYPE_LABEL, labels.OS_LABEL)
     gpus = found.get(labels.GPU_COUNT_LABEL)
     return Instance(
         provider_id=node["spec"]["providerID"],

@@ -69,6 +69,7 @@ def stored(shape: ClaimShape = NODECLAIM_SHAPE, **changes: Any) -> dict[str, Any
         **made["metadata"]["labels"],
         labels.INSTANCE_TYPE_LABEL: NC6,
         labels.OS_LABEL: "linux",
+        **({labels.NODE_CLASS_LABEL: "default"} if shape is NODECLAIM_SHAPE else {}),
     }
     return made
 
@@ -120,6 +121,7 @@ def registered_node(*extra_labels: str, **changes: Any) -> dict[str, Any]:
         "labels": {
             labels.INSTANCE_TYPE_LABEL: NC6,
             labels.REGISTERED_LABEL: "true",
+            labels.NODE_CLASS_LABEL: "default",
             **dict.fromkeys(extra_labels, "true"),
         },
         **changes.pop("metadata", {}),

@@ -452,7 +452,7 @@ async def test_one_bad_claim_does_not_stop_the_others(world: ControlPlane) -> No
 
     cloud.create_answer = bug
 
-    class Both:
+    class Both(CloudProvider):
         """Fails with a bug for one claim, works for the others."""
 
         async def create(self, claim: ClaimSpec) -> Instance:

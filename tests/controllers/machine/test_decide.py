@@ -50,6 +50,7 @@ class TestLaunch:
     def test_first_the_finalizer_and_the_labels_without_a_choice(self, shape: ClaimShape) -> None:
         new = stored(shape)
         new["metadata"] |= {"finalizers": [], "labels": {"apps": "phi-3"}}
+        of_class = {labels.NODE_CLASS_LABEL: "default"} if shape is NODECLAIM_SHAPE else {}
         decision = asked(Observed(shape, new))
         assert decision == Decision(
             rules.PatchClaim(
@@ -57,7 +58,7 @@ class TestLaunch:
                     "metadata": {
                         "resourceVersion": "7",
                         "finalizers": [labels.TERMINATION_FINALIZER],
-                        "labels": {labels.INSTANCE_TYPE_LABEL: NC6, labels.OS_LABEL: "linux"},
+                        "labels": {labels.INSTANCE_TYPE_LABEL: NC6, labels.OS_LABEL: "linux", **of_class},
                     }
                 }
             )
@@ -149,7 +150,7 @@ class TestJoin:
         assert decision.requeue_after == 870  # launched at 12:00:00, it is 12:00:30, the limit is 900 s
 
     def test_an_instance_that_never_joins_is_given_up(self, shape: ClaimShape) -> None:
-        decision = asked(Observed(shape, launched(shape)), NOW + timedelta(seconds=870))
+        decision = asked(Observed(shape, launched(shape), running=True), NOW + timedelta(seconds=870))
         assert decision.step == rules.DeleteClaim()
         assert decision.warning is not None
         assert decision.warning.reason == "RegistrationTimeout"
@@ -229,7 +230,7 @@ class TestJoin:
         found = condition(decision, shape.initialized)
         assert (found["status"], found["reason"]) == ("Unknown", reason)
         assert decision.step is None
-        assert decision.requeue_after is None
+        assert decision.requeue_after == 870  # registered at 12:00:00, it is 12:00:30, the limit is 900 s
 
     def test_requested_resources_must_be_there_but_storage_need_not(self, shape: ClaimShape) -> None:
         made = launched(
@@ -264,7 +265,7 @@ class TestJoin:
     def test_a_deleted_node_takes_its_claim_along(self, shape: ClaimShape) -> None:
         made = launched(shape, shape.registered, shape.initialized)
         leaving = registered_node(metadata={"deletionTimestamp": "2026-11-21T12:00:20Z"})
-        decision = asked(Observed(shape, made, (leaving,)))
+        decision = asked(Observed(shape, made, (leaving,), running=True))
         assert decision.step == rules.DeleteClaim()
         assert decision.warning is not None
         assert decision.warning.reason == "NodeDeleted"
@@ -274,7 +275,8 @@ class TestJoin:
     ) -> None:
         observed = Observed(shape, launched(shape, shape.registered, shape.initialized))
         assert asked(observed).step == rules.CheckInstance("instant://ws123456789")
-        assert asked(replace(observed, instance="absent")).step == rules.DeleteClaim()
+        assert asked(replace(observed, instance="absent")).step == rules.CheckRunning()
+        assert asked(replace(observed, instance="absent", running=True)).step == rules.DeleteClaim()
         assert asked(replace(observed, instance="present")) == Decision(requeue_after=rules.MISSING_NODE_POLL)
         assert asked(replace(observed, instance=errors.Throttled("wait", retry_after=40))) == Decision(
             requeue_after=40
@@ -338,16 +340,21 @@ def test_a_provider_that_asked_for_time_gets_it(shape: ClaimShape) -> None:
     assert asked(Observed(shape, ready, (own,), hold=40)) == Decision(status=ready["status"])
 
 
-def test_ours_is_told_by_node_class_or_by_label() -> None:
+def test_ours_is_told_by_node_class_or_by_label_and_never_where_the_class_is_somebody_elses() -> None:
     labelled = ObjectMeta(name="a", labels={labels.WORKSPACE_LABEL: "ws"})
+    of_rag = ObjectMeta(name="a", labels={labels.RAGENGINE_LABEL: "rag"})
     plain = ObjectMeta(name="a")
-    ours, foreign = (
+    ours, foreign, old = (
         claim(),
         claim(spec={"nodeClassRef": {"group": "karpenter.azure.com", "kind": "AKSNodeClass"}}),
+        claim(spec={"nodeClassRef": {"group": "", "kind": "AKSNodeClass", "name": "default"}}),
     )
     assert NODECLAIM_SHAPE.is_ours(plain, ours)
-    assert NODECLAIM_SHAPE.is_ours(labelled, foreign)
+    assert not NODECLAIM_SHAPE.is_ours(labelled, foreign)
     assert not NODECLAIM_SHAPE.is_ours(plain, foreign)
+    assert NODECLAIM_SHAPE.is_ours(labelled, old)
+    assert NODECLAIM_SHAPE.is_ours(of_rag, old)
+    assert not NODECLAIM_SHAPE.is_ours(plain, old)
     assert not MACHINE_SHAPE.is_ours(plain, claim(MACHINE_SHAPE))
     assert MACHINE_SHAPE.is_ours(labelled, claim(MACHINE_SHAPE))
 

@@ -5,14 +5,15 @@ setup(manager, provider)
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Final
 
 from kaito import __version__
 from kaito.api.labels import CLAIM_UID_ANNOTATION
 from kaito.controllers.machine.decide import Limits
 from kaito.controllers.machine.metrics import MachineMetrics, MeasuredCloud
-from kaito.controllers.machine.reconciler import PROVIDER_INDEX, MachineReconciler
+from kaito.controllers.machine.nodes import provider_key
+from kaito.controllers.machine.reconciler import CLAIM_INDEX, PROVIDER_INDEX, MachineReconciler
 from kaito.controllers.machine.shapes import MACHINE_SHAPE, NODECLAIM_SHAPE, SHAPES, ClaimShape
 from kaito.provisioner.cloud import CloudProvider, existing_id
 from kaito.runtime.controller import Controller, ControllerOptions, Watch
@@ -63,6 +64,9 @@ def setup(
     metrics = MachineMetrics(shapes, manager.clock)
     manager.metrics.add(metrics)
     cloud = MeasuredCloud(provider, metrics.cloud)
+    claim_of = _NodesClaim(provider.claim_label)
+    nodes.add_indexer(CLAIM_INDEX, claim_of)
+    wakers: list[Callable[[ObjectKey], None]] = []
     for shape in shapes:
         claims = manager.cache.informer(shape.resource)
         claims.add_indexer(PROVIDER_INDEX, _claim_provider_id)
@@ -77,26 +81,61 @@ def setup(
             limits=limits,
             metrics=metrics.claims(shape),
         )
-        manager.add(
-            Controller(
-                f"{FIELD_MANAGER}-{shape.resource.kind.lower()}",
-                reconciler.reconcile,
-                primary=shape.resource,
-                watches=[Watch(NODES, _ClaimsOfNode(claims), predicates=[changed(_node_facts)])],
-                options=ControllerOptions(workers=workers),
-            )
+        controller = Controller(
+            f"{FIELD_MANAGER}-{shape.resource.kind.lower()}",
+            reconciler.reconcile,
+            primary=shape.resource,
+            watches=[Watch(NODES, _ClaimsOfNode(claims, claim_of), predicates=[changed(_node_facts)])],
+            options=ControllerOptions(workers=workers),
         )
+        manager.add(controller)
+        wakers.append(_waker(claims, reconciler, controller))
+
+    def wake(claim: str) -> None:
+        for each in wakers:
+            each(ObjectKey(None, claim))
+
+    provider.subscribe(wake)
+
+
+def _waker(
+    claims: Informer, reconciler: MachineReconciler, controller: Controller
+) -> Callable[[ObjectKey], None]:
+    """Brings a claim of one kind back at the provider's word; does nothing for names of another kind."""
+
+    def wake(key: ObjectKey) -> None:
+        if claims.lister.get(key.name) is not None:
+            reconciler.wake(key)
+            controller.enqueue(key)
+
+    return wake
+
+
+class _NodesClaim:
+    """Index of Nodes: the claim that the cloud's label names. label: "" for a cloud without one."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+
+    def __call__(self, node: CachedObject) -> tuple[str, ...]:
+        claim = node.meta.labels.get(self._label)
+        return (claim,) if claim else ()
 
 
 class _ClaimsOfNode:
-    """Mapper: the claims with the Node's provider id."""
+    """Mapper: the claims with the Node's provider id, and the one that its label names."""
 
-    def __init__(self, claims: Informer) -> None:
+    def __init__(self, claims: Informer, claim_of: _NodesClaim) -> None:
         self._claims = claims
+        self._claim_of = claim_of
 
     def __call__(self, node: CachedObject) -> Iterable[ObjectKey]:
+        lister = self._claims.lister
         for provider_id in _node_provider_id(node):
-            yield from (claim.key for claim in self._claims.lister.by_index(PROVIDER_INDEX, provider_id))
+            yield from (claim.key for claim in lister.by_index(PROVIDER_INDEX, provider_id))
+        for name in self._claim_of(node):
+            if (claim := lister.get(name)) is not None:
+                yield claim.key
 
 
 def _node_provider_id(node: CachedObject) -> tuple[str, ...]:
@@ -123,7 +162,7 @@ def _read_facts(node: CachedObject) -> tuple[tuple[str, ...], str]:
     ]
     provider_id = spec.get("providerID")
     # A claim may know it by either.
-    ids = (existing_id(metadata["name"]), *((provider_id,) if provider_id else ()))
+    ids = (existing_id(metadata["name"]), *((provider_key(provider_id),) if provider_id else ()))
     return ids, repr(parts)
 
 
@@ -133,4 +172,4 @@ def _claim_provider_id(claim: CachedObject) -> tuple[str, ...]:
 
 def _read_provider_id(claim: CachedObject) -> tuple[str, ...]:
     provider_id = (claim.decode().get("status") or {}).get("providerID")
-    return (provider_id,) if provider_id else ()
+    return (provider_key(provider_id),) if provider_id else ()

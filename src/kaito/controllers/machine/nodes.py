@@ -26,6 +26,11 @@ NOT_COPIED: Final = frozenset({"kubectl.kubernetes.io/last-applied-configuration
 EXCLUDE_VALUE: Final = "karpenter"
 
 
+def provider_key(provider_id: str) -> str:
+    """The same for all spellings of one id: clouds do not tell upper from lower case in them."""
+    return provider_id.lower()
+
+
 def is_disrupted(node: Object) -> bool:
     """Whether the node already carries the taint of a node that is going away."""
     return any(taint.get("key") == labels.DISRUPTED_TAINT for taint in _taints(node))
@@ -43,24 +48,29 @@ def cordon_patch(node: Object) -> dict[str, Any]:
     }
 
 
-def registration_patch(shape: ClaimShape, claim: Object, node: Object) -> dict[str, Any] | None:
+def registration_patch(
+    shape: ClaimShape, claim: Object, node: Object, *, again: bool = False
+) -> dict[str, Any] | None:
     """What makes the Node the claim's own; None when it is already.
 
     Finalizer, owner, the claim's labels and annotations, its taints and startup taints (unless the node's owner asked
     not to sync them), the mark of an unregistered node taken away. A Node that is lent gets no finalizer and no owner:
     it must not go with the claim.
+
+    again: the claim was registered before. Startup taints are not put on a second time then.
     """
     metadata, wanted = node["metadata"], claim["metadata"]
     found_labels = metadata.get("labels") or {}
     if found_labels.get(labels.REGISTERED_LABEL) == "true":
-        return None
+        return _class_patch(shape, claim, node)
     annotations = {
         key: value for key, value in (wanted.get("annotations") or {}).items() if key not in NOT_COPIED
     }
     taints = _taints(node)
     if found_labels.get(labels.DO_NOT_SYNC_TAINTS_LABEL) != "true":
         spec = claim.get("spec") or {}
-        taints = _with(taints, [*(spec.get("taints") or ()), *(spec.get("startupTaints") or ())])
+        startup = () if again else spec.get("startupTaints") or ()
+        taints = _with(taints, [*(spec.get("taints") or ()), *startup])
     patch: dict[str, Any] = {
         "metadata": {
             "resourceVersion": metadata["resourceVersion"],
@@ -72,6 +82,17 @@ def registration_patch(shape: ClaimShape, claim: Object, node: Object) -> dict[s
     if not is_lent(claim):
         patch["metadata"] |= _belongings(shape, wanted, metadata)
     return patch
+
+
+def _class_patch(shape: ClaimShape, claim: Object, node: Object) -> dict[str, Any] | None:
+    """The node class's label for a Node that was registered without it, by an older version or by another provisioner.
+
+    Not for a Node that is lent: nobody would take it off again."""
+    found = node["metadata"].get("labels") or {}
+    missing = {key: value for key, value in shape.class_labels(claim).items() if key not in found}
+    if not missing or is_lent(claim):
+        return None
+    return {"metadata": {"resourceVersion": node["metadata"]["resourceVersion"], "labels": missing}}
 
 
 def is_lent(claim: Object) -> bool:
@@ -133,6 +154,16 @@ def expected_resources(claim: Object) -> list[str]:
     capacity = (claim.get("status") or {}).get("capacity") or {}
     gpus = [name for name, amount in capacity.items() if "/" in name and is_positive(amount)]
     return sorted({*(name for name in requests(claim) if name not in NOT_CHECKED), *gpus})
+
+
+def missing_gpus(claim: Object, node: Object) -> str | None:
+    """`4 nvidia.com/gpu`, when the claim's size has GPUs and the Node shows none of them."""
+    capacity = (claim.get("status") or {}).get("capacity") or {}
+    allocatable = (node.get("status") or {}).get("allocatable") or {}
+    for name in expected_resources(claim):
+        if name in capacity and not is_positive(allocatable.get(name, "0")):
+            return f"{capacity[name]} {name}"
+    return None
 
 
 def _taints(node: Object) -> list[dict[str, Any]]:

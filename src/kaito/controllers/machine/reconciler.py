@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from kaito.api.labels import TERMINATION_FINALIZER
 from kaito.controllers.machine.decide import (
     CheckInstance,
+    CheckRunning,
     Decision,
     DeleteClaim,
     Launch,
@@ -27,11 +28,12 @@ from kaito.controllers.machine.decide import (
     decide,
 )
 from kaito.controllers.machine.metrics import ClaimMetrics
+from kaito.controllers.machine.nodes import provider_key
 from kaito.controllers.machine.shapes import ClaimShape
 from kaito.provisioner.cloud import CloudProvider, InstanceRef
-from kaito.provisioner.errors import CloudError, InstanceNotFound
+from kaito.provisioner.errors import CloudError, InstanceNotFound, InstancePending
 from kaito.runtime.client import Client
-from kaito.runtime.clock import Clock
+from kaito.runtime.clock import Clock, parse_time
 from kaito.runtime.errors import Conflict, NotFound
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.finalizers import remove_finalizer
@@ -41,6 +43,9 @@ from kaito.runtime.resources import NODES, ObjectKey
 from kaito.runtime.result import Result
 
 PROVIDER_INDEX: Final = "provider-id"
+"""Claims and Nodes by `provider_key` of their id."""
+CLAIM_INDEX: Final = "claim"
+"""Nodes by the claim that a label of the cloud names."""
 _STEP_LIMIT: Final = 32
 """Steps of one pass; a live claim takes at most four, one on its way out two for each of its Nodes and three more."""
 
@@ -75,9 +80,11 @@ class MachineReconciler:
         self._limits = limits
         self._metrics = metrics
         self._holds: dict[ObjectKey, _Hold] = {}
+        self._woken: set[ObjectKey] = set()
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
         """One pass over one claim."""
+        self._woken.discard(key)
         cached = self._claims.lister.get(key.name)
         if cached is None:
             self._holds.pop(key, None)
@@ -93,21 +100,48 @@ class MachineReconciler:
         except Conflict:
             return Result(requeue_after=0)
 
-    def _observe(self, cached: CachedObject, claim: dict[str, Any]) -> Observed:
-        hold = self._holds.get(cached.key)
-        left = hold.until - self._clock.now() if hold is not None and hold.about == _phase(cached) else 0.0
-        provider_id = (claim.get("status") or {}).get("providerID")
-        found = self._nodes.lister.by_index(PROVIDER_INDEX, provider_id) if provider_id else []
-        return Observed(self._shape, claim, tuple(node.decode() for node in found), hold=max(0.0, left))
+    def wake(self, key: ObjectKey) -> None:
+        """The provider has news of this claim: it may be asked at once, also when a pass is just under way."""
+        self._woken.add(key)
+        self._holds.pop(key, None)
 
-    def hold(self, cached: CachedObject, seconds: float) -> None:
+    def _observe(self, cached: CachedObject, claim: dict[str, Any]) -> Observed:
+        provider_id = (claim.get("status") or {}).get("providerID")
+        found = self._nodes.lister.by_index(PROVIDER_INDEX, provider_key(provider_id)) if provider_id else []
+        return Observed(
+            self._shape, claim, tuple(node.decode() for node in found), hold=self._hold_left(cached)
+        )
+
+    def _hold_left(self, cached: CachedObject) -> float:
+        hold = self._holds.get(cached.key)
+        if hold is None or hold.about != _phase(cached):
+            return 0.0
+        if hold.joined is not None and hold.joined != self._joined(cached):
+            return 0.0  # the Node that was waited for is there
+        return max(0.0, hold.until - self._clock.now())
+
+    def _joined(self, cached: CachedObject) -> frozenset[str]:
+        """Ids of the Nodes that the cloud's label gives to this claim."""
+        found = (node.decode() for node in self._nodes.lister.by_index(CLAIM_INDEX, cached.meta.name))
+        return frozenset(
+            node["spec"]["providerID"] for node in found if (node.get("spec") or {}).get("providerID")
+        )
+
+    def hold(self, cached: CachedObject, decision: Decision, observed: Observed) -> None:
         """Leaves the provider in peace for this claim, although events may bring it back sooner."""
-        self._holds[cached.key] = _Hold(_phase(cached), self._clock.now() + seconds)
+        self._holds.pop(cached.key, None)
+        if decision.requeue_after is None or cached.key in self._woken:
+            return
+        joined = self._joined(cached) if isinstance(observed.launch, InstancePending) else None
+        self._holds[cached.key] = _Hold(_phase(cached), self._clock.now() + decision.requeue_after, joined)
 
 
 class _Hold(NamedTuple):
+    """joined: Nodes of the claim when it began, where a Node is what it waits for."""
+
     about: tuple[str, bool]
     until: float
+    joined: frozenset[str] | None
 
 
 def _phase(cached: CachedObject) -> tuple[str, bool]:
@@ -128,8 +162,8 @@ class _Pass:
 
     async def run(self) -> Result | None:
         decision = await self._steps()
-        if self._observed.asked and decision.requeue_after is not None:
-            self._owner.hold(self._cached, decision.requeue_after)
+        if self._observed.asked:
+            self._owner.hold(self._cached, decision, self._observed)
         await self._write_status(decision)
         status = self._observed.claim.get("status") or {} if decision.status is None else decision.status
         self._owner._metrics.saw(self._observed.claim, status)
@@ -165,6 +199,8 @@ class _Pass:
                 self._observed = replace(self._observed, nodes=_with_node(self._observed.nodes, node))
             case CheckInstance(provider_id):
                 await self._check(provider_id)
+            case CheckRunning():
+                await self._check_running()
             case Terminate(provider_id):
                 await self._terminate(provider_id)
             case ReleaseNode(node):
@@ -192,6 +228,14 @@ class _Pass:
         else:
             self._observed = replace(self._observed, instance="present")
 
+    async def _check_running(self) -> None:
+        try:
+            await self._provider.check_running()
+        except CloudError as error:
+            self._observed = replace(self._observed, running=error)
+        else:
+            self._observed = replace(self._observed, running=True)
+
     async def _terminate(self, provider_id: str | None) -> None:
         try:
             gone = await self._provider.delete(self._ref(provider_id or ""))
@@ -204,7 +248,9 @@ class _Pass:
 
     def _ref(self, provider_id: str) -> InstanceRef:
         """The claim's instance; without an id, one whose creation nobody lived to write down."""
-        return InstanceRef(provider_id, self._cached.meta.name, self._cached.meta.uid)
+        meta = self._cached.meta
+        created = parse_time(self._observed.claim["metadata"]["creationTimestamp"])
+        return InstanceRef(provider_id, meta.name, meta.uid, created)
 
     async def _release_node(self, node: Mapping[str, Any]) -> None:
         name = node["metadata"]["name"]

@@ -48,15 +48,22 @@ class ClaimShape:
     def is_ours(self, meta: ObjectMeta, claim: Object) -> bool:
         """Whether this claim is KAITO's: by its node class, or by the label of a KAITO object.
 
-        Several controllers share these kinds; the claims of another node class are never touched.
+        Several controllers share these kinds: a claim whose node class is of another group is never touched, whatever
+        its labels say.
         """
-        if labels.WORKSPACE_LABEL in meta.labels or labels.RAGENGINE_LABEL in meta.labels:
-            return True
         reference = (claim.get("spec") or {}).get("nodeClassRef") or {}
-        return (
-            reference.get("group") == labels.NODE_CLASS_GROUP
-            and reference.get("kind") == labels.NODE_CLASS_KIND
-        )
+        group = reference.get("group") or ""
+        if group == labels.NODE_CLASS_GROUP and reference.get("kind") == labels.NODE_CLASS_KIND:
+            return True
+        labelled = labels.WORKSPACE_LABEL in meta.labels or labels.RAGENGINE_LABEL in meta.labels
+        return labelled and group in ("", labels.NODE_CLASS_GROUP)
+
+    def class_labels(self, claim: Object) -> dict[str, str]:
+        """The label of claim and Node that names the node class: its group and kind as key, its name as value."""
+        reference = (claim.get("spec") or {}).get("nodeClassRef") or {}
+        if not (reference.get("group") and reference.get("kind") and reference.get("name")):
+            return {}
+        return {f"{reference['group']}/{reference['kind'].lower()}": reference["name"]}
 
     def claim_spec(self, claim: Object) -> ClaimSpec:
         """The claim in the provider's words. Raises `InvalidClaim` where no instance type is named."""

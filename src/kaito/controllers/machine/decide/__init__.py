@@ -24,6 +24,7 @@ from kaito.controllers.machine.decide.launch import claim_patch, launch
 from kaito.controllers.machine.decide.steps import (
     MESSAGE_LIMIT,
     CheckInstance,
+    CheckRunning,
     Decision,
     DeleteClaim,
     Launch,
@@ -44,6 +45,7 @@ __all__ = [
     "TERMINATING",
     "TERMINATION_POLL",
     "CheckInstance",
+    "CheckRunning",
     "Decision",
     "DeleteClaim",
     "Launch",
@@ -68,8 +70,8 @@ def decide(observed: Observed, now: datetime, limits: Limits) -> Decision:
             return finish(observed, now)
     elif metadata.get("deletionTimestamp"):
         return Decision()
-    if (patch := claim_patch(observed.claim)) is not None:
+    if (patch := claim_patch(observed.shape, observed.claim)) is not None:
         return Decision(PatchClaim(patch))
     if (observed.claim.get("status") or {}).get("providerID"):
         return join(observed, now, limits)
-    return launch(observed, now)
+    return launch(observed, now, limits)

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from kaito.api import labels
 from kaito.controllers.machine import nodes as node_rules
 from kaito.controllers.machine.conditions import ConditionSet
 from kaito.controllers.machine.decide.steps import (
+    MINIMUM_POLL,
     CheckInstance,
     Decision,
-    DeleteClaim,
     Limits,
     Object,
     Observed,
     PatchNode,
+    ReleaseNode,
     Warned,
     conditions_of,
+    give_up,
+    minutes,
+    news,
+    seconds_left,
     status_with,
 )
 from kaito.provisioner.errors import CloudError
 from kaito.runtime.clock import parse_time
 
-MINIMUM_POLL: Final = 5.0
-"""Seconds that pass at least between two questions about one instance."""
 MISSING_NODE_POLL: Final = 120.0
 """Seconds between two questions about an instance whose Node is missing."""
+MACHINE_AT_FAULT: Final = ("NodeNotReady", "KnownEphemeralTaintsExist")
+"""What a Node lacks for longer than its time, and another machine may not: the claim is given up. A startup taint that
+nobody takes away, or a resource that nobody offers, would be missing on the next machine as well: the claim says so."""
 
 
 def join(observed: Observed, now: datetime, limits: Limits) -> Decision:
@@ -47,28 +53,31 @@ def join(observed: Observed, now: datetime, limits: Limits) -> Decision:
         )
     node = observed.nodes[0]
     if node["metadata"].get("deletionTimestamp"):
-        message = f"its Node {node['metadata']['name']} was deleted"
-        return Decision(DeleteClaim(), warning=Warned("NodeDeleted", message))
+        return _node_deleted(observed, node)
     if node_rules.is_lent(observed.claim) and not node_rules.is_lent_to(node, observed.claim):
         message = (
             f"the Node {node['metadata']['name']} was taken back: its annotation {labels.CLAIM_UID_ANNOTATION} "
             "no longer names this claim"
         )
-        return Decision(DeleteClaim(), warning=Warned("InstanceGone", message))
-    return _own(observed, conditions, node)
+        return give_up(observed, Warned("InstanceGone", message))
+    return _own(observed, conditions, node, now, limits)
 
 
-def _own(observed: Observed, conditions: ConditionSet, node: Object) -> Decision:
-    """Register the Node and, where it is usable already, initialize it with the same patch."""
+def _own(
+    observed: Observed, conditions: ConditionSet, node: Object, now: datetime, limits: Limits
+) -> Decision:
+    """Register the Node and, where it is usable already, initialize it with the same patch.
+
+    A Node that came back after somebody deleted it is registered again.
+    """
     shape, claim = observed.shape, observed.claim
-    patch = None
-    if not conditions.is_true(shape.registered):
-        patch = node_rules.registration_patch(shape, claim, node)
+    again = conditions.is_true(shape.registered)
+    patch = node_rules.registration_patch(shape, claim, node, again=again)
     after = node if patch is None else node_rules.patched(node, patch)
     done = conditions.is_true(shape.initialized)
     lacking = None if done else node_rules.not_initialized(claim, after)
     marked = (after["metadata"].get("labels") or {}).get(labels.INITIALIZED_LABEL) == "true"
-    if lacking is None and not done and not marked:
+    if lacking is None and not marked and (not done or patch is not None):
         patch = patch or {"metadata": {"resourceVersion": node["metadata"]["resourceVersion"]}}
         patch["metadata"]["labels"] = {
             **patch["metadata"].get("labels", {}),
@@ -77,10 +86,10 @@ def _own(observed: Observed, conditions: ConditionSet, node: Object) -> Decision
     if patch is not None:
         return Decision(PatchNode(node["metadata"]["name"], patch))
     conditions = conditions.set_true(shape.registered)
-    changes: dict[str, Any] = {"nodeName": node["metadata"]["name"]}
     if lacking is not None:
-        conditions = conditions.set(shape.initialized, "Unknown", *lacking)
-    elif not done:
+        return _not_initialized(observed, conditions, node, lacking, now, limits)
+    changes: dict[str, Any] = {"nodeName": node["metadata"]["name"]}
+    if not done:
         conditions = conditions.set_true(shape.initialized)
         node_status = node.get("status") or {}
         for key in ("capacity", "allocatable"):
@@ -89,20 +98,70 @@ def _own(observed: Observed, conditions: ConditionSet, node: Object) -> Decision
     return Decision(status=status_with(observed, conditions, changes))
 
 
+def _not_initialized(
+    observed: Observed,
+    conditions: ConditionSet,
+    node: Object,
+    lacking: tuple[str, str],
+    now: datetime,
+    limits: Limits,
+) -> Decision:
+    """The Node is the claim's and cannot take its pods yet, or for too long."""
+    type, name = observed.shape.initialized, node["metadata"]["name"]
+    changes = {"nodeName": name}
+    (reason, message), late = lacking, minutes(limits.initialization_timeout)
+    registered = parse_time(conditions.get(observed.shape.registered)["lastTransitionTime"])
+    left = seconds_left(registered, limits.initialization_timeout, now)
+    waiting = Decision(
+        status=status_with(observed, conditions.set(type, "Unknown", reason, message), changes),
+        requeue_after=max(left, 0.0) or None,
+    )
+    if left > 0:
+        return waiting
+    if reason in MACHINE_AT_FAULT:
+        told = f"its Node {name} cannot take pods {late} after it joined ({message}); it will be replaced"
+        return give_up(observed, Warned("InitializationTimeout", told), waiting)
+    if (gpus := node_rules.missing_gpus(observed.claim, node)) is not None:
+        size = (node["metadata"].get("labels") or {}).get(labels.INSTANCE_TYPE_LABEL, "size unknown")
+        reason = "GpuNotFound"
+        message = (
+            f"Node {name} ({size}) is Ready but {late} after it joined shows none of its {gpus}; look at the "
+            "device plugin's pod on it, then at the GPU driver (nvidia-smi)"
+        )
+    return Decision(
+        status=status_with(observed, conditions.set(type, "False", reason, message), changes),
+        warning=news(conditions, type, reason, message),
+    )
+
+
 def _wait_for_node(observed: Observed, conditions: ConditionSet, now: datetime, limits: Limits) -> Decision:
     shape = observed.shape
     launched = parse_time(conditions.get(shape.launched)["lastTransitionTime"])
-    left = (launched + timedelta(seconds=limits.registration_timeout) - now).total_seconds()
-    if left <= 0:
-        minutes = f"{limits.registration_timeout / 60:g} minutes"
-        message = (
-            f"no Node joined within {minutes} of the instance's launch; it is given up and will be replaced"
-        )
-        return Decision(DeleteClaim(), warning=Warned("RegistrationTimeout", message))
+    left = seconds_left(launched, limits.registration_timeout, now)
     message = "Node not registered with cluster"
-    return Decision(
+    waiting = Decision(
         status=status_with(observed, conditions.set(shape.registered, "Unknown", "NodeNotFound", message)),
-        requeue_after=left,
+        requeue_after=max(left, 0.0) or None,
+    )
+    if left > 0:
+        return waiting
+    message = (
+        f"no Node joined within {minutes(limits.registration_timeout)} of the instance's launch; it is given up "
+        "and will be replaced"
+    )
+    return give_up(observed, Warned("RegistrationTimeout", message), waiting)
+
+
+def _node_deleted(observed: Observed, node: Object) -> Decision:
+    """Somebody wants the Node gone, and its machine with it. A cluster that stops or starts means neither: the Node is
+    let go then, and its machine makes it again."""
+    metadata = node["metadata"]
+    finalizers = metadata.get("finalizers") or ()
+    held = labels.TERMINATION_FINALIZER in finalizers and metadata["name"] not in observed.released
+    return give_up(
+        observed,
+        Warned("NodeDeleted", f"its Node {metadata['name']} was deleted"),
+        Decision(ReleaseNode(node)) if held else Decision(),
     )
 
 
@@ -117,7 +176,7 @@ def _node_missing(observed: Observed) -> Decision:
             return Decision(CheckInstance(provider_id))
         case "absent":
             message = f"its Node and its instance {provider_id} are gone"
-            return Decision(DeleteClaim(), warning=Warned("InstanceGone", message))
+            return give_up(observed, Warned("InstanceGone", message))
         case CloudError(retry_after=seconds):
             return Decision(requeue_after=max(seconds, MINIMUM_POLL))
         case _:

@@ -1,13 +1,15 @@
 """A claim without an instance: finalizer and labels first, then the provider is asked until it has one.
 
 A launch that may succeed later leaves Launched Unknown; one that cannot makes it False, which tells the
-Workspace to make another claim.
+Workspace to make another claim. One that takes too long ends the claim.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from kaito.api import labels
 from kaito.api.conditions import Status
@@ -16,62 +18,111 @@ from kaito.controllers.machine.decide.steps import (
     MESSAGE_LIMIT,
     Decision,
     Launch,
+    Limits,
     Object,
     Observed,
     PatchClaim,
     Warned,
     conditions_of,
+    give_up,
+    minutes,
+    news,
+    seconds_left,
     status_with,
 )
-from kaito.controllers.machine.shapes import InvalidClaim, single_valued_labels
+from kaito.controllers.machine.shapes import RESTRICTED_KEYS, ClaimShape, InvalidClaim, single_valued_labels
+from kaito.provisioner.cloud import Instance
 from kaito.provisioner.errors import CloudError, InstancePending
+from kaito.runtime.clock import parse_time
+
+REPLACEABLE: Final = (InstancePending, CloudError)
+"""Answers after which a claim is given up in the end, exactly these: the cloud does not finish, or fails and nobody
+knows why. Another claim could fare better then. It could not where a turn, quota, rights, capacity or the cluster are
+missing: that is waited for, and the claim says so all the while."""
 
 
-def claim_patch(claim: Object) -> dict[str, Any] | None:
-    """Finalizer before anything costs money, and the labels that the requirements leave no choice about."""
+def claim_patch(shape: ClaimShape, claim: Object) -> dict[str, Any] | None:
+    """Finalizer before anything costs money, and the labels that the claim's spec leaves no choice about."""
     metadata = claim["metadata"]
     patch: dict[str, Any] = {}
     finalizers = metadata.get("finalizers") or []
     if labels.TERMINATION_FINALIZER not in finalizers:
         patch["finalizers"] = [*finalizers, labels.TERMINATION_FINALIZER]
-    found = metadata.get("labels") or {}
-    missing = {key: value for key, value in single_valued_labels(claim).items() if key not in found}
-    if missing:
+    wanted = {**single_valued_labels(claim), **shape.class_labels(claim)}
+    if missing := _missing(metadata, wanted):
         patch["labels"] = missing
     return {"metadata": {"resourceVersion": metadata["resourceVersion"], **patch}} if patch else None
 
 
-def launch(observed: Observed, now: datetime) -> Decision:
+def _missing(metadata: Object, wanted: Mapping[str, str]) -> dict[str, str]:
+    found = metadata.get("labels") or {}
+    return {key: value for key, value in wanted.items() if key not in found}
+
+
+def launch(observed: Observed, now: datetime, limits: Limits) -> Decision:
     """Ask for the instance; write down which it is, or why there is none."""
     shape, conditions = observed.shape, conditions_of(observed, now)
     if conditions.get(shape.launched)["status"] == "False":
         return Decision()  # failed for good; the Workspace makes another claim
-    if observed.launch is None:
-        if observed.hold > 0:
-            return Decision(requeue_after=observed.hold)
-        try:
-            return Decision(Launch(shape.claim_spec(observed.claim)))
-        except InvalidClaim as problem:
-            return _failed(observed, conditions, "False", "InvalidClaim", str(problem))
-    if isinstance(observed.launch, CloudError):
-        error = observed.launch
-        status: Status = "False" if error.terminal else "Unknown"
-        wait = None if error.terminal else error.retry_after
-        quiet = isinstance(error, InstancePending)
-        return _failed(observed, conditions, status, error.why, error.message, wait=wait, quiet=quiet)
-    instance = observed.launch
-    metadata = observed.claim["metadata"]
+    match observed.launch:
+        case Instance() as instance:
+            return _launched(observed, conditions, instance)
+        case CloudError() as error:
+            return _not_launched(observed, conditions, error, now, limits)
+        case None:
+            if observed.hold > 0:
+                return Decision(requeue_after=observed.hold)
+            try:
+                return Decision(Launch(shape.claim_spec(observed.claim)))
+            except InvalidClaim as problem:
+                return _failed(observed, conditions, "False", "InvalidClaim", str(problem))
+
+
+def _launched(observed: Observed, conditions: ConditionSet, instance: Instance) -> Decision:
+    """The labels of the instance come onto the claim, under its own; then its status names the instance."""
+    shape, metadata = observed.shape, observed.claim["metadata"]
+    known = {key: value for key, value in instance.labels.items() if key not in RESTRICTED_KEYS}
+    wanted = _missing(metadata, known)
     if (metadata.get("labels") or {}).get(labels.INSTANCE_TYPE_LABEL) != instance.instance_type:
-        wanted = {**instance.labels, labels.INSTANCE_TYPE_LABEL: instance.instance_type}
+        wanted[labels.INSTANCE_TYPE_LABEL] = instance.instance_type
+    if wanted:
         patch = {"resourceVersion": metadata["resourceVersion"], "labels": wanted}
         return Decision(PatchClaim({"metadata": patch}))
-    conditions = conditions.set_true(shape.launched)
     changes: dict[str, Any] = {"providerID": instance.provider_id}
     if instance.image_id and shape.with_generation:
         changes["imageID"] = instance.image_id
     if instance.capacity:
         changes["capacity"] = dict(instance.capacity)
-    return Decision(status=status_with(observed, conditions, changes))
+    return Decision(status=status_with(observed, conditions.set_true(shape.launched), changes))
+
+
+def _not_launched(
+    observed: Observed, conditions: ConditionSet, error: CloudError, now: datetime, limits: Limits
+) -> Decision:
+    if error.terminal:
+        return _failed(observed, conditions, "False", error.why, error.message)
+    failed = _failed(
+        observed,
+        conditions,
+        "Unknown",
+        error.why,
+        error.message,
+        wait=error.retry_after,
+        quiet=isinstance(error, InstancePending),
+    )
+    if type(error) not in REPLACEABLE:
+        return failed
+    begun = parse_time(conditions.get(observed.shape.launched)["lastTransitionTime"])
+    if isinstance(error, InstancePending) and error.since is not None:
+        begun = error.since
+    left = seconds_left(begun, limits.launch_timeout, now)
+    if left > 0:
+        return replace(failed, requeue_after=min(error.retry_after, left))
+    message = (
+        f"no instance within {minutes(limits.launch_timeout)}; it is given up and will be replaced. "
+        f"Last, {error.why}: {error.message}"
+    )
+    return give_up(observed, Warned("LaunchTimeout", message[:MESSAGE_LIMIT]), failed)
 
 
 def _failed(
@@ -86,10 +137,8 @@ def _failed(
 ) -> Decision:
     launched = observed.shape.launched
     message = message[:MESSAGE_LIMIT]
-    before = conditions.get(launched)
-    news = (before.get("reason"), before.get("message")) != (reason, message)
     return Decision(
         status=status_with(observed, conditions.set(launched, status, reason, message)),
         requeue_after=wait,
-        warning=Warned(reason, message) if news and not quiet else None,
+        warning=None if quiet else news(conditions, launched, reason, message),
     )

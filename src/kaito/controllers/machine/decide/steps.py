@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
 from kaito.controllers.machine.conditions import ConditionSet
+from kaito.controllers.machine.decide.drain_steps import DrainStep, PodsOnNode, VolumesOfNode
 from kaito.controllers.machine.shapes import ClaimShape
 from kaito.provisioner.cloud import ClaimSpec, Instance
 from kaito.provisioner.errors import CloudError
@@ -17,14 +18,24 @@ Object = Mapping[str, Any]
 
 MESSAGE_LIMIT: Final = 800
 """Characters of a cloud's message in a condition, as gpu-provisioner keeps."""
+MINIMUM_POLL: Final = 5.0
+"""Seconds that pass at least between two questions about one instance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """registration_timeout: seconds an instance has to become a Node before its claim is given up (Karpenter:
-    15 min)."""
+    """How long each stage of a claim may take, in seconds, before the claim is given up or says what is wrong.
 
+    launch_timeout: from the cloud's beginning to make the instance until its id is known. AKS takes 5 to 15 minutes for
+        a GPU pool; twice the slowest. Time in a queue, or for quota, rights or capacity, does not count.
+    registration_timeout: from then until its Node is there (Karpenter: 15 min).
+    initialization_timeout: from then until the Node can take pods. Karpenter waits without end; the driver and the
+        device plugin of a healthy GPU node are up within minutes.
+    """
+
+    launch_timeout: float = 1800.0
     registration_timeout: float = 900.0
+    initialization_timeout: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +44,10 @@ class Observed:
 
     nodes: those with the claim's provider id. launch: answer of the provider, once asked in this pass.
     instance: what the provider said of the instance in this pass: "present", "leaving", "absent", or why it
-    cannot say.
+    cannot say. running: whether the cluster's machines are expected to be there, or why not, once asked.
     hold: seconds that must pass before the provider is asked again, whatever else happens meanwhile.
+    pods, volumes: by Node, once looked at in this pass. drained: nothing kept its Nodes in an earlier pass.
+    ended: the provider was asked to end the instance in this pass.
     """
 
     shape: ClaimShape
@@ -44,11 +57,16 @@ class Observed:
     instance: Literal["present", "leaving", "absent"] | CloudError | None = None
     released: frozenset[str] = frozenset()
     hold: float = 0.0
+    running: Literal[True] | CloudError | None = None
+    pods: Mapping[str, PodsOnNode] = field(default_factory=dict)
+    volumes: Mapping[str, VolumesOfNode] = field(default_factory=dict)
+    drained: bool = False
+    ended: bool = False
 
     @property
     def asked(self) -> bool:
         """Whether the provider has answered in this pass."""
-        return self.launch is not None or self.instance is not None
+        return not (self.launch is None and self.instance is None and self.running is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,11 @@ class CheckInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckRunning:
+    """Ask the provider whether the cluster's machines are expected to be there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Terminate:
     """End the instance. None: not known yet which it is; look for one made for this claim."""
 
@@ -104,7 +127,17 @@ class ReleaseClaim:
     """Take our finalizer off the claim."""
 
 
-Step = PatchClaim | Launch | PatchNode | CheckInstance | Terminate | ReleaseNode | DeleteClaim | ReleaseClaim
+Step = (
+    PatchClaim
+    | Launch
+    | PatchNode
+    | CheckInstance
+    | CheckRunning
+    | Terminate
+    | ReleaseNode
+    | DeleteClaim
+    | ReleaseClaim
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +172,40 @@ def conditions_of(observed: Observed, now: datetime) -> ConditionSet:
         now=rfc3339(now),
         with_generation=observed.shape.with_generation,
     )
+
+
+def news(conditions: ConditionSet, type: str, reason: str, message: str) -> Warned | None:
+    """A warning, unless the condition says the same already."""
+    known = [
+        (each.get("reason"), each.get("message")) for each in conditions.conditions if each["type"] == type
+    ]
+    return None if (reason, message) in known else Warned(reason, message)
+
+
+def give_up(observed: Observed, why: Warned, otherwise: Decision = Decision()) -> Decision:
+    """The claim is deleted, so that another is made: only while the cluster's machines are expected to be there.
+
+    otherwise: what holds as long as they are not.
+    """
+    match observed.running:
+        case None if observed.hold > 0:
+            return replace(otherwise, step=None, requeue_after=observed.hold)
+        case None:
+            return Decision(CheckRunning())
+        case CloudError(retry_after=seconds):
+            return replace(otherwise, requeue_after=max(seconds, MINIMUM_POLL))
+        case _:
+            return Decision(DeleteClaim(), warning=why)
+
+
+def seconds_left(since: datetime, timeout: float, now: datetime) -> float:
+    """Seconds until `timeout` has passed since then; never more than it, whatever clocks say."""
+    return min(timeout, (since - now).total_seconds() + timeout)
+
+
+def minutes(seconds: float) -> str:
+    """A limit in words."""
+    return "1 minute" if seconds == 60 else f"{seconds / 60:g} minutes"
 
 
 def status_with(
