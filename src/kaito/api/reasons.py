@@ -157,7 +157,10 @@ SIZE_REFUSED: Final = frozenset(
 DEAD_GPU: Final = "GpuNotFound"
 """Reason of a claim whose node has joined without GPUs."""
 
-GIVEN_UP: Final = ("RegistrationTimeout", "NodeDeleted", "InstanceGone")
+GIVEN_UP: Final = (
+    *("LaunchTimeout", "RegistrationTimeout", "InitializationTimeout"),
+    *("NodeDeleted", "InstanceGone"),
+)
 """Reasons of events: why a claim was deleted by its controller, to be replaced."""
 
 REASONS: Final[Mapping[str, Course]] = {**CLAIM_REASONS, **ADAPTER_REASONS, **WORKSPACE_REASONS}
