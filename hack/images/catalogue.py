@@ -55,7 +55,7 @@ def recipe(wanted: str, tag: str, weights: Path | None) -> Recipe:
     """
     match wanted:
         case "operator":
-            return Recipe("operator", tag, "operator", ".[operator,webhook]")
+            return Recipe("operator", tag, "operator", ".[azure,webhook]")
         case "puller":
             return Recipe("puller", WorkspaceConfig().puller_tag, "puller")
         case "runtime-mistralrs":

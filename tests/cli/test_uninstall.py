@@ -110,6 +110,23 @@ def test_what_is_waited_for_says_why() -> None:
 
 
 @pytest.mark.parametrize(
+    ("machine", "pool"),
+    [
+        ("virtualMachineScaleSets/aks-ws59dff6146-30211473-vmss/virtualMachines/0", "ws59dff6146"),
+        ("VirtualMachineScaleSets/AKS-WS59DFF6146-30211473-VMSS/virtualMachines/0", "ws59dff6146"),
+        ("virtualMachines/aks-ws59dff6146-30211473-vm0", "ws59dff6146"),
+        ("virtualMachineScaleSets/somebodys/virtualMachines/0", ""),
+    ],
+)
+def test_the_agent_pool_behind_a_claim_is_named(machine: str, pool: str) -> None:
+    group = "azure:///subscriptions/s/resourceGroups/MC_g_c_eastus/providers/Microsoft.Compute"
+    claim = item(NODECLAIMS, "ws59dff6146", status={"providerID": f"{group}/{machine}"})
+    assert describe_claim(claim) == (
+        f"NodeClaim ws59dff6146 (agent pool {pool})" if pool else "NodeClaim ws59dff6146"
+    )
+
+
+@pytest.mark.parametrize(
     ("labels", "ours"),
     [
         ({"kaito.sh/workspace-uid": "u"}, True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hack.images.engine import BuildError
 from kaito.controllers.workspace import Observed, WorkspaceConfig
 from kaito.runtime.resources import DEPLOYMENTS
 
+ROOT = Path(__file__).parents[2]
 REGISTRY = "registry.example:5000/kaito"
 CONFIG = WorkspaceConfig(registry=REGISTRY, stand_in_weights="tiny-phi-3")
 
@@ -41,7 +43,7 @@ def test_the_images_of_a_workspace_are_built_under_the_names_that_it_renders() -
 
 def test_the_commands_of_the_pods_are_the_entry_points() -> None:
     spec = rendered_pod()
-    images = Path(__file__).parents[2] / "images"
+    images = ROOT / "images"
     for container, image in (
         (spec["containers"][0], "runtime-mistralrs"),
         (spec["initContainers"][0], "puller"),
@@ -53,6 +55,14 @@ def test_operator_and_runtime_get_the_tag_that_is_asked_for() -> None:
     assert catalogue.recipe("operator", "1.2.3", None).name("kaito") == "kaito/operator:1.2.3"
     assert catalogue.recipe("runtime-mistralrs", "1.2.3", None).name("r/k") == "r/k/runtime-mistralrs:1.2.3"
     assert catalogue.recipe("operator", catalogue.default_tag(), None).name("kaito") == "kaito/operator:0.1.0"
+
+
+def test_one_image_runs_the_operator_and_the_provisioner_of_every_cloud() -> None:
+    """The manifests name one image for both, and the packages of a cloud are an extra."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    requirement = catalogue.recipe("operator", "1", None).requirement
+    assert requirement == ".[azure,webhook]"
+    assert "kaito[operator]" in extras["azure"]
 
 
 def test_stand_in_weights_are_called_what_they_are(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,6 +34,10 @@ from kaito.runtime.resources import CRDS, DEPLOYMENTS, LEASES, NAMESPACES, NODES
 Object = dict[str, Any]
 
 CLAIM_KINDS: Final = (MACHINES, NODECLAIMS)
+_AKS_MACHINE: Final = re.compile(
+    r"azure:///.*/(?:virtualMachineScaleSets|virtualMachines)/aks-([a-z0-9]+)-", re.IGNORECASE
+)
+"""Provider ids of machines in an agent pool, whichever the pool's type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +224,22 @@ async def _item(client: Client, resource: Resource, name: str, namespace: str) -
 
 
 def describe_claim(claim: Item) -> str:
-    """A claim with what it costs: its machine size and its node."""
+    """A claim with what it costs: its machine size, its node and its agent pool."""
     status = claim.tree.get("status") or {}
-    parts = [claim.labels.get(INSTANCE_TYPE_LABEL) or _asked(claim), status.get("nodeName") or ""]
+    pool = agent_pool(claim)
+    parts = [
+        claim.labels.get(INSTANCE_TYPE_LABEL) or _asked(claim),
+        status.get("nodeName") or "",
+        f"agent pool {pool}" if pool else "",
+    ]
     known = ", ".join(part for part in parts if part)
     return f"{claim} ({known})" if known else str(claim)
+
+
+def agent_pool(claim: Item) -> str:
+    """Name of the AKS agent pool behind a claim; "" where there is none, or Azure has not named its machine yet."""
+    found = _AKS_MACHINE.match(str((claim.tree.get("status") or {}).get("providerID") or ""))
+    return found[1].lower() if found else ""
 
 
 def _asked(claim: Item) -> str:
