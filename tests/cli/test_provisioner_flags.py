@@ -10,6 +10,9 @@ from typer.testing import CliRunner
 
 from kaito.cli.errors import CliError
 from kaito.cli.main import app
+from kaito.cli.operator.clouds import FOR_PROVISIONER, choose
+from kaito.cli.operator.config import CloudFlags
+from kaito.controllers.machine import Limits
 from kaito.provisioner.existing import SELECTOR
 
 
@@ -56,3 +59,26 @@ def test_the_selectors_default_is_the_providers() -> None:
     assert command.callback is not None
     assert command.callback.__defaults__ is not None
     assert SELECTOR in command.callback.__defaults__
+
+
+def test_the_deadlines_defaults_are_the_controllers() -> None:
+    flags = CloudFlags(cloud_provider="existing")
+    told = (flags.launch_timeout, flags.registration_timeout, flags.initialization_timeout)
+    limits = Limits()
+    assert told == (limits.launch_timeout, limits.registration_timeout, limits.initialization_timeout)
+
+
+def test_the_deadlines_reach_the_controller() -> None:
+    flags = CloudFlags(
+        cloud_provider="existing", launch_timeout=1, registration_timeout=2, initialization_timeout=3
+    )
+    cloud = choose(flags, FOR_PROVISIONER)
+    assert cloud is not None
+    assert cloud.limits == Limits(1, 2, 3)
+
+
+@pytest.mark.parametrize("command", ["operator", "provisioner"])
+def test_a_deadline_of_no_time_is_refused(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--launch-timeout=0"])
+    assert result.exit_code == 2
+    assert "--launch-timeout" in result.output

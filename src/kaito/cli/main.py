@@ -16,7 +16,13 @@ import typer
 
 from kaito import __version__
 from kaito.cli.errors import CliError
-from kaito.cli.operator.config import CLAIM_KINDS, EXISTING_SELECTOR
+from kaito.cli.operator.config import (
+    CLAIM_KINDS,
+    EXISTING_SELECTOR,
+    INITIALIZATION_TIMEOUT,
+    LAUNCH_TIMEOUT,
+    REGISTRATION_TIMEOUT,
+)
 from kaito.runtime.errors import ConfigurationError, TransportError
 
 app = typer.Typer(
@@ -56,6 +62,25 @@ ClaimKinds = Annotated[
     typer.Option(
         envvar="CLAIM_KINDS",
         help="With a cloud: which claims it serves, machine or nodeclaim or both. Their definitions must be there.",
+    ),
+]
+LaunchTimeout = Annotated[
+    float,
+    typer.Option(
+        min=1.0,
+        help="Seconds a cloud may take to make a claim's machine before the claim is replaced. Time in a queue or "
+        "without quota does not count.",
+    ),
+]
+RegistrationTimeout = Annotated[
+    float,
+    typer.Option(min=1.0, help="Seconds until a machine has become a node, else its claim is replaced."),
+]
+InitializationTimeout = Annotated[
+    float,
+    typer.Option(
+        min=1.0,
+        help="Seconds until a node can take pods: else its claim is replaced, or says that the GPUs are missing.",
     ),
 ]
 AksOptions = Annotated[
@@ -230,6 +255,9 @@ def operator(
     existing_selector: ExistingSelector = EXISTING_SELECTOR,
     claim_kinds: ClaimKinds = CLAIM_KINDS,
     aks_options: AksOptions = None,
+    launch_timeout: LaunchTimeout = LAUNCH_TIMEOUT,
+    registration_timeout: RegistrationTimeout = REGISTRATION_TIMEOUT,
+    initialization_timeout: InitializationTimeout = INITIALIZATION_TIMEOUT,
     preset_registry: Annotated[
         str | None,
         typer.Option(envvar="PRESET_REGISTRY_NAME", help="Registry and path of the preset images."),
@@ -298,6 +326,9 @@ def operator(
                 existing_selector=existing_selector,
                 claim_kinds=claim_kinds,
                 aks_options=aks_options,
+                launch_timeout=launch_timeout,
+                registration_timeout=registration_timeout,
+                initialization_timeout=initialization_timeout,
                 preset_registry=preset_registry,
                 stand_in_weights=stand_in_weights,
                 images=tuple(image or ()),
@@ -377,6 +408,9 @@ def provisioner(
     existing_selector: ExistingSelector = EXISTING_SELECTOR,
     claim_kinds: ClaimKinds = CLAIM_KINDS,
     aks_options: AksOptions = None,
+    launch_timeout: LaunchTimeout = LAUNCH_TIMEOUT,
+    registration_timeout: RegistrationTimeout = REGISTRATION_TIMEOUT,
+    initialization_timeout: InitializationTimeout = INITIALIZATION_TIMEOUT,
     metrics_bind_address: Annotated[
         str, typer.Option(help='Address of /metrics; "0" turns it off.')
     ] = ":8080",
@@ -401,6 +435,9 @@ def provisioner(
                 existing_selector=existing_selector,
                 claim_kinds=claim_kinds,
                 aks_options=aks_options,
+                launch_timeout=launch_timeout,
+                registration_timeout=registration_timeout,
+                initialization_timeout=initialization_timeout,
                 metrics_bind_address=metrics_bind_address,
                 health_probe_bind_address=health_probe_bind_address,
                 leader_elect=leader_elect,

@@ -15,7 +15,7 @@ from kaito.cli.errors import CliError
 from kaito.cli.operator.config import CloudFlags
 from kaito.cli.operator.names import CloudName
 from kaito.controllers import machine
-from kaito.controllers.machine import SHAPES, ClaimShape
+from kaito.controllers.machine import SHAPES, ClaimShape, Limits
 from kaito.provisioner.cloud import CloudProvider
 from kaito.provisioner.existing import ExistingNodes
 from kaito.provisioner.instant import InstantCloud
@@ -46,6 +46,7 @@ class Cloud:
     name: CloudName
     shapes: tuple[ClaimShape, ...]
     make: Make
+    limits: Limits
 
     @property
     def claims(self) -> tuple[Resource, ...]:
@@ -54,7 +55,7 @@ class Cloud:
 
     def add(self, manager: Manager) -> None:
         """Adds the machine controller with this cloud to the manager. Raises CliError."""
-        machine.setup(manager, self.make(manager), shapes=self.shapes)
+        machine.setup(manager, self.make(manager), shapes=self.shapes, limits=self.limits)
 
 
 def choose(flags: CloudFlags, values: Sequence[str]) -> Cloud | None:
@@ -73,7 +74,8 @@ def choose(flags: CloudFlags, values: Sequence[str]) -> Cloud | None:
         CloudName.EXISTING: _existing,
         CloudName.AKS: _aks,
     }
-    return Cloud(name, _shapes(flags.claim_kinds), makers[name](flags))
+    limits = Limits(flags.launch_timeout, flags.registration_timeout, flags.initialization_timeout)
+    return Cloud(name, _shapes(flags.claim_kinds), makers[name](flags), limits)
 
 
 def _shapes(kinds: str) -> tuple[ClaimShape, ...]:

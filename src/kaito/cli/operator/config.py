@@ -9,6 +9,10 @@ from typing import Final
 
 EXISTING_SELECTOR: Final = "kaito.sh/existing-node=true"
 CLAIM_KINDS: Final = "machine,nodeclaim"
+LAUNCH_TIMEOUT: Final = 1800.0
+REGISTRATION_TIMEOUT: Final = 900.0
+INITIALIZATION_TIMEOUT: Final = 900.0
+"""Seconds; `kaito.controllers.machine.Limits` says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +23,9 @@ class CloudFlags:
     existing_selector: str = EXISTING_SELECTOR
     claim_kinds: str = CLAIM_KINDS
     aks_options: Sequence[str] | None = None
+    launch_timeout: float = LAUNCH_TIMEOUT
+    registration_timeout: float = REGISTRATION_TIMEOUT
+    initialization_timeout: float = INITIALIZATION_TIMEOUT
 
 
 @dataclass(frozen=True)
