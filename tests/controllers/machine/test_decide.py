@@ -284,52 +284,6 @@ class TestJoin:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.resource.kind)
-class TestEnd:
-    def ending(self, shape: ClaimShape) -> dict[str, Any]:
-        return launched(shape, shape.registered, shape.initialized, metadata=DELETED)
-
-    def test_the_node_is_closed_to_pods_first(self, shape: ClaimShape) -> None:
-        step = asked(Observed(shape, self.ending(shape), (registered_node(),))).step
-        assert isinstance(step, rules.PatchNode)
-        assert step.patch["spec"]["taints"] == [
-            GPU_TAINT,
-            {"key": labels.DISRUPTED_TAINT, "effect": "NoSchedule"},
-        ]
-        assert step.patch["metadata"]["labels"] == {labels.EXCLUDE_FROM_LB_LABEL: "karpenter"}
-
-    def test_then_the_instance_ends_until_it_is_gone_then_the_node_then_the_claim(
-        self, shape: ClaimShape
-    ) -> None:
-        closed = registered_node(spec={"taints": [{"key": labels.DISRUPTED_TAINT, "effect": "NoSchedule"}]})
-        observed = Observed(shape, self.ending(shape), (closed,))
-        assert asked(observed).step == rules.Terminate("instant://ws123456789")
-        assert asked(replace(observed, instance="leaving")) == Decision(requeue_after=rules.TERMINATION_POLL)
-        gone = replace(observed, instance="absent")
-        assert asked(gone).step == rules.ReleaseNode(closed)
-        assert asked(replace(gone, released=frozenset({"ws123456789"}))) == Decision()
-        assert asked(replace(gone, nodes=())).step == rules.ReleaseClaim()
-
-    def test_a_claim_that_was_never_launched_still_looks_for_an_instance(self, shape: ClaimShape) -> None:
-        made = stored(shape, metadata=DELETED)
-        assert asked(Observed(shape, made)).step == rules.Terminate(None)
-
-    def test_an_instance_that_cannot_be_ended_keeps_the_claim_and_says_why(self, shape: ClaimShape) -> None:
-        error = errors.Unauthorized("may not delete agent pools")
-        observed = Observed(shape, self.ending(shape), instance=error)
-        decision = asked(observed)
-        assert condition(decision, rules.TERMINATING)["message"] == "may not delete agent pools"
-        assert decision.requeue_after == 300
-        assert decision.warning == rules.Warned("Unauthorized", "may not delete agent pools")
-        told = {**self.ending(shape), "status": decision.status}
-        assert asked(replace(observed, claim=told)).warning is None
-
-    def test_nothing_is_done_once_our_finalizer_is_off(self, shape: ClaimShape) -> None:
-        made = self.ending(shape)
-        made["metadata"]["finalizers"] = ["somebody.else"]
-        assert asked(Observed(shape, made, (registered_node(),))) == Decision()
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.resource.kind)
 def test_a_provider_that_asked_for_time_gets_it(shape: ClaimShape) -> None:
     wait = Decision(requeue_after=40)
     assert asked(Observed(shape, stored(shape), hold=40)) == wait

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kaito import __version__
 from kaito.api.labels import CLAIM_UID_ANNOTATION
 from kaito.controllers.machine.decide import Limits
+from kaito.controllers.machine.drain_watch import DrainWatch
 from kaito.controllers.machine.metrics import MachineMetrics, MeasuredCloud
 from kaito.controllers.machine.nodes import provider_key
 from kaito.controllers.machine.reconciler import CLAIM_INDEX, PROVIDER_INDEX, MachineReconciler
@@ -64,6 +65,8 @@ def setup(
     metrics = MachineMetrics(shapes, manager.clock)
     manager.metrics.add(metrics)
     cloud = MeasuredCloud(provider, metrics.cloud)
+    drains = DrainWatch(client, manager.clock)
+    manager.add(drains)
     claim_of = _NodesClaim(provider.claim_label)
     nodes.add_indexer(CLAIM_INDEX, claim_of)
     wakers: list[Callable[[ObjectKey], None]] = []
@@ -80,6 +83,7 @@ def setup(
             nodes=nodes,
             limits=limits,
             metrics=metrics.claims(shape),
+            drains=drains,
         )
         controller = Controller(
             f"{FIELD_MANAGER}-{shape.resource.kind.lower()}",
@@ -89,6 +93,7 @@ def setup(
             options=ControllerOptions(workers=workers),
         )
         manager.add(controller)
+        reconciler.enqueue = controller.enqueue
         wakers.append(_waker(claims, reconciler, controller))
 
     def wake(claim: str) -> None:

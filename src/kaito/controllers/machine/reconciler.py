@@ -5,8 +5,9 @@ The only file of this controller that does I/O. It serves Machine and NodeClaim 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from kaito.api.labels import TERMINATION_FINALIZER
@@ -27,6 +28,16 @@ from kaito.controllers.machine.decide import (
     Warned,
     decide,
 )
+from kaito.controllers.machine.decide.drain_steps import (
+    DeletePods,
+    DrainStep,
+    Evict,
+    LookAtPods,
+    LookAtVolumes,
+    NoteDeadline,
+    PodsOnNode,
+)
+from kaito.controllers.machine.drain_watch import DrainWatch
 from kaito.controllers.machine.metrics import ClaimMetrics
 from kaito.controllers.machine.nodes import provider_key
 from kaito.controllers.machine.shapes import ClaimShape
@@ -34,7 +45,7 @@ from kaito.provisioner.cloud import CloudProvider, InstanceRef
 from kaito.provisioner.errors import CloudError, InstanceNotFound, InstancePending
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock, parse_time
-from kaito.runtime.errors import Conflict, NotFound
+from kaito.runtime.errors import Conflict, Invalid, NotFound
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.finalizers import remove_finalizer
 from kaito.runtime.informer import Informer
@@ -69,6 +80,7 @@ class MachineReconciler:
         nodes: Informer,
         limits: Limits,
         metrics: ClaimMetrics,
+        drains: DrainWatch,
     ) -> None:
         self._shape = shape
         self._client = client
@@ -79,6 +91,10 @@ class MachineReconciler:
         self._nodes = nodes
         self._limits = limits
         self._metrics = metrics
+        self._drains = drains
+        self.enqueue: Callable[[ObjectKey], object] = self.wake
+        """Asks for another pass: the controller's, once there is one."""
+        self._told: dict[ObjectKey, Warned] = {}
         self._holds: dict[ObjectKey, _Hold] = {}
         self._woken: set[ObjectKey] = set()
 
@@ -88,7 +104,9 @@ class MachineReconciler:
         cached = self._claims.lister.get(key.name)
         if cached is None:
             self._holds.pop(key, None)
+            self._told.pop(key, None)
             self._metrics.gone(key.name)
+            self._drains.forget(self.owner(key))
             return None
         claim = cached.decode()
         if not self._shape.is_ours(cached.meta, claim):
@@ -109,8 +127,16 @@ class MachineReconciler:
         provider_id = (claim.get("status") or {}).get("providerID")
         found = self._nodes.lister.by_index(PROVIDER_INDEX, provider_key(provider_id)) if provider_id else []
         return Observed(
-            self._shape, claim, tuple(node.decode() for node in found), hold=self._hold_left(cached)
+            self._shape,
+            claim,
+            tuple(node.decode() for node in found),
+            hold=self._hold_left(cached),
+            drained=self._drains.is_done(self.owner(cached.key)),
         )
+
+    def owner(self, key: ObjectKey) -> tuple[str, str]:
+        """Who a claim is among claims of all kinds."""
+        return self._shape.resource.kind, key.name
 
     def _hold_left(self, cached: CachedObject) -> float:
         hold = self._holds.get(cached.key)
@@ -202,6 +228,7 @@ class _Pass:
             case CheckRunning():
                 await self._check_running()
             case Terminate(provider_id):
+                self._owner._drains.done(self._owner.owner(self._cached.key))
                 await self._terminate(provider_id)
             case ReleaseNode(node):
                 await self._release_node(node)
@@ -211,6 +238,37 @@ class _Pass:
             case ReleaseClaim():
                 await remove_finalizer(self._client, self._resource, self._cached, TERMINATION_FINALIZER)
                 raise ClaimGone
+            case _:
+                await self._drain(step)
+
+    async def _drain(self, step: DrainStep) -> None:
+        drains, key, observed = self._owner._drains, self._cached.key, self._observed
+        owner, wake = self._owner.owner(key), partial(self._owner.enqueue, key)
+        match step:
+            case LookAtPods(node):
+                self._saw_pods(node, drains.pods(node, owner, wake))
+            case Evict(node, pods):
+                self._saw_pods(node, await drains.evict(node, pods))
+            case DeletePods(node, pods_and_seconds):
+                self._saw_pods(node, await drains.delete(node, pods_and_seconds))
+            case LookAtVolumes(node, staying):
+                found = await drains.volumes(node, owner, wake, staying=staying)
+                self._observed = replace(observed, volumes={**observed.volumes, node: found})
+            case NoteDeadline(annotations):
+                self._observed = replace(observed, claim=await self._annotate(annotations))
+
+    def _saw_pods(self, node: str, pods: PodsOnNode) -> None:
+        self._observed = replace(self._observed, pods={**self._observed.pods, node: pods})
+
+    async def _annotate(self, annotations: Mapping[str, str]) -> dict[str, Any]:
+        """The annotated claim; one that the API server takes for invalid is annotated in this pass only."""
+        try:
+            return await self._patch_claim({"metadata": {"annotations": dict(annotations)}})
+        except Invalid:
+            claim = self._observed.claim
+            metadata = claim["metadata"]
+            merged = {**(metadata.get("annotations") or {}), **annotations}
+            return {**claim, "metadata": {**metadata, "annotations": merged}}
 
     async def _patch_claim(self, patch: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -238,13 +296,14 @@ class _Pass:
 
     async def _terminate(self, provider_id: str | None) -> None:
         try:
+            await self._provider.check_running()
             gone = await self._provider.delete(self._ref(provider_id or ""))
         except InstanceNotFound:
             gone = True
         except CloudError as error:
-            self._observed = replace(self._observed, instance=error)
+            self._observed = replace(self._observed, instance=error, ended=True)
             return
-        self._observed = replace(self._observed, instance="absent" if gone else "leaving")
+        self._observed = replace(self._observed, instance="absent" if gone else "leaving", ended=True)
 
     def _ref(self, provider_id: str) -> InstanceRef:
         """The claim's instance; without an id, one whose creation nobody lived to write down."""
@@ -274,8 +333,17 @@ class _Pass:
             )
         except NotFound:
             raise ClaimGone from None
+        except Invalid:
+            # Older claims break rules of today's schema. What is being deleted must go all the same.
+            if not metadata.get("deletionTimestamp"):
+                raise
 
     def _warn(self, warning: Warned) -> None:
+        """On its way out once only, also where no status can remember that it was told."""
+        if self._cached.meta.deletion_timestamp is not None:
+            if self._owner._told.get(self._cached.key) == warning:
+                return
+            self._owner._told[self._cached.key] = warning
         self._owner._recorder.event(self._observed.claim, "Warning", warning.reason, warning.message)
 
 

@@ -403,3 +403,21 @@ class StorageClassStrategy(BuiltinStrategy):
             value = new.get("volumeBindingMode")
             errors.append(FieldError("volumeBindingMode", INVALID, IMMUTABLE, value))
         return errors
+
+
+class VolumeAttachmentStrategy(BuiltinStrategy):
+    """VolumeAttachments: which volume is wanted on which node never changes."""
+
+    def check(self, obj: Object) -> list[FieldError]:
+        spec = obj.get("spec") or {}
+        errors = checks.required(spec.get("attacher"), "spec.attacher")
+        errors += checks.required(spec.get("nodeName"), "spec.nodeName")
+        if len(spec.get("source") or {}) != 1:
+            text = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
+            errors.append(FieldError("spec.source", REQUIRED, text))
+        return errors
+
+    def check_update(self, new: Object, old: Object) -> list[FieldError]:
+        if new.get("spec") == old.get("spec"):
+            return []
+        return [FieldError("spec", INVALID, IMMUTABLE, new.get("spec"))]

@@ -20,6 +20,7 @@ from kaito.embedded.apiserver.kinds.config import (
     RoleStrategy,
     SecretStrategy,
     StorageClassStrategy,
+    VolumeAttachmentStrategy,
 )
 from kaito.embedded.apiserver.kinds.crd import DefinitionStrategy
 from kaito.embedded.apiserver.kinds.jobs import CronJobStrategy, DisruptionBudgetStrategy, JobStrategy
@@ -188,6 +189,7 @@ def _plain() -> list[KindStrategy]:
         StorageClassStrategy(
             Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", False), short_names=("sc",)
         ),
+        VolumeAttachmentStrategy(r.VOLUME_ATTACHMENTS, subresources=("status",)),
         PriorityClassStrategy(
             Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False),
             generation=True,

@@ -224,4 +224,29 @@ StorageClass
     6 allowVolumeExpansion bool*
     7 volumeBindingMode string* default="Immediate"
     8 allowedTopologies raw
+
+VolumeAttachment
+    1 metadata ObjectMeta!
+    2 spec VolumeAttachmentSpec!
+    3 status VolumeAttachmentStatus!
+
+VolumeAttachmentSpec
+    1 attacher string!
+    2 source VolumeAttachmentSource!
+    3 nodeName string!
+
+VolumeAttachmentSource
+    1 persistentVolumeName string*
+    2 inlineVolumeSpec raw
+
+VolumeAttachmentStatus
+    1 attached bool!
+    2 attachmentMetadata {}string
+    3 attachError VolumeError
+    4 detachError VolumeError
+
+VolumeError
+    1 time time
+    2 message string
+    3 errorCode int32*
 """
