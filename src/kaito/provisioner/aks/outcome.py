@@ -1,0 +1,193 @@
+"""What a pool means for a claim that wants it or wants it gone, and the sentences about that. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final
+
+from kaito.api import labels
+from kaito.catalog import Catalog
+from kaito.provisioner.aks.offerings import Offering
+from kaito.provisioner.aks.options import ZONE_LABEL
+from kaito.provisioner.aks.pools import POOL_LABEL, Phase, Pool
+from kaito.provisioner.aks.queue import Wait
+from kaito.provisioner.cloud import ClaimSpec, Instance, InstanceRef
+from kaito.provisioner.errors import CloudError, InstancePending, NameTaken, WaitingForTurn
+
+NODE_POLL: Final = 5.0
+"""Seconds between two looks into the cache for the Node of a pool that is made."""
+MACHINE_ZONE_LABEL: Final = "karpenter.k8s.azure/zone"
+"""Where Machines show their zone."""
+NVIDIA_FAMILY: Final = "standard_n"
+
+
+class Wanted(Enum):
+    """What comes next for a claim that wants its pool."""
+
+    LAUNCH = "launch"
+    WAIT = "wait"
+    JOIN = "join"
+    """The pool is made; its Node is looked for."""
+    REPLACE = "replace"
+    """It failed: it is removed, then another offering is tried."""
+    TAKEN = "taken"
+
+
+class Unwanted(Enum):
+    """What comes next for a claim that wants its pool gone."""
+
+    GONE = "gone"
+    """There is none, or it is not the claim's."""
+    LEAVING = "leaving"
+    DELETE = "delete"
+
+
+def wanted(pool: Pool | None, claim: ClaimSpec) -> Wanted:
+    if pool is None:
+        return Wanted.LAUNCH
+    if not pool.is_of(claim):
+        return Wanted.TAKEN
+    if pool.phase is Phase.READY:
+        return Wanted.JOIN
+    return Wanted.REPLACE if pool.phase is Phase.FAILED else Wanted.WAIT
+
+
+def unwanted(pool: Pool | None, ref: InstanceRef) -> Unwanted:
+    if pool is None or not pool.is_meant(ref):
+        return Unwanted.GONE
+    return Unwanted.LEAVING if pool.phase is Phase.DELETING else Unwanted.DELETE
+
+
+def name_taken(pool: Pool, claim: ClaimSpec) -> NameTaken:
+    owner = "another claim" if pool.for_a_claim else "somebody else"
+    return NameTaken(
+        f"the agent pool {pool.name} exists and belongs to {owner}; it is left alone: delete it, or make a claim of "
+        f"another name than {claim.name}"
+    )
+
+
+def awaited(pool: Pool, retry_after: float) -> InstancePending:
+    """Why a pool that is the claim's is waited for."""
+    match pool.phase:
+        case Phase.DELETING:
+            text = f"an earlier agent pool {pool.name} is being deleted; a new one is made after that"
+            return WaitingForTurn(text, retry_after=retry_after)
+        case Phase.STOPPED:
+            text = f"the agent pool {pool.name} is stopped; start it (`az aks nodepool start`) or delete the claim"
+            return WaitingForTurn(text, retry_after=retry_after)
+        case _ if pool.state.lower() in ("creating", ""):
+            return making(pool.name, pool.offering, retry_after, pool.started)
+    text = f"the agent pool {pool.name} is {pool.state.lower()}; its end is awaited"
+    return InstancePending(text, retry_after=retry_after, since=pool.started)
+
+
+def making(pool: str, offering: object, retry_after: float, since: datetime | None) -> InstancePending:
+    """The pool's creation runs."""
+    return InstancePending(
+        f"the agent pool {pool} is being made: {offering}", retry_after=retry_after, since=since
+    )
+
+
+def replacing(pool: Pool, error: CloudError, retry_after: float) -> WaitingForTurn:
+    """The pool failed and must be gone before anything else is made in its place."""
+    text = (
+        f"{pool.offering}: {error.message}; the failed agent pool {pool.name} is removed before the next try"
+    )
+    return WaitingForTurn(text, reason=error.why, retry_after=retry_after)
+
+
+def joining(pool: Pool, nodes: int) -> InstancePending:
+    """The pool is made, and no Node of it has a provider id."""
+    if nodes:
+        text = f"the Node of the agent pool {pool.name} has joined; its provider id is awaited"
+    else:
+        text = (
+            f"the agent pool {pool.name} ({pool.offering}) is made; its machine has not joined as a Node yet"
+        )
+    return InstancePending(text, retry_after=NODE_POLL, since=pool.started)
+
+
+def queued(wait: Wait, cluster: str) -> str:
+    """Why nothing was started."""
+    behind = f"{wait.ahead} were there first" if wait.ahead != 1 else "1 was there first"
+    if wait.running:
+        names = ", ".join(wait.running[:3]) + (" and more" if len(wait.running) > 3 else "")
+        holds = f"the operation on the agent pool {names} is awaited" if len(wait.running) == 1 else names
+        return f"in line for the cluster {cluster}, which takes one operation at a time: {holds}; {behind}"
+    return f"in line for the cluster {cluster}: {behind}"
+
+
+def refused_turn(cluster: str, message: str) -> str:
+    return f"another operation holds the cluster {cluster}, and its end is awaited ({message})"
+
+
+def node_of(pool: Pool, nodes: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The Node that the pool's machine became, once it has a provider id.
+
+    Nodes of an earlier pool of that name may still be there: they are on their way out, or of another size. Should
+    somebody have scaled the pool, the first one is the claim's.
+    """
+    size = pool.offering.instance_type.lower()
+    fitting = [
+        node
+        for node in nodes
+        if _labels(node).get(POOL_LABEL) == pool.name
+        and "deletionTimestamp" not in node["metadata"]
+        and (node.get("spec") or {}).get("providerID")
+        and _labels(node).get(labels.INSTANCE_TYPE_LABEL, size).lower() == size
+        and _labels(node).get(labels.CLAIM_UID_ANNOTATION, pool.uid) == pool.uid
+    ]
+    return min(fitting, key=lambda node: str(node["metadata"]["name"]), default=None)
+
+
+def instance(pool: Pool, node: Mapping[str, Any] | None, catalog: Catalog, kind: str = "") -> Instance:
+    """The pool as an instance. node: what it became, if anything. kind: of the claim, where that is known."""
+    size = pool.offering.instance_type
+    found = {} if node is None else _labels(node)
+    kept = {key: found[key] for key in (labels.OS_LABEL, labels.ARCH_LABEL, ZONE_LABEL) if found.get(key)} | {
+        labels.INSTANCE_TYPE_LABEL: size,
+        labels.CAPACITY_TYPE_LABEL: pool.offering.capacity_type,
+        labels.MACHINE_TYPE_LABEL: "gpu" if has_gpus(size, catalog) else "cpu",
+    }
+    if kind == "Machine" and ZONE_LABEL in kept:
+        kept[MACHINE_ZONE_LABEL] = kept[ZONE_LABEL]
+    sku = catalog.sku(size)
+    # A MIG profile may show its slices as other resources.
+    gpus = {labels.GPU_RESOURCE: str(sku.gpus)} if sku is not None and sku.nvidia and not pool.mig else {}
+    return Instance(
+        provider_id="" if node is None else node["spec"]["providerID"],
+        instance_type=size,
+        claim_uid=pool.uid,
+        claim_name=pool.name,
+        created=pool.created or pool.started,
+        labels=kept,
+        capacity=gpus,
+        image_id=pool.image,
+    )
+
+
+def with_id(found: Instance, provider_id: str) -> Instance:
+    """The instance under the id that its claim knows it by; its Node may be gone or not have it yet."""
+    return replace(found, provider_id=provider_id)
+
+
+def just_made(claim: ClaimSpec, offering: Offering, started: datetime) -> Pool:
+    """A pool whose creation has just been accepted, before it was read."""
+    return Pool(claim.name, "Creating", Phase.BUSY, offering, uids=frozenset({claim.uid}), started=started)
+
+
+def leaving(pool: Pool) -> Pool:
+    """A pool whose deletion has just been accepted."""
+    return replace(pool, state="Deleting", phase=Phase.DELETING)
+
+
+def has_gpus(size: str, catalog: Catalog) -> bool:
+    """Whether a machine size has GPUs: the catalogue's, and all of Azure's N family."""
+    return catalog.sku(size) is not None or size.lower().startswith(NVIDIA_FAMILY)
+
+
+def _labels(node: Mapping[str, Any]) -> Mapping[str, str]:
+    return node["metadata"].get("labels") or {}
