@@ -84,16 +84,21 @@ class World:
 
     def machines(self) -> list[VirtualMachine]:
         """All machines that pools have or are getting."""
-        up = self.cluster.running and self.cluster.exists
-        return [each for pool in self.pools.values() for each in machines_of(pool, self.place, up)]
+        pools, cluster = self.pools, self.cluster
+        up = cluster.running and cluster.exists and cluster.state != "Starting"
+        return [each for pool in pools.values() for each in machines_of(pool, self.place, up)]
 
     def next_change(self) -> float:
         """Clock seconds of the next thing that happens by itself; NEVER if nothing does."""
         return min((operation.ends for operation in self._running), default=NEVER)
 
-    def watch(self, changed: Callable[[], None]) -> None:
-        """`changed()` is called after each thing that somebody did, not for what happens by itself."""
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """`changed()` is called after each thing that somebody did, not for what happens by itself.
+
+        Returns what ends that.
+        """
         self._watchers.append(changed)
+        return lambda: self._watchers.remove(changed)
 
     def changed(self) -> None:
         for each in self._watchers:
