@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import yaml
 
 from kaito.cli.main import app
 from kaito.cli.uninstall import run
-from support.kustomize import MANIFESTS, OVERLAYS, of_kind, render
+from kaito.provisioner.aks.config import SETTINGS, AksConfig
+from kaito.provisioner.aks.options import OPTIONS
+from support.kustomize import MANIFESTS, OVERLAYS, Object, of_kind, render
 
 DOCS = Path(__file__).parents[2] / "docs"
-GUIDES = ("install.md", "upgrade.md", "uninstall.md")
+GUIDES = ("install.md", "upgrade.md", "uninstall.md", "aks.md")
 
 
 def text(guide: str) -> str:
@@ -48,21 +51,69 @@ def test_every_overlay_component_and_setting_is_in_the_guide() -> None:
             assert f"`{name}`" in content
     for component in (MANIFESTS / "components").iterdir():
         assert f"components/{component.name}" in content
-    known = {each.envvar for name in ("operator", "provisioner") for each in commands()[name].params}
+    known = {each.envvar for name in ("operator", "provisioner") for each in commands()[name].params} | {
+        *SETTINGS
+    }
     table = content.partition("## Settings")[2].partition("Optional parts")[0]
     assert {*re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", table)} <= known
 
 
-def test_the_example_of_ones_own_renders(tmp_path: Path) -> None:
-    _, _, rest = text("install.md").partition("```yaml\n")
+def example(guide: str, folder: Path) -> list[Object]:
+    """What the guide's kustomization of one's own stands for."""
+    _, _, rest = text(guide).partition("```yaml\n")
     body = yaml.safe_load(rest.partition("```")[0])
     (resource,) = body["resources"]
-    ours = Path(*([".."] * len(tmp_path.parts[1:])), *MANIFESTS.parts[1:])
+    ours = Path(*([".."] * len(folder.parts[1:])), *MANIFESTS.parts[1:])
     body["resources"] = [str(ours / resource.partition("manifests/")[2])]
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(body))
-    (deployment,) = of_kind(render(tmp_path), "Deployment")
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(body))
+    return render(folder)
+
+
+def test_the_example_of_ones_own_renders(tmp_path: Path) -> None:
+    (deployment,) = of_kind(example("install.md", tmp_path), "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["image"].startswith("registry.example.com/kaito/operator:")
+
+
+def test_the_example_for_aks_says_which_cluster_it_is(tmp_path: Path) -> None:
+    objects = example("aks.md", tmp_path)
+    (config,) = of_kind(objects, "ConfigMap")
+    pod = {
+        "AZURE_TENANT_ID": "72f988bf-86f1-41af-91ab-2d7cd011db47",
+        "AZURE_CLIENT_ID": "00000000-0000-0000-0000-000000000000",
+        "AZURE_FEDERATED_TOKEN_FILE": "/var/run/secrets/azure/tokens/azure-identity-token",
+        "AZURE_AUTHORITY_HOST": "https://login.microsoftonline.com/",
+    }
+    settings = AksConfig.from_environment({**config["data"], **pod})
+    assert (settings.cluster, settings.location) == ("kaito", "eastus")
+    accounts = {each["metadata"]["name"]: each["metadata"] for each in of_kind(objects, "ServiceAccount")}
+    client = accounts["kaito-provisioner"]["annotations"]["azure.workload.identity/client-id"]
+    assert client == pod["AZURE_CLIENT_ID"]
+    for deployment in of_kind(objects, "Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["image"].startswith("registry.example.com/kaito/operator:")
+
+
+def test_every_setting_of_aks_is_in_its_table_and_no_other() -> None:
+    table = text("aks.md").partition("## Settings")[2].partition("`AKS_OPTIONS` holds")[0]
+    rows = re.findall(r"^\| (`[A-Z`_, ]+) \|", table, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == {*SETTINGS}
+
+
+def test_every_option_of_a_pool_is_in_its_table_with_what_is_allowed() -> None:
+    table = text("aks.md").partition("## Options")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (.*?) \|", table, re.MULTILINE))
+    assert list(rows) == [option.name for option in OPTIONS]
+    for option in OPTIONS:
+        allowed = option.allowed.partition(";")[0]
+        assert rows[option.name].replace("`", "").startswith(allowed), option.name
+
+
+def test_the_role_for_aks_can_be_read() -> None:
+    _, _, rest = text("aks.md").partition("--role-definition '")
+    role = json.loads(rest.partition("}'")[0].replace("'$SUBSCRIPTION'", "id") + "}")
+    assert all(re.fullmatch(r"Microsoft\.\w+(/\w+)+/(read|write|delete)", each) for each in role["Actions"])
+    assert not any(each.startswith("Microsoft.Authorization") for each in role["Actions"])
 
 
 def test_flags_and_exit_codes_of_uninstall() -> None:

@@ -12,8 +12,10 @@ import yaml
 
 from kaito.api.crds import KAITO_CRDS, KARPENTER_CRDS, KEPT, LABELS
 from kaito.cli.main import app
+from kaito.cli.rbac import roles
 from kaito.cli.uninstall.kinds import ORDER
 from kaito.controllers.workspace import NodeClass, NodeProvisioner, parse_cloud
+from kaito.provisioner.aks.config import SETTINGS
 from kaito.runtime.manager import ManagerOptions
 from support.kustomize import MANIFESTS, OVERLAYS, Object, key, kustomizations, of_kind, render
 
@@ -166,7 +168,7 @@ def test_settings_are_known_to_a_command(overlay: str) -> None:
     }
     (config,) = of_kind(objects, "ConfigMap")
     settings = config["data"]
-    assert settings.keys() <= known
+    assert settings.keys() <= known | SETTINGS.keys()
     assert settings["PRESET_REGISTRY_NAME"]
     provisioner = NodeProvisioner.parse(settings["NODE_PROVISIONER"])
     cloud = parse_cloud(settings.get("CLOUD_PROVIDER", "azure"))
@@ -250,3 +252,61 @@ def test_components_fit_every_overlay(tmp_path: Path) -> None:
         assert {each["mountPath"] for each in container["volumeMounts"]} == {str(mounted), "/tmp"}
         secrets = [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each]
         assert secrets == [certificate["spec"]["secretName"]]
+
+
+def deployed(objects: list[Object], name: str) -> Object:
+    (found,) = (each for each in of_kind(objects, "Deployment") if each["metadata"]["name"] == name)
+    template: Object = found["spec"]["template"]
+    return template
+
+
+@each_overlay
+def test_a_provisioner_has_the_rights_for_its_cloud_and_no_other(overlay: str) -> None:
+    objects = render(overlay)
+    bound = {each["metadata"]["name"] for each in of_kind(objects, "ClusterRoleBinding")}
+    granted = {cloud for cloud in roles.CLOUDS if f"kaito-provisioner-{cloud}" in bound}
+    wanted = set()
+    for deployment in of_kind(objects, "Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        if container["args"][0] == "provisioner":
+            with commands()["provisioner"].make_context("provisioner", container["args"][1:]) as context:
+                wanted.add(context.params["cloud_provider"])
+    assert granted == wanted
+    assert not any(name.startswith("kaito-operator-cloud") for name in bound), "its claims are another's work"
+
+
+def test_only_the_provisioner_speaks_to_azure() -> None:
+    objects = render("overlays/aks")
+    label = "azure.workload.identity/use"
+    assert deployed(objects, "kaito-provisioner")["metadata"]["labels"][label] == "true"
+    assert label not in deployed(objects, "kaito-operator")["metadata"]["labels"]
+    (config,) = of_kind(objects, "ConfigMap")
+    assert not any(config["data"][each] for each in ("ARM_SUBSCRIPTION_ID", "ARM_RESOURCE_GROUP", "LOCATION"))
+    assert config["data"]["CLAIM_KINDS"] == "nodeclaim", "a Karpenter's definition may be the only one"
+
+
+def test_the_machines_identity_is_reached_only_where_it_is_wanted(tmp_path: Path) -> None:
+    metadata_service = "169.254.169.254/32"
+    assert metadata_service not in str(render("overlays/aks"))
+    objects = own(tmp_path, "overlays/aks", ["aks-managed-identity"])
+    (config,) = of_kind(objects, "ConfigMap")
+    assert config["data"]["DEPLOYMENT_MODE"] == "managed"
+    labels = deployed(objects, "kaito-provisioner")["metadata"]["labels"]
+    assert "azure.workload.identity/use" not in labels, "the webhook would put another identity first"
+    open_to = {
+        policy["metadata"]["name"]
+        for policy in of_kind(objects, "NetworkPolicy")
+        if metadata_service in str(policy["spec"]["egress"])
+    }
+    assert open_to == {"kaito-provisioner"}
+
+
+def test_nobody_of_ours_prefers_a_node_that_goes_with_its_workspace() -> None:
+    for name in ("kaito-operator", "kaito-provisioner"):
+        affinity = deployed(render("overlays/aks"), name)["spec"]["affinity"]["nodeAffinity"]
+        preferred = [
+            (rule["key"], rule["operator"])
+            for each in affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+            for rule in each["preference"]["matchExpressions"]
+        ]
+        assert preferred == [("kaito.sh/workspace", "DoesNotExist"), ("kubernetes.azure.com/mode", "In")]

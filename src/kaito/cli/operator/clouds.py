@@ -108,8 +108,10 @@ def _existing(flags: CloudFlags) -> Make:
 
 
 def _aks(flags: CloudFlags) -> Make:
+    from kaito.provisioner import aks
+
     try:
-        from kaito.provisioner import aks
+        aks.check_installed()
     except ModuleNotFoundError as error:
         raise CliError(AKS_EXTRA.format(error.name)) from None
     try:
