@@ -26,7 +26,7 @@ from kaito.runtime.clock import LoopClock
         (("fake", [], None, "machine"), "--weights fake"),
         (("stand-in", ["phi-3"], None, "machine"), "--weights=real"),
         (("stand-in", [], None, "fleet"), "nodeclaim"),
-        (("stand-in", [], None, "karpenter"), "not available yet"),
+        (("stand-in", [], None, "karpenter"), "no Karpenter runs in the local mode"),
     ],
 )
 def test_options_that_mean_nothing_are_refused_before_anything_starts(

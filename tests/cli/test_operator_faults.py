@@ -36,6 +36,7 @@ CONFIG = OperatorConfig(
     node_class_group="",
     node_class_kind="",
     node_class_name="",
+    node_class_names="",
     cloud="azure",
     cloud_provider="none",
     preset_registry=None,

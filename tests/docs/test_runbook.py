@@ -52,6 +52,7 @@ NOT_REASONS = {
     *("MachineInitialized", "MachineLaunched", "MachineRegistered"),
     *("WorkspaceDeleting", "WorkspaceReady", "WorkspaceSucceeded"),
     # reasons of events only
+    *("NodePoolCreated", "NodePoolScaled"),
     *("InstanceTypeRetired", "NodeClaimCreated", "StandInWeights", "WorkloadCreated", "WorkloadReplaced"),
     *("WorkspaceNotReady",),
     # what containers and the scheduler say, which is summed up in a reason of ours
@@ -64,6 +65,7 @@ NOT_REASONS = {
     # kinds, values and causes of the API
     *("ClusterIP", "DeleteOptions", "FieldValueInvalid", "FieldValueNotSupported", "FieldValueRequired"),
     *("FieldValueDuplicate", "FieldValueForbidden", "FieldValueTypeInvalid", "LoadBalancer", "NodeClaim"),
+    *("NodeClassReady", "NodePool", "StaticCapacity", "ValidationSucceeded"),
     *("NoExecute", "NoSchedule", "NotReady", "PreferNoSchedule", "ReplicaSet", "StatefulSet"),
     # beginnings of the Go KAITO's reasons, which are kept as they are
     "WorkspaceTuningJobStatus",

@@ -28,6 +28,7 @@ local stuck = {
   NameTaken = true,
   NodeDiskPressure = true,
   NodeMemoryPressure = true,
+  NodePoolNotReady = true,
   PartitionNotImplemented = true,
   PodEvicted = true,
   ProviderNotRegistered = true,

@@ -42,6 +42,7 @@ WORKSPACE_REASONS: Final[Mapping[str, Course]] = {
     "NodeClaimNotReady": Course.WAITS,
     "NodeNotReady": Course.WAITS,
     "NodePluginsNotReady": Course.WAITS,
+    "NodePoolNotReady": Course.STUCK,
     "NodeClaimsReady": Course.DONE,
     "NodesReady": Course.DONE,
     "workspaceResourceStatusSuccess": Course.DONE,

@@ -12,3 +12,5 @@ WORKSPACES_V1ALPHA1: Final = Resource("kaito.sh", "v1alpha1", "workspaces", "Wor
 ADAPTERS: Final = Resource("kaito.sh", "v1alpha1", "adapters", "Adapter")
 MACHINES: Final = Resource("karpenter.sh", "v1alpha5", "machines", "Machine", namespaced=False)
 NODECLAIMS: Final = Resource("karpenter.sh", "v1", "nodeclaims", "NodeClaim", namespaced=False)
+NODEPOOLS: Final = Resource("karpenter.sh", "v1", "nodepools", "NodePool", namespaced=False)
+"""A Karpenter's alone: no definition of it is ever applied by us."""

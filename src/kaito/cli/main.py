@@ -47,7 +47,8 @@ Images = Annotated[
     ),
 ]
 NODE_PROVISIONER_HELP = (
-    "machine | nodeclaim (alias azure-gpu-provisioner) | byo. What asks for nodes; karpenter comes later."
+    "machine | nodeclaim (alias azure-gpu-provisioner) | karpenter (a NodePool for each Workspace) | byo. "
+    "What asks for nodes."
 )
 NodeProvisionerFlag = Annotated[str, typer.Option("--node-provisioner", help=NODE_PROVISIONER_HELP)]
 ExistingSelector = Annotated[
@@ -232,8 +233,8 @@ def operator(
         str,
         typer.Option(
             envvar="NODE_CLASS_GROUP",
-            help="API group of the node class of NodeClaims: karpenter.azure.com, karpenter.k8s.aws, …. Default: as "
-            "the gpu-provisioner wants it.",
+            help="API group of the node class of NodeClaims and NodePools: karpenter.azure.com, karpenter.k8s.aws, …. "
+            "Default: as the gpu-provisioner wants it; with karpenter as the cloud's Karpenter does.",
         ),
     ] = "",
     node_class_kind: Annotated[
@@ -241,6 +242,14 @@ def operator(
     ] = "",
     node_class_name: Annotated[
         str, typer.Option(envvar="NODE_CLASS_NAME", help="Its name. Default: default.")
+    ] = "",
+    node_class_names: Annotated[
+        str,
+        typer.Option(
+            envvar="NODE_CLASS_NAMES",
+            help="With karpenter: other names, with commas between them, that Workspaces may choose by the annotation "
+            "kaito.sh/node-class-name.",
+        ),
     ] = "",
     cloud: Annotated[
         str, typer.Option(envvar="CLOUD_PROVIDER", help="azure | aws | arc: whose machine sizes are named.")
@@ -321,6 +330,7 @@ def operator(
                 node_class_group=node_class_group,
                 node_class_kind=node_class_kind,
                 node_class_name=node_class_name,
+                node_class_names=node_class_names,
                 cloud=cloud,
                 cloud_provider=cloud_provider,
                 existing_selector=existing_selector,

@@ -62,9 +62,13 @@ def check_node_provisioner(name: str) -> None:
     from kaito.controllers.workspace import NodeProvisioner
 
     try:
-        NodeProvisioner.parse(name)
+        provisioner = NodeProvisioner.parse(name)
     except ValueError as error:
         raise CliError(str(error)) from None
+    if provisioner.pools is not None:
+        raise CliError(
+            f"--node-provisioner={name}: no Karpenter runs in the local mode; write machine, nodeclaim or byo."
+        )
 
 
 async def start(cluster: LocalCluster, stop: asyncio.Event, progress: Progress) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from kaito.api.crds import CUSTOM_RESOURCES
-from kaito.api.resources import MACHINES, NODECLAIMS
+from kaito.api.resources import MACHINES, NODECLAIMS, NODEPOOLS
 from kaito.cli.operator.clouds import Cloud
 from kaito.cli.operator.rights import KINDS
 from kaito.cli.rbac.roles import operator_rights, provisioner_rights
@@ -30,6 +30,12 @@ _APPLY: Final = {
     "kaito.sh": "run `kubectl apply --server-side -k manifests/crd` of this version",
     "karpenter.sh": "install Karpenter, or run `kubectl apply --server-side -k manifests/crd-karpenter`",
 }
+_STATIC_POOLS: Final = (
+    "install or upgrade to a Karpenter whose NodePools have spec.replicas (static capacity), with its CRDs, and turn "
+    "on its feature gate StaticCapacity (docs/karpenter.md)"
+)
+_REPLICAS: Final[Mapping[str, Any]] = {"properties": {"spec": {"properties": {"replicas": {}}}}}
+"""All that is wanted of a Karpenter's own NodePool."""
 _APPLY_ROLES: Final = (
     "Apply this version's roles again with the overlay in use, `kubectl apply --server-side -k …`; "
     "they are those of its own NODE_PROVISIONER, and of no other."
@@ -55,7 +61,7 @@ def check_operator(
         webhook=webhook,
         cloud=None if cloud is None else cloud.name,
     )
-    claims = () if provisioner.claims is None else (provisioner.claims,)
+    claims = [each for each in (provisioner.claims, provisioner.pools) if each is not None]
     served = () if cloud is None else cloud.claims
     add_checks(manager, rights, dict.fromkeys((*KINDS, *claims, *served)), namespace)
 
@@ -93,6 +99,8 @@ def add_checks(
 
 def _wanted(resource: Resource) -> Wanted:
     remedy = _APPLY[resource.group]
+    if resource == NODEPOOLS:
+        return Wanted(resource, _STATIC_POOLS, lambda: _REPLICAS)
     if resource in (MACHINES, NODECLAIMS):  # Karpenter's own may differ from ours
         return Wanted(resource, remedy)
     crd = next(each for each in CUSTOM_RESOURCES if each.name == resource.name)

@@ -38,6 +38,7 @@ class OperatorConfig(CloudFlags):
     node_class_group: str
     node_class_kind: str
     node_class_name: str
+    node_class_names: str
     cloud: str
     preset_registry: str | None
     stand_in_weights: str

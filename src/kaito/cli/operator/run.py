@@ -96,6 +96,7 @@ def _workspace_config(config: OperatorConfig) -> WorkspaceConfig:
             node_provisioner=NodeProvisioner.parse(config.node_provisioner),
             stand_in_weights=config.stand_in_weights,
             cloud=parse_cloud(config.cloud),
+            node_class_names=tuple(filter(None, map(str.strip, config.node_class_names.split(",")))),
             node_class=NodeClass(config.node_class_group, config.node_class_kind, config.node_class_name),
         )
         return replace(settings, registry=config.preset_registry) if config.preset_registry else settings

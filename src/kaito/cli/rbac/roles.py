@@ -67,8 +67,8 @@ def provisioner_rights(cloud: CloudName, *, leader_election: bool = True) -> tup
 
 def claim_rights(provisioner: NodeProvisioner) -> tuple[Right, ...]:
     """What `kaito operator --node-provisioner=…` needs besides."""
-    claims = provisioner.claims
-    return (*CLAIM_RIGHTS[provisioner], *definition_rights(() if claims is None else (claims,)))
+    kinds = [each for each in (provisioner.claims, provisioner.pools) if each is not None]
+    return (*CLAIM_RIGHTS[provisioner], *definition_rights(kinds))
 
 
 def operator_rights(

@@ -11,12 +11,16 @@ from typing import Any, Final
 from kaito.api.crds import LABELS
 from kaito.api.labels import (
     INSTANCE_TYPE_LABEL,
+    KARPENTER_INFERENCESET_LABEL,
+    KARPENTER_WORKSPACE_LABEL,
+    KARPENTER_WORKSPACE_NAMESPACE_LABEL,
+    NODEPOOL_LABEL,
     RAGENGINE_LABEL,
     WORKSPACE_LABEL,
     WORKSPACE_NAMESPACE_LABEL,
     WORKSPACE_UID_LABEL,
 )
-from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, WORKSPACES
+from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, NODEPOOLS, WORKSPACES
 from kaito.cli.operator.names import LEASE_NAME
 from kaito.cli.uninstall.kinds import (
     COMPONENT_LABEL,
@@ -33,7 +37,8 @@ from kaito.runtime.resources import CRDS, DEPLOYMENTS, LEASES, NAMESPACES, NODES
 
 Object = dict[str, Any]
 
-CLAIM_KINDS: Final = (MACHINES, NODECLAIMS)
+CLAIM_KINDS: Final = (NODEPOOLS, MACHINES, NODECLAIMS)
+"""What machines stand behind: a pool goes before the claims that a Karpenter makes of it."""
 _AKS_MACHINE: Final = re.compile(
     r"azure:///.*/(?:virtualMachineScaleSets|virtualMachines)/aks-([a-z0-9]+)-", re.IGNORECASE
 )
@@ -103,24 +108,41 @@ async def costs(client: Client) -> Costs:
     workspaces, *claims = await asyncio.gather(*(_items(client, each) for each in (WORKSPACES, *CLAIM_KINDS)))
     found = [claim for listed in claims for claim in listed]
     names: set[tuple[str | None, str | None]] = {(each.namespace, each.name) for each in workspaces}
-    ours = [claim for claim in found if _ours(claim, names)]
+    pools = {each.name for each in found if each.resource == NODEPOOLS and _ours(each, names)}
+    ours = [claim for claim in found if _ours(claim, names) or claim.labels.get(NODEPOOL_LABEL) in pools]
     others = tuple(claim for claim in found if claim not in ours)
     return Costs(tuple(workspaces), tuple(ours), others)
 
 
 def _ours(claim: Item, workspaces: Set[tuple[str | None, str | None]]) -> bool:
-    """Made by this operator, or by the Go KAITO for a Workspace that is still here; never one of a RAGEngine."""
+    """Made by this operator, or by the Go KAITO for a Workspace that is still here; never one of a RAGEngine or of an
+    InferenceSet. A Karpenter's claim on its way out, whose pool is gone already, is waited for as well."""
     labels = claim.labels
     if RAGENGINE_LABEL in labels:
         return False
     if WORKSPACE_UID_LABEL in labels:
         return True
+    pooled = _labels_of_nodes(claim) if claim.resource == NODEPOOLS else labels
+    if KARPENTER_INFERENCESET_LABEL in pooled:
+        return False
+    if KARPENTER_WORKSPACE_LABEL in pooled:
+        named = (pooled.get(KARPENTER_WORKSPACE_NAMESPACE_LABEL), pooled[KARPENTER_WORKSPACE_LABEL])
+        return named in workspaces or (claim.resource == NODECLAIMS and claim.deleting)
     return (labels.get(WORKSPACE_NAMESPACE_LABEL), labels.get(WORKSPACE_LABEL)) in workspaces
 
 
+def _labels_of_nodes(pool: Item) -> dict[str, str]:
+    """The labels that a NodePool's nodes get."""
+    template = (pool.tree.get("spec") or {}).get("template") or {}
+    return (template.get("metadata") or {}).get("labels") or {}
+
+
 async def nodes_left(client: Client) -> list[str]:
-    """Nodes that still carry the label of a claim of ours."""
-    return [each.name for each in await _items(client, NODES, WORKSPACE_UID_LABEL)]
+    """Nodes that still carry the label of a claim of ours, or of a NodePool's."""
+    listed = [
+        await _items(client, NODES, label) for label in (WORKSPACE_UID_LABEL, KARPENTER_WORKSPACE_LABEL)
+    ]
+    return sorted({each.name for items in listed for each in items})
 
 
 async def adapters(client: Client) -> int:
@@ -224,7 +246,9 @@ async def _item(client: Client, resource: Resource, name: str, namespace: str) -
 
 
 def describe_claim(claim: Item) -> str:
-    """A claim with what it costs: its machine size, its node and its agent pool."""
+    """A claim with what it costs: its machine size, its node and its agent pool; of a NodePool, how many nodes."""
+    if claim.resource == NODEPOOLS:
+        return f"{claim} ({(claim.tree.get('spec') or {}).get('replicas')} nodes)"
     status = claim.tree.get("status") or {}
     pool = agent_pool(claim)
     parts = [

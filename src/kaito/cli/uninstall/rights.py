@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, WORKSPACES
+from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, NODEPOOLS, WORKSPACES
 from kaito.cli.uninstall.kinds import ORDER, OWN_NAMES
 from kaito.runtime.resources import CRDS, LEASES, NODES
 from kaito.runtime.rights import Right
@@ -17,7 +17,7 @@ RIGHTS: Final[tuple[Right, ...]] = (
         Right.of(
             claims, "list", "delete", why="Claims are waited for; those without an operator are deleted."
         )
-        for claims in (MACHINES, NODECLAIMS)
+        for claims in (MACHINES, NODECLAIMS, NODEPOOLS)
     ),
     Right.of(ADAPTERS, "list", why="They go with their definition, so they are counted before the question."),
     Right.of(NODES, "list", why="A node that no claim stands behind is named."),

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kaito.api.labels import WORKSPACE_FINALIZER
+from kaito.api.labels import NODEPOOL_LABEL, WORKSPACE_FINALIZER
+from kaito.api.resources import NODEPOOLS
 from kaito.cli.uninstall.found import Costs, Item, describe_claim
 from kaito.cli.uninstall.kinds import ORDER
 from kaito.runtime.resources import DEPLOYMENTS
@@ -41,7 +42,13 @@ def next_for_costs(costs: Costs, *, operator: bool) -> Step:
     """
     deletions = [each for each in costs.workspaces if not each.deleting]
     if not operator or not costs.workspaces:
-        deletions += [each for each in costs.claims if not each.deleting]
+        pools = {each.name for each in costs.claims if each.resource == NODEPOOLS}
+        deletions += [
+            each
+            for each in costs.claims
+            if not each.deleting
+            and each.labels.get(NODEPOOL_LABEL) not in pools  # else it would be made anew
+        ]
     releases: tuple[Item, ...] = ()
     if not operator and not costs.claims:
         releases = tuple(each for each in costs.workspaces if each.deleting and needs_operator(each))

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kaito.api.labels import (
+    NODEPOOL_LABEL,
     WORKSPACE_FINALIZER,
     WORKSPACE_LABEL,
     WORKSPACE_NAMESPACE_LABEL,
     WORKSPACE_UID_LABEL,
 )
-from kaito.api.resources import MACHINES, NODECLAIMS, WORKSPACES
+from kaito.api.resources import MACHINES, NODECLAIMS, NODEPOOLS, WORKSPACES
 from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.pool import of_pool, whose
 from kaito.controllers.workspace.decide.status import refused_status
 from kaito.controllers.workspace.model import (
     Decision,
@@ -30,7 +32,7 @@ from kaito.controllers.workspace.model import (
     labels_of,
     metadata,
 )
-from kaito.controllers.workspace.names import LABEL_LIMIT
+from kaito.controllers.workspace.names import LABEL_LIMIT, pool_name
 from kaito.runtime.client import Client, PatchType
 from kaito.runtime.clock import Clock
 from kaito.runtime.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
@@ -232,14 +234,15 @@ class Actor:
         return last + self._config.status_interval - self._clock.now()
 
     async def _release(self, workspace: CachedObject) -> Result | None:
-        """Take the finalizer away, once the server itself says that no claim is left: a cache may be behind, and an
-        operator that ran with another `--node-provisioner` may have left claims of the other kind."""
-        found = [
-            (resource, claim) for resource in CLAIM_KINDS for claim in await self._claims(resource, workspace)
-        ]
-        for resource, claim in found:
-            if not deleting(claim):
-                meta = metadata(claim)
+        """Take the finalizer away, once the server itself says that nothing is left: a cache may be behind, and an
+        operator that ran with another `--node-provisioner` may have left claims of the other kind, or a pool."""
+        pools = await self._pools(workspace)
+        found = [(NODEPOOLS, pool) for pool in pools]
+        for resource in CLAIM_KINDS:
+            found += [(resource, claim) for claim in await self._claims(resource, workspace)]
+        for resource, each in found:
+            if not deleting(each) and not any(of_pool(each, pool) for pool in pools):
+                meta = metadata(each)
                 await self._client.delete(resource, meta["name"], uid=meta["uid"])
         if found:
             return Result(requeue_after=CHECK_AGAIN)
@@ -253,13 +256,31 @@ class Actor:
         selector = f"{WORKSPACE_UID_LABEL}={meta.uid}"
         if len(meta.name) <= LABEL_LIMIT:  # a longer name is in no label
             selector = _of(meta.name, meta.namespace)
+        selectors = [selector]
+        if resource == self._config.node_provisioner.claims and self._config.node_provisioner.pools:
+            selectors.append(f"{NODEPOOL_LABEL}={pool_name(meta.namespace or '', meta.name)}")
         try:
-            found = await self._client.list(resource, label_selector=selector)
+            found = [
+                each
+                for selector in selectors
+                for each in await self._client.list(resource, label_selector=selector)
+            ]
             return [each for each in found if labels_of(each).get(WORKSPACE_UID_LABEL) in (meta.uid, None)]
         except (NotFound, Forbidden):
             if resource == self._config.node_provisioner.claims:
                 raise
             return []  # this cluster does not have the other kind, or never let this operator make one
+
+    async def _pools(self, workspace: CachedObject) -> list[Object]:
+        """The Workspace's NodePool, from the server."""
+        name = pool_name(workspace.meta.namespace or "", workspace.meta.name)
+        try:
+            found = await self._client.list(NODEPOOLS, field_selector=f"metadata.name={name}")
+            return [pool for pool in found if whose(pool, workspace.decode()) == "ours"]
+        except (NotFound, Forbidden):
+            if self._config.node_provisioner.pools is not None:
+                raise
+            return []  # as with claims of the other kind
 
     def _emit(self, workspace: Object, event: Event) -> None:
         self._recorder.event(workspace, event.type, event.reason, event.message)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final, cast, get_args
 
 from kaito.api.labels import NODE_CLASS_GROUP, NODE_CLASS_KIND
-from kaito.api.resources import MACHINES, NODECLAIMS
+from kaito.api.resources import MACHINES, NODECLAIMS, NODEPOOLS
 from kaito.catalog.models import Cloud
 from kaito.runtime.resources import Resource
 
@@ -19,6 +19,8 @@ class NodeProvisioner(StrEnum):
     """Machine `karpenter.sh/v1alpha5`."""
     NODECLAIM = "nodeclaim"
     """NodeClaim `karpenter.sh/v1`."""
+    KARPENTER = "karpenter"
+    """NodePool `karpenter.sh/v1`, one for each Workspace, from which a Karpenter makes NodeClaims."""
     BYO = "byo"
     """Nobody: existing nodes are found by label."""
 
@@ -28,28 +30,29 @@ class NodeProvisioner(StrEnum):
         name = text.strip().lower()
         if name == "azure-gpu-provisioner":
             return cls.NODECLAIM
-        if name == "karpenter":
-            raise ValueError(
-                "--node-provisioner=karpenter is not available yet; use nodeclaim with a provisioner that "
-                "supports NodeClaims, or byo with nodes that you make yourself"
-            )
         try:
             return cls(name)
         except ValueError:
             raise ValueError(
-                f"--node-provisioner={text!r} is not known; use machine, nodeclaim (or azure-gpu-provisioner) or byo"
+                f"--node-provisioner={text!r} is not known; use machine, nodeclaim (or azure-gpu-provisioner), "
+                "karpenter or byo"
             ) from None
 
     @property
     def claims(self) -> Resource | None:
-        """The resource that asks for a node, or None where nobody is asked."""
+        """The resource that stands for a node before it is there, or None where nobody is asked for one."""
         match self:
             case NodeProvisioner.MACHINE:
                 return MACHINES
-            case NodeProvisioner.NODECLAIM:
+            case NodeProvisioner.NODECLAIM | NodeProvisioner.KARPENTER:
                 return NODECLAIMS
             case NodeProvisioner.BYO:
                 return None
+
+    @property
+    def pools(self) -> Resource | None:
+        """The resource from which a Karpenter makes the claims, or None where we make them, or nobody does."""
+        return NODEPOOLS if self is NodeProvisioner.KARPENTER else None
 
 
 def parse_cloud(text: str) -> Cloud:
@@ -87,10 +90,25 @@ class NodeClass:
         group, kind = (self.group, self.kind) if self.group else _NODE_CLASSES.get(cloud, _KAITO)
         return NodeClass(group, kind, self.name or "default")
 
+    def for_karpenter(self, cloud: Cloud) -> NodeClass:
+        """The whole reference in a NodePool, which only a Karpenter serves. Raises ValueError where nobody can know."""
+        group, kind = (self.group, self.kind) if self.group else _KARPENTERS.get(cloud, ("", ""))
+        if not group:
+            raise ValueError(
+                f"--node-provisioner=karpenter with --cloud={cloud}: say whose node class NodePools name, with "
+                "--node-class-group and --node-class-kind"
+            )
+        return NodeClass(group, kind, self.name or "default")
+
 
 _KAITO: Final = (NODE_CLASS_GROUP, NODE_CLASS_KIND)
 _NODE_CLASSES: Final[dict[Cloud, tuple[str, str]]] = {"aws": ("karpenter.k8s.aws", "EC2NodeClass")}
 """As Go KAITO writes them; elsewhere KaitoNodeClass, of which no object exists."""
+AZURE_KARPENTER: Final = "karpenter.azure.com"
+_KARPENTERS: Final[dict[Cloud, tuple[str, str]]] = {
+    "azure": (AZURE_KARPENTER, "AKSNodeClass"),
+    "aws": ("karpenter.k8s.aws", "EC2NodeClass"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +125,9 @@ class WorkspaceConfig:
     cloud: Cloud = "azure"
     """Whose instance types the Workspaces name."""
     node_class: NodeClass = NodeClass()
-    """The node class of NodeClaims: whose controller makes them real, and how."""
+    """The node class of NodeClaims and NodePools: whose controller makes them real, and how."""
+    node_class_names: tuple[str, ...] = ()
+    """With `karpenter`: names beside the node class's own that a Workspace may choose by annotation."""
     node_image_family: str = "ubuntu"
     """Value of `kaito.sh/node-image-family` on NodeClaims unless the Workspace says otherwise."""
     workers: int = 16
@@ -122,3 +142,5 @@ class WorkspaceConfig:
             raise ValueError(
                 f"registry {self.registry!r}: expected a host and path without a slash at the end"
             )
+        if self.node_provisioner.pools is not None:
+            self.node_class.for_karpenter(self.cloud)

@@ -27,10 +27,12 @@ class Observed:
     """Adapters in the Workspace's namespace that it names or owns, by object name."""
     claims: tuple[Object, ...] = ()
     """Machines or NodeClaims labelled with the Workspace's name and namespace, whatever their uid label."""
+    pool: Object | None = None
+    """The NodePool that has the name of the Workspace's, whoever made it."""
     nodes: Mapping[str, Object] = field(default_factory=dict)
     """Nodes by name: those of the claims; without claims those that its pods were given to."""
     existing: ExistingNodes = field(default_factory=ExistingNodes)
-    """Without claims: all nodes with the Workspace's labels."""
+    """All nodes with the Workspace's labels, where it may run on nodes that nobody made for it."""
     deployment: Object | None = None
     stateful_set: Object | None = None
     service: Object | None = None

@@ -32,6 +32,12 @@ def claim_name(uid: str, slot: int, attempt: int) -> str:
     return f"ws{_hex(f'{uid}/{slot}/{attempt}', 9)}"
 
 
+def pool_name(namespace: str, workspace: str) -> str:
+    """Name of the Workspace's NodePool, as Go KAITO makes it: at most 63 characters, because it becomes a label."""
+    whole = f"{namespace}-{workspace}"
+    return whole if len(whole) <= LABEL_LIMIT else f"{whole[: LABEL_LIMIT - 10]}-{_hex(whole, 9)}"
+
+
 def part_name(prefix: str, name: str) -> str:
     """Name of a volume or container for an adapter or a Secret: no dots, at most 63 characters, its own for each."""
     plain = re.sub(r"[^a-z0-9-]", "-", name.lower())

@@ -6,15 +6,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from kaito.api.labels import WORKSPACE_LABEL, WORKSPACE_NAMESPACE_LABEL, without_reserved
+from kaito.api.labels import (
+    KARPENTER_WORKSPACE_LABEL,
+    KARPENTER_WORKSPACE_NAMESPACE_LABEL,
+    WORKSPACE_LABEL,
+    WORKSPACE_NAMESPACE_LABEL,
+    without_reserved,
+)
 from kaito.api.resources import ADAPTERS, WORKSPACES
 from kaito.api.views import InvalidSpec, parse
 from kaito.api.workspace import Workspace, labels_of
 from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.pool import named_by_template
 from kaito.controllers.workspace.model import Object, Observed
-from kaito.controllers.workspace.names import adapter_name, headless_name
+from kaito.controllers.workspace.names import adapter_name, headless_name, pool_name
 from kaito.controllers.workspace.node_facts import ExistingNodes, read_facts
-from kaito.controllers.workspace.slim import hashed, slim_child, slim_node, slim_pod
+from kaito.controllers.workspace.slim import hashed, slim_child, slim_node, slim_pod, slim_pool
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.informer import Informer
 from kaito.runtime.objects import CachedObject
@@ -59,6 +66,23 @@ def claim_keys(claim: CachedObject) -> list[ObjectKey]:
     return [ObjectKey(namespace, name)] if name and namespace else []
 
 
+def pooled_keys(claim: CachedObject) -> list[ObjectKey]:
+    """The same where claims come of NodePools, whose labels are others; those of claims from before count as well."""
+    labels = claim.meta.labels
+    name, namespace = labels.get(KARPENTER_WORKSPACE_LABEL), labels.get(KARPENTER_WORKSPACE_NAMESPACE_LABEL)
+    return claim_keys(claim) or ([ObjectKey(namespace, name)] if name and namespace else [])
+
+
+def pool_keys(pool: CachedObject) -> list[ObjectKey]:
+    """The Workspace that a NodePool, or the template of its nodes, names."""
+    return pooled_keys(pool) or pool.cached_view(_template_keys)
+
+
+def _template_keys(pool: CachedObject) -> list[ObjectKey]:
+    namespace, name = named_by_template(pool.decode())
+    return [ObjectKey(namespace, name)] if name and namespace else []
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """What a Workspace names of other objects: what has to be known of it between two passes."""
@@ -97,8 +121,8 @@ def pair(key: str, value: str) -> str:
     return f"{key}={value}"
 
 
-def _labelled(obj: CachedObject) -> Iterable[str]:
-    return [str(key) for key in (claim_keys(obj) or pod_keys(obj))]
+def _pods(obj: CachedObject) -> Iterable[str]:
+    return [str(key) for key in pod_keys(obj)]
 
 
 def _controlled(obj: CachedObject) -> Iterable[str]:
@@ -133,14 +157,21 @@ class Observer:
         self._informers[PODS] = cache.informer(PODS, label_selector=WORKSPACE_PODS, transform=slim_pod)
         self._informers[CONFIGMAPS] = cache.informer(CONFIGMAPS, transform=hashed)
         self._claims = config.node_provisioner.claims
+        self._pools = config.node_provisioner.pools
+        self.keys_of_claim = claim_keys if self._pools is None else pooled_keys
+        self._finds_nodes = self._claims is None or self._pools is not None
         if self._claims is not None:
             self._informers[self._claims] = cache.informer(self._claims)
-            self._informers[self._claims].add_indexer(BY_WORKSPACE, _labelled)
-        self._informers[PODS].add_indexer(BY_WORKSPACE, _labelled)
+            self._informers[self._claims].add_indexer(
+                BY_WORKSPACE, lambda claim: [str(key) for key in self.keys_of_claim(claim)]
+            )
+        if self._pools is not None:
+            self._informers[self._pools] = cache.informer(self._pools, transform=slim_pool)
+        self._informers[PODS].add_indexer(BY_WORKSPACE, _pods)
         self._informers[ADAPTERS].add_indexer(BY_CONTROLLER, _controlled)
         self._informers[WORKSPACES].add_indexer(BY_ADAPTER, _adapters)
         self._informers[WORKSPACES].add_indexer(BY_CONFIG, _config)
-        if self._claims is None:
+        if self._finds_nodes:
             self._informers[WORKSPACES].add_indexer(BY_NODE_LABEL, _first_label)
         self._label_keys: set[str] = set()
         self._groups: dict[tuple[tuple[str, str], ...], tuple[str, ExistingNodes]] = {}
@@ -163,6 +194,7 @@ class Observer:
             invalid=names_in(workspace).invalid,
             adapters=self._adapters_of(workspace),
             claims=claims,
+            pool=self.pool_of(workspace.key),
             nodes=self._nodes_of(claims, pods),
             existing=self._existing(workspace),
             deployment=self._one(DEPLOYMENTS, name, namespace),
@@ -176,6 +208,12 @@ class Observer:
     def claims_of(self, key: ObjectKey) -> tuple[Object, ...]:
         """Claims labelled with this name and namespace, whether there is such a Workspace or not."""
         return self._indexed(self._claims, BY_WORKSPACE, str(key))
+
+    def pool_of(self, key: ObjectKey) -> Object | None:
+        """The NodePool with the name of this Workspace's, whether there is such a Workspace or not."""
+        if self._pools is None:
+            return None
+        return self._one(self._pools, pool_name(key.namespace or "", key.name), None)
 
     def keys_of_adapter(self, adapter: CachedObject) -> list[ObjectKey]:
         """Workspaces that name this Adapter."""
@@ -193,8 +231,9 @@ class Observer:
 
     def keys_of_node(self, node: CachedObject) -> list[ObjectKey]:
         """Workspaces that this node is for, by the labels of its claim or by the user's own."""
-        if self._claims is not None:
-            return claim_keys(node)
+        claimed = self.keys_of_claim(node) if self._claims is not None else []
+        if claimed or not self._finds_nodes:
+            return claimed
         labels, lister = node.meta.labels, self._informers[WORKSPACES].lister
         candidates = (lister.by_index(BY_NODE_LABEL, pair(*label)) for label in labels.items())
         return [
@@ -238,7 +277,7 @@ class Observer:
 
     def _existing(self, workspace: CachedObject) -> ExistingNodes:
         """The nodes with the Workspace's labels; the very same answer as long as they are the same."""
-        wanted = names_in(workspace).node_labels if self._claims is None else {}
+        wanted = names_in(workspace).node_labels if self._finds_nodes else {}
         if not wanted:
             return ExistingNodes()
         informer = self._informers[NODES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kaito.api.resources import NODEPOOLS
 from kaito.catalog import Catalog
 from kaito.controllers.workspace.act import Actor, Pass
 from kaito.controllers.workspace.config import WorkspaceConfig
@@ -56,5 +57,9 @@ class WorkspaceReconciler:
 
     async def _end_orphans(self, key: ObjectKey) -> None:
         resource = self._config.node_provisioner.claims
-        if resource is not None:
-            await self._actor.end_orphans(key, orphans(self._observer.claims_of(key), resource))
+        if resource is None:
+            return
+        ends = orphans(self._observer.claims_of(key), resource)
+        if (pool := self._observer.pool_of(key)) is not None:
+            ends = (*ends, *orphans([pool], NODEPOOLS))
+        await self._actor.end_orphans(key, ends)

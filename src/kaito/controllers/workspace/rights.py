@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, WORKSPACES
+from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, NODEPOOLS, WORKSPACES
 from kaito.controllers.workspace.act import CLAIM_KINDS
 from kaito.controllers.workspace.config import NodeProvisioner
 from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SERVICES, STATEFULSETS, Resource
@@ -60,7 +60,7 @@ RIGHTS: Final[tuple[Right, ...]] = (
             "list",
             why="A Workspace goes only when no claim is left that costs money, of whichever kind it was.",
         )
-        for resource in CLAIM_KINDS
+        for resource in (*CLAIM_KINDS, NODEPOOLS)
     ),
     *EVENT_RIGHTS,
 )
@@ -80,9 +80,31 @@ def _claims(resource: Resource) -> tuple[Right, ...]:
     )
 
 
+_POOLS: Final[tuple[Right, ...]] = (
+    Right.of(
+        NODECLAIMS, "list", "watch", why="The state of the nodes that a Karpenter makes from NodePools."
+    ),
+    Right.of(NODECLAIMS, "delete", why="Claims from before the NodePools go with their Workspace."),
+    Right.of(
+        NODEPOOLS,
+        "list",
+        "watch",
+        why="The NodePool of each Workspace: how many nodes it has, and what it says is wrong.",
+    ),
+    Right.of(NODEPOOLS, "create", why="A Workspace's nodes come of a NodePool of its own."),
+    Right.of(
+        NODEPOOLS,
+        "get",
+        why="One that is there already is looked at before it counts as the Workspace's own.",
+    ),
+    Right.of(NODEPOOLS, "patch", why="`spec.replicas` follows what the Workspace needs."),
+    Right.of(NODEPOOLS, "delete", why="It goes with its Workspace, and its nodes with it."),
+)
+
 CLAIM_RIGHTS: Final[dict[NodeProvisioner, tuple[Right, ...]]] = {
     NodeProvisioner.MACHINE: _claims(MACHINES),
     NodeProvisioner.NODECLAIM: _claims(NODECLAIMS),
+    NodeProvisioner.KARPENTER: _POOLS,
     NodeProvisioner.BYO: (),
 }
 """What is needed besides, by `--node-provisioner`."""

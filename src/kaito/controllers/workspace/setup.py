@@ -11,9 +11,9 @@ from kaito.controllers.workspace.act import Actor
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.metrics import WorkspaceMetrics
 from kaito.controllers.workspace.node_facts import read_facts
-from kaito.controllers.workspace.observe import WORKSPACE_PODS, Observer, claim_keys, pod_keys
+from kaito.controllers.workspace.observe import WORKSPACE_PODS, Observer, pod_keys, pool_keys
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
-from kaito.controllers.workspace.slim import apart_from_version, slim_child, slim_node, slim_pod
+from kaito.controllers.workspace.slim import apart_from_version, slim_child, slim_node, slim_pod, slim_pool
 from kaito.runtime.controller import Controller, ControllerOptions, Watch
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.handlers import by_owner
@@ -81,7 +81,10 @@ def _watches(observer: Observer, config: WorkspaceConfig) -> list[Watch]:
         ),
     ]
     if config.node_provisioner.claims is not None:
-        watches.append(Watch(config.node_provisioner.claims, claim_keys))
+        watches.append(Watch(config.node_provisioner.claims, observer.keys_of_claim))
+    if config.node_provisioner.pools is not None:
+        pools = config.node_provisioner.pools
+        watches.append(Watch(pools, pool_keys, (changed(apart_from_version),), transform=slim_pool))
     return watches
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from kaito.api.labels import GPU_RESOURCE, STAND_IN_WEIGHTS_ANNOTATION, WORKSPACE_LABEL
-from kaito.api.resources import WORKSPACES
+from kaito.api.resources import NODEPOOLS, WORKSPACES
 from kaito.runtime.objects import CachedObject
 
 _IDENTITY: Final = (
@@ -85,6 +85,26 @@ def slim_pod(pod: CachedObject) -> CachedObject:
         if troubled:
             kept["status"][field] = troubled
     return CachedObject.from_dict(kept, pod.resource)
+
+
+def slim_pool(pool: CachedObject) -> CachedObject:
+    """The NodePool's identity, whom its nodes are for, how many it has, and what it says is wrong."""
+    tree = pool.decode()
+    spec = tree.get("spec") or {}
+    template = spec.get("template") or {}
+    kept = {
+        "kind": NODEPOOLS.kind,
+        "metadata": _picked(tree["metadata"], _IDENTITY),
+        "spec": {
+            **_picked(spec, ("replicas",)),
+            "template": {
+                "metadata": _picked(template.get("metadata"), ("labels",)),
+                "spec": _picked(template.get("spec"), ("nodeClassRef",)),
+            },
+        },
+        "status": _picked(tree.get("status"), ("conditions",)),
+    }
+    return CachedObject.from_dict(kept, pool.resource)
 
 
 def slim_child(child: CachedObject) -> CachedObject:

@@ -8,6 +8,7 @@ from typing import Final
 
 from kaito.api.conditions import find_condition, is_false, is_true
 from kaito.api.labels import (
+    INSTANCE_TYPE_LABEL,
     NODE_ATTEMPT_LABEL,
     NODE_IMAGE_FAMILY_ANNOTATION,
     NODE_SLOT_LABEL,
@@ -21,7 +22,14 @@ from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
 from kaito.controllers.workspace.decide.children import cut
 from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.wanted import Problem, Size
-from kaito.controllers.workspace.model import Object, annotations_of, conditions, deleting, metadata
+from kaito.controllers.workspace.model import (
+    Object,
+    annotations_of,
+    conditions,
+    deleting,
+    labels_of,
+    metadata,
+)
 from kaito.controllers.workspace.names import claim_name
 from kaito.controllers.workspace.render import render
 
@@ -122,9 +130,11 @@ def claim_manifest(workspace: Object, plan: Plan, config: WorkspaceConfig, slot:
 
 
 def instance_type(claim: Object) -> str | None:
-    """The machine size that the claim asks for."""
+    """The machine size that the claim got, or the first that it asks for."""
+    if given := labels_of(claim).get(INSTANCE_TYPE_LABEL):
+        return given
     for requirement in (claim.get("spec") or {}).get("requirements") or ():
-        if requirement.get("key") == "node.kubernetes.io/instance-type":
+        if requirement.get("key") == INSTANCE_TYPE_LABEL:
             return str((requirement.get("values") or [""])[0]) or None
     return None
 

@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import Final
 
 from kaito.api.labels import WORKSPACE_FINALIZER, WORKSPACE_UID_LABEL
+from kaito.api.resources import NODEPOOLS
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.children import ours
 from kaito.controllers.workspace.decide.claims import describe
+from kaito.controllers.workspace.decide.pool import of_pool, whose
 from kaito.controllers.workspace.decide.status import deleting_status
 from kaito.controllers.workspace.model import (
     Decision,
@@ -38,21 +40,25 @@ def decide_deletion(observed: Observed, config: WorkspaceConfig, now: datetime) 
     if running and left > 0:
         status = deleting_status(workspace, _list(running), now)
         return Decision(deletions=tuple(deletions), status=status, requeue_after=left)
-    claims = _claims(observed)
+    claims, pool = _claims(observed), _pool(observed)
     resource = config.node_provisioner.claims
     if resource is not None:
         for claim in claims:
-            if not deleting(claim):
+            if not deleting(claim) and not of_pool(claim, pool):  # a pool's go with it
                 meta = metadata(claim)
                 deletions.append(Deletion(resource, None, meta["name"], meta["uid"]))
-    waits = [*running, *(describe(claim) for claim in claims)]
+    if pool is not None and not deleting(pool):
+        deletions.append(Deletion(NODEPOOLS, None, metadata(pool)["name"], metadata(pool)["uid"]))
+    left_over = [*([pool] if pool is not None else []), *claims]
+    waits = [*running, *map(describe, left_over)]
     if waits:
         return Decision(deletions=tuple(deletions), status=deleting_status(workspace, _list(waits), now))
     return Decision(finalizer="remove")
 
 
 def orphans(claims: Iterable[Object], resource: Resource) -> tuple[Deletion, ...]:
-    """Claims to end whose Workspace is gone without having waited for them (its finalizer was taken away by hand).
+    """Claims, or pools, to end whose Workspace is gone without having waited for them: its finalizer was taken away by
+    hand.
 
     Only those with our uid label: others were made by somebody else, or by the Go KAITO, which looks after its own.
     """
@@ -93,6 +99,12 @@ def _of_workload(pod: Object, workspace: Object) -> bool:
 def _claims(observed: Observed) -> list[Object]:
     uid = metadata(observed.workspace)["uid"]
     return [claim for claim in observed.claims if labels_of(claim).get(WORKSPACE_UID_LABEL) in (uid, None)]
+
+
+def _pool(observed: Observed) -> Object | None:
+    """The Workspace's own pool."""
+    pool = observed.pool
+    return pool if pool is not None and whose(pool, observed.workspace) == "ours" else None
 
 
 def _list(names: list[str]) -> str:

@@ -60,7 +60,7 @@ def _fit(nodes: Sequence[NodeFacts], gpus: int, asked: str, allowed: Sequence[Ob
     fit: list[NodeFacts] = []
     faults: list[str] = []
     for node in nodes:
-        fault = _fault(node, gpus, asked, allowed)
+        fault = fault_of(node, gpus, asked, allowed)
         if fault is None:
             fit.append(node)
         else:
@@ -75,7 +75,8 @@ def _fit(nodes: Sequence[NodeFacts], gpus: int, asked: str, allowed: Sequence[Ob
     )
 
 
-def _fault(node: NodeFacts, gpus: int, asked: str, allowed: Sequence[Object]) -> str | None:
+def fault_of(node: NodeFacts, gpus: int, asked: str, allowed: Sequence[Object]) -> str | None:
+    """Why a pod with these tolerations that asks for so many GPUs may not land on the node; None where it may."""
     if node.leaving:
         return "is being deleted"
     if not node.ready:

@@ -80,9 +80,9 @@ def node_fault(node: Object | None, name: str, plan: Plan, gpus: int) -> Problem
     return None
 
 
-def waiting(parts: Sequence[Part], plan: Plan, kind: str) -> NodesOutcome:
-    """The outcome for these slots."""
-    names = tuple(sorted({part.node for part in parts if part.ready}))
+def waiting(parts: Sequence[Part], plan: Plan, kind: str, others: Sequence[str] = ()) -> NodesOutcome:
+    """The outcome for these slots. `others`: nodes that are ready though nobody claimed them."""
+    names = tuple(sorted({*others, *(part.node for part in parts if part.ready)}))
     size = next((part.entry.get("instanceType") for part in parts if part.entry.get("instanceType")), "")
     if len(names) >= plan.count:
         state = Part({}, "Ready", "NodesReady", f"{len(names)} of {plan.count} ready")

@@ -26,17 +26,17 @@ from kaito.controllers.workspace.decide.claims import (
     claim_manifest,
     claim_ready,
     dead_gpu,
-    describe,
     failure,
-    instance_type,
     progress,
     refusal,
     retired,
 )
 from kaito.controllers.workspace.decide.existing import decide_existing
 from kaito.controllers.workspace.decide.failures import failed_before, no_longer, sentences, with_failure
-from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part, node_fault, waiting
+from kaito.controllers.workspace.decide.judge import Judge
+from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part, waiting
 from kaito.controllers.workspace.decide.plan import Plan
+from kaito.controllers.workspace.decide.pools import PoolPass
 from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.decide.workload import rolled_out
 from kaito.controllers.workspace.model import (
@@ -91,6 +91,9 @@ def decide_nodes(
     resource = config.node_provisioner.claims
     if resource is None:
         return decide_existing(observed, plan)
+    if config.node_provisioner.pools is not None:
+        pool = PoolPass(observed, plan, catalog, config, now)
+        return pool.decide() if hold is None or pool.has_claims else _held(observed, hold)
     claims = _Claims(observed, plan, catalog, config, now, resource)
     return claims.decide() if hold is None or claims.has_claims else _held(observed, hold)
 
@@ -119,7 +122,7 @@ class _Claims:
     ) -> None:
         self._observed = observed
         self._plan = plan
-        self._catalog = catalog
+        self._judge = Judge(observed, plan, catalog)
         self._config = config
         self._now = now
         self._resource = resource
@@ -323,22 +326,7 @@ class _Claims:
             state: Literal["Pending", "Failed"] = "Failed" if paused else "Pending"
             reason = slot.reason or "NodeClaimNotReady"
             return Part(entry, state, reason, slot.message or f"{self._resource.kind} {name} is being made")
-        entry["claimUID"] = slot.claim_uid
-        entry["instanceType"] = instance_type(slot.claim) or (size.name if size else "")
-        node_name = (slot.claim.get("status") or {}).get("nodeName") or ""
-        if node_name:
-            entry["nodeName"] = node_name
-        if not claim_ready(slot.claim):
-            stage = self._stage([slot])
-            message = stage.message if stage else f"waiting for {describe(slot.claim)} to become ready"
-            reason = stage.reason if stage else "NodeClaimNotReady"
-            return Part(entry, "Pending", reason, message, was_ready=slot.was_ready)
-        fault = node_fault(self._observed.nodes.get(node_name), node_name, self._plan, self._gpus(slot))
-        if fault is not None:
-            return Part(entry, "Pending", fault.reason, fault.message, was_ready=slot.was_ready)
-        for key in ("failedAt", "failures"):
-            entry.pop(key, None)
-        return Part(entry, "Ready", node=node_name)
+        return self._judge.part(slot.claim, entry, self._stage([slot]), was_ready=slot.was_ready)
 
     @staticmethod
     def _stage(slots: Sequence[Slot]) -> Problem | None:
@@ -348,11 +336,6 @@ class _Claims:
             return found
         before = next((slot.failures for slot in slots if failed_before(slot.failures, DEAD_GPU)), ())
         return Problem(found.reason, f"{found.message}; {no_longer(before)}")
-
-    def _gpus(self, slot: Slot) -> int:
-        """GPUs that the node must offer before pods are sent there."""
-        sku = self._catalog.sku(instance_type(slot.claim) or "") if slot.claim is not None else None
-        return sku.gpus if sku is not None and sku.nvidia and self._plan.needs_gpu else 0
 
     def _claims_part(self, slots: list[Slot], live: list[Object]) -> Part:
         """The condition NodeClaimReady."""

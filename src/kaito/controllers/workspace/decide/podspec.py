@@ -6,12 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from kaito.api.labels import WORKSPACE_LABEL, WORKSPACE_NAMESPACE_LABEL
+from kaito.api.labels import (
+    KARPENTER_WORKSPACE_LABEL,
+    KARPENTER_WORKSPACE_NAMESPACE_LABEL,
+    NODEPOOL_LABEL,
+    WORKSPACE_LABEL,
+    WORKSPACE_NAMESPACE_LABEL,
+)
 from kaito.catalog import GpuSku, Preset
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
 from kaito.controllers.workspace.decide.adapters import AdapterUse
 from kaito.controllers.workspace.decide.plan import Plan, context_limit
-from kaito.controllers.workspace.decide.tolerations import node_affinity, tolerations
+from kaito.controllers.workspace.decide.tolerations import label_expressions, node_affinity, tolerations
 from kaito.controllers.workspace.model import Object
 from kaito.controllers.workspace.names import headless_name, part_name
 from kaito.controllers.workspace.render import render
@@ -43,7 +49,7 @@ def pod_template(
     stands for the contents of the ConfigMap: servers read it when they start, so new contents need new pods.
     """
     labels = {**selector, WORKSPACE_LABEL: plan.name}
-    affinity = node_affinity(_required(plan, config), plan.template)
+    affinity = node_affinity(_alternatives(plan, config), plan.template)
     if plan.template is not None:
         return _users_own(plan.template, labels, affinity)
     assert plan.preset is not None  # a plan has a template or a preset
@@ -74,11 +80,32 @@ def startup_seconds(preset: Preset) -> int:
     return max(SHORTEST_READINESS, min(LONGEST_READINESS, allowed))
 
 
-def _required(plan: Plan, config: WorkspaceConfig) -> dict[str, str]:
-    """Labels of the nodes that pods may run on: the user's, and on claimed nodes ours."""
+def _alternatives(plan: Plan, config: WorkspaceConfig) -> list[list[Object]]:
+    """The nodes that pods may run on, as alternatives: the user's labels, and on claimed nodes ours.
+
+    With NodePools there are three kinds: those of the pool, those that were claimed before, and such as nobody made for
+    a Workspace. Others with the same labels are another Workspace's.
+    """
     if config.node_provisioner is NodeProvisioner.BYO:
-        return dict(plan.match_labels)
-    return {**plan.match_labels, WORKSPACE_LABEL: plan.name, WORKSPACE_NAMESPACE_LABEL: plan.namespace}
+        required = label_expressions(plan.match_labels)
+        return [required] if required else []
+    claimed = {WORKSPACE_LABEL: plan.name, WORKSPACE_NAMESPACE_LABEL: plan.namespace}
+    before = label_expressions({**plan.match_labels, **claimed})
+    if config.node_provisioner.pools is None:
+        return [before]
+    pooled = {
+        KARPENTER_WORKSPACE_LABEL: plan.name,
+        KARPENTER_WORKSPACE_NAMESPACE_LABEL: plan.namespace,
+    }
+    nobodys = [
+        {"key": key, "operator": "DoesNotExist"}
+        for key in (KARPENTER_WORKSPACE_LABEL, NODEPOOL_LABEL, WORKSPACE_LABEL)
+    ]
+    return [
+        label_expressions({**plan.match_labels, **pooled}),
+        before,
+        *([[*label_expressions(plan.match_labels), *nobodys]] if plan.match_labels else []),
+    ]
 
 
 def _users_own(template: Object, labels: Mapping[str, str], affinity: Object | None) -> Object:

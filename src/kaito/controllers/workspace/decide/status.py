@@ -132,7 +132,7 @@ def refused_status(
 ) -> tuple[Object, tuple[Event, ...]]:
     """`wanted` with the news that the API server refused to take a child, and the event of that."""
     text = f"the API server refused {kind} {name}: {cut(message)}"
-    subject = RESOURCE_READY if kind in ("Machine", "NodeClaim") else INFERENCE_READY
+    subject = RESOURCE_READY if kind in ("Machine", "NodeClaim", "NodePool") else INFERENCE_READY
     facts = [
         Fact(type, "False", CHILD_REFUSED, text, failing=True)
         for type in (subject, WORKSPACE_READY, WORKSPACE_SUCCEEDED)

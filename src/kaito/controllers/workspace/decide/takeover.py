@@ -260,6 +260,9 @@ def _nodes(
     entries = (observed.workspace.get("status") or {}).get("nodes") or ()
     there = sum(not deleting(claim) for claim in mine)
     slots = max(len(entries), there, min(plan.count, len(mine)))
+    if observed.pool is not None:
+        before = (observed.workspace.get("status") or {}).get("targetNodeCount") or 0
+        slots = max(slots, plan.count, before)  # nothing is taken from a pool before the workload is ours
     if config.node_provisioner.claims is not None and slots and plan.sizes:
         return decide_nodes(observed, replace(plan, count=slots), catalog, config, now)
     names = {

@@ -42,14 +42,17 @@ def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
     return key == taint.get("key") and (toleration.get("value") or "") == (taint.get("value") or "")
 
 
-def node_affinity(required: Mapping[str, str], template: Object | None) -> Object | None:
-    """The pod's affinity: the user's own, with every one of its node terms also asking for these labels."""
+def label_expressions(labels: Mapping[str, str]) -> list[Object]:
+    """Expressions of a node selector term that ask for these labels."""
+    return [{"key": key, "operator": "In", "values": [value]} for key, value in sorted(labels.items())]
+
+
+def node_affinity(alternatives: Sequence[Sequence[Object]], template: Object | None) -> Object | None:
+    """The pod's affinity: the user's own, with every one of its node terms also asking for one of these alternatives,
+    each a list of expressions."""
     theirs: Object = dict(((template or {}).get("spec") or {}).get("affinity") or {})
-    if not required:
+    if not alternatives:
         return theirs or None
-    expressions = [
-        {"key": key, "operator": "In", "values": [value]} for key, value in sorted(required.items())
-    ]
     node = dict(theirs.get("nodeAffinity") or {})
     selector = node.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
     terms = selector.get("nodeSelectorTerms") or [{}]
@@ -57,6 +60,7 @@ def node_affinity(required: Mapping[str, str], template: Object | None) -> Objec
         "nodeSelectorTerms": [
             {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *expressions]}
             for term in terms
+            for expressions in alternatives
         ]
     }
     return {**theirs, "nodeAffinity": node}

@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from kaito.api.labels import BYPASS_RESOURCE_CHECKS_ANNOTATION, without_reserved
+from kaito.api.labels import (
+    BYPASS_RESOURCE_CHECKS_ANNOTATION,
+    NODE_CLASS_NAME_ANNOTATION,
+    without_reserved,
+)
 from kaito.catalog import Catalog, GpuSku, Preset
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
 from kaito.controllers.workspace.model import Object, annotations_of
@@ -69,7 +73,11 @@ def read_wanted(workspace: Object, catalog: Catalog, config: WorkspaceConfig) ->
     preset = catalog.preset(name) if name else None
     unknown = _preset_problem(inference, preset, catalog)
     sizes = _sizes(workspace, resource, None if unknown else preset, catalog, config)
-    found = [*_unsupported(resource, config), *([unknown] if unknown else [])]
+    found = [
+        *_unsupported(resource, config),
+        *_node_class(workspace, config),
+        *([unknown] if unknown else []),
+    ]
     if isinstance(sizes, Problem):
         return Wanted(preset, (), (*found, sizes))
     return Wanted(preset, sizes, tuple(found))
@@ -96,6 +104,26 @@ def _unsupported(resource: Object, config: WorkspaceConfig) -> Iterator[Problem]
             "resource.labelSelector",
             "InvalidSpec",
             "names no label, so every node of the cluster would be taken; write labels that your GPU nodes carry",
+        )
+
+
+def node_class_name(workspace: Object, config: WorkspaceConfig) -> str:
+    """The node class that the Workspace's NodePool names: by annotation, or else the operator's."""
+    asked = annotations_of(workspace).get(NODE_CLASS_NAME_ANNOTATION, "").strip()
+    return asked or config.node_class.for_karpenter(config.cloud).name
+
+
+def _node_class(workspace: Object, config: WorkspaceConfig) -> Iterator[Problem]:
+    if config.node_provisioner.pools is None:
+        return
+    allowed = (config.node_class.for_karpenter(config.cloud).name, *config.node_class_names)
+    name = node_class_name(workspace, config)
+    if name not in allowed:
+        yield Problem.at(
+            f"metadata.annotations[{NODE_CLASS_NAME_ANNOTATION}]",
+            "InvalidSpec",
+            f"node class {name!r} is not one that Workspaces may choose; write {' or '.join(allowed)}, or have an "
+            "administrator add it to the operator's --node-class-names",
         )
 
 
