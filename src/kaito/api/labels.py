@@ -75,6 +75,7 @@ Workspace."""
 # --- nodes --------------------------------------------------------------------------------------------------
 INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
 OS_LABEL: Final = "kubernetes.io/os"
+ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 ARCH_LABEL: Final = "kubernetes.io/arch"
 HOSTNAME_LABEL: Final = "kubernetes.io/hostname"
 ACCELERATOR_LABEL: Final = "accelerator"

@@ -26,6 +26,8 @@ class ConditionSet:
 
     dependents: types in the order of the stages. generation: metadata.generation. created: creationTimestamp.
     now: the time of this pass, RFC 3339. with_generation: write observedGeneration (NodeClaim does, Machine has none).
+    deleting: the claim is on its way out; that made a generation which says nothing new, and every write brings all
+        conditions to it.
     """
 
     conditions: tuple[Condition, ...]
@@ -34,6 +36,7 @@ class ConditionSet:
     created: str
     now: str
     with_generation: bool
+    deleting: bool = False
 
     @classmethod
     def read(
@@ -45,6 +48,7 @@ class ConditionSet:
         created: str,
         now: str,
         with_generation: bool,
+        deleting: bool = False,
     ) -> ConditionSet:
         """The stored conditions, with the missing ones of the life cycle materialised."""
         found = [dict(each) for each in stored]
@@ -52,11 +56,15 @@ class ConditionSet:
             if find_condition(found, type) is None:
                 blank = _condition(type, "Unknown", AWAITING, AWAITING_MESSAGE, created)
                 found.append({**blank, **({"observedGeneration": generation} if with_generation else {})})
-        return cls(_ordered(found), dependents, generation, created, now, with_generation)
+        return cls(_ordered(found), dependents, generation, created, now, with_generation, deleting)
+
+    def find(self, type: str) -> Mapping[str, Any] | None:
+        """One condition of the set, if it is there."""
+        return find_condition(self.conditions, type)
 
     def get(self, type: str) -> Mapping[str, Any]:
         """One condition of the set. Raises KeyError where there is none."""
-        found = find_condition(self.conditions, type)
+        found = self.find(type)
         if found is None:
             raise KeyError(type)
         return found
@@ -82,8 +90,13 @@ class ConditionSet:
             new["observedGeneration"] = self.generation
         if old == new:
             return self
-        rest = [each for each in self.conditions if each["type"] != type]
+        rest = [self._brought_along(each) for each in self.conditions if each["type"] != type]
         return replace(self, conditions=_ordered([*rest, new]))
+
+    def _brought_along(self, condition: Condition) -> Condition:
+        if not (self.deleting and self.with_generation):
+            return condition
+        return {**condition, "observedGeneration": self.generation}
 
     def _recompute(self) -> ConditionSet:
         unhealthy = [self.get(type) for type in self.dependents if not self._healthy(self.get(type))]

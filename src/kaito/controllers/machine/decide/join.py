@@ -130,7 +130,7 @@ def _not_initialized(
         )
     return Decision(
         status=status_with(observed, conditions.set(type, "False", reason, message), changes),
-        warning=news(conditions, type, reason, message),
+        warning=news(conditions, type, "False", reason, message),
     )
 
 

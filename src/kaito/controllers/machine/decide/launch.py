@@ -140,5 +140,5 @@ def _failed(
     return Decision(
         status=status_with(observed, conditions.set(launched, status, reason, message)),
         requeue_after=wait,
-        warning=None if quiet else news(conditions, launched, reason, message),
+        warning=None if quiet else news(conditions, launched, status, reason, message),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from kaito.api.conditions import Status
 from kaito.controllers.machine.conditions import ConditionSet
 from kaito.controllers.machine.decide.drain_steps import DrainStep, PodsOnNode, VolumesOfNode
 from kaito.controllers.machine.shapes import ClaimShape
@@ -137,6 +138,7 @@ Step = (
     | ReleaseNode
     | DeleteClaim
     | ReleaseClaim
+    | DrainStep
 )
 
 
@@ -171,15 +173,15 @@ def conditions_of(observed: Observed, now: datetime) -> ConditionSet:
         created=metadata["creationTimestamp"],
         now=rfc3339(now),
         with_generation=observed.shape.with_generation,
+        deleting=bool(metadata.get("deletionTimestamp")),
     )
 
 
-def news(conditions: ConditionSet, type: str, reason: str, message: str) -> Warned | None:
+def news(conditions: ConditionSet, type: str, status: Status, reason: str, message: str) -> Warned | None:
     """A warning, unless the condition says the same already."""
-    known = [
-        (each.get("reason"), each.get("message")) for each in conditions.conditions if each["type"] == type
-    ]
-    return None if (reason, message) in known else Warned(reason, message)
+    before = conditions.find(type) or {}
+    told = (before.get("status"), before.get("reason"), before.get("message"))
+    return None if told == (status, reason, message) else Warned(reason, message)
 
 
 def give_up(observed: Observed, why: Warned, otherwise: Decision = Decision()) -> Decision:

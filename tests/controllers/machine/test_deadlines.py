@@ -1,0 +1,250 @@
+"""Each stage of a claim has its time: what happens when it is up, to the second, and when nothing may happen."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from controllers.machine.builders import SHAPES
+from controllers.machine.lives import (
+    INSTANCE,
+    NAME,
+    NODE,
+    ScriptedCloud,
+    controller,
+    create,
+    given_up,
+    join,
+    message,
+    ready,
+    stage,
+    until,
+    warnings,
+)
+from kaito.controllers.machine import NODECLAIM_SHAPE, ClaimShape, Limits
+from kaito.provisioner import errors
+from kaito.runtime.resources import EVENTS
+from kaito.runtime.testing.virtual import EPOCH
+from support.control_plane import ControlPlane
+
+LIMITS = Limits(launch_timeout=600, registration_timeout=300, initialization_timeout=120)
+
+WAITED_FOR = [
+    errors.WaitingForTurn("2 others are before it"),
+    errors.WaitingForQuota("behind ws2"),
+    errors.QuotaReached("no quota left", retry_after=60),
+    errors.InsufficientCapacity("no machine left", retry_after=60),
+    errors.Unauthorized("may not create agent pools", retry_after=60),
+    errors.Throttled("too many requests", retry_after=60),
+    errors.OperationInProgress("another operation", retry_after=60),
+    errors.ClusterNotRunning("the cluster is stopped", retry_after=60),
+    errors.ClusterNotFound("no such cluster", retry_after=60),
+    errors.CloudUnreachable("no answer", retry_after=60),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.resource.kind)
+class TestLaunch:
+    async def test_a_cloud_that_never_finishes_is_given_up_at_the_deadline(
+        self, world: ControlPlane, shape: ClaimShape
+    ) -> None:
+        cloud = ScriptedCloud(world.clock)
+        async with controller(world, cloud, LIMITS):
+            await create(world, shape)
+            await until(world, 599.9)
+            assert await stage(world, shape, shape.launched) == ("Unknown", "LaunchInProgress")
+            assert not await given_up(world, shape)
+            await until(world, 600.2)
+            assert await given_up(world, shape)
+            assert await warnings(world) == ["LaunchTimeout"]
+            (event,) = await world.client.list(EVENTS, "default")
+        assert event["message"] == (
+            "no instance within 10 minutes; it is given up and will be replaced. "
+            "Last, LaunchInProgress: the pool is being made"
+        )
+        assert cloud.times("check_running")[:1] == [600.0]
+        assert "delete" in dict(cloud.asked)
+
+    async def test_the_time_runs_from_when_the_cloud_began(
+        self, world: ControlPlane, shape: ClaimShape
+    ) -> None:
+        """A claim that stood in a queue for an hour has all its time once it is its turn, also after a restart."""
+        cloud = ScriptedCloud(world.clock)
+        cloud.answer = errors.WaitingForTurn("2 others are before it")
+        async with controller(world, cloud, LIMITS):
+            await create(world, shape)
+            await until(world, 3600)
+            begun = EPOCH + timedelta(seconds=3600)
+            cloud.answer = errors.InstancePending("the pool is being made", retry_after=30, since=begun)
+            cloud.wake()
+            await until(world, 3900)
+        async with controller(world, cloud, LIMITS):
+            await until(world, 4199.9)
+            assert not await given_up(world, shape)
+            await until(world, 4200.2)
+            assert await given_up(world, shape)
+
+    async def test_a_failure_that_nobody_knows_is_tried_until_the_deadline(
+        self, world: ControlPlane, shape: ClaimShape
+    ) -> None:
+        cloud = ScriptedCloud(world.clock)
+        cloud.answer = errors.CloudError("something went wrong", retry_after=250)
+        async with controller(world, cloud, LIMITS):
+            await create(world, shape)
+            await until(world, 599.9)
+            assert cloud.times("create") == [0.1, 250.1, 500.1]
+            assert not await given_up(world, shape)
+            await until(world, 600.2)
+            assert await given_up(world, shape)
+            assert await warnings(world) == ["LaunchFailed", "LaunchTimeout"]
+
+    @pytest.mark.parametrize("error", WAITED_FOR, ids=lambda error: type(error).__name__)
+    async def test_what_another_claim_would_lack_as_well_is_waited_for_without_end(
+        self, world: ControlPlane, shape: ClaimShape, error: errors.CloudError
+    ) -> None:
+        cloud = ScriptedCloud(world.clock)
+        cloud.answer = error
+        async with controller(world, cloud, LIMITS):
+            await create(world, shape)
+            await until(world, 10 * LIMITS.launch_timeout)
+            assert not await given_up(world, shape)
+            assert await stage(world, shape, shape.launched) == ("Unknown", error.why)
+            cloud.answer = INSTANCE
+            await until(world, 10 * LIMITS.launch_timeout + error.retry_after)
+            assert await stage(world, shape, shape.launched) == ("True", shape.launched)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.resource.kind)
+class TestRegistration:
+    async def test_the_time_runs_from_the_launch_and_not_from_the_creation(
+        self, world: ControlPlane, shape: ClaimShape
+    ) -> None:
+        cloud = ScriptedCloud(world.clock)
+        async with controller(world, cloud, LIMITS):
+            await create(world, shape)
+            cloud.answer = INSTANCE
+            await until(world, 400)  # launched with the answer at 30.1, which is written as 30
+            assert await given_up(world, shape)
+            assert await warnings(world) == ["RegistrationTimeout"]
+        assert cloud.times("check_running")[:1] == [330.0]
+
+    async def test_a_node_in_time_is_kept(self, world: ControlPlane, shape: ClaimShape) -> None:
+        cloud = ScriptedCloud(world.clock)
+        cloud.answer = INSTANCE
+        async with controller(world, cloud, LIMITS):
+            await create(world, shape)
+            await until(world, 299)
+            await join(world)
+            await ready(world)
+            await until(world, 3600)
+            assert await stage(world, shape, "Ready") == ("True", "Ready")
+        assert cloud.times("check_running") == []
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.resource.kind)
+class TestInitialization:
+    async def test_a_node_that_never_gets_ready_is_given_up(
+        self, world: ControlPlane, shape: ClaimShape
+    ) -> None:
+        cloud = ScriptedCloud(world.clock)
+        cloud.answer = INSTANCE
+        async with controller(world, cloud, LIMITS):
+            await create(world, shape)
+            await join(world)
+            await ready(world, ready=False)
+            await until(world, 119.9)
+            assert await stage(world, shape, shape.initialized) == ("Unknown", "NodeNotReady")
+            assert not await given_up(world, shape)
+            await until(world, 120.3)
+            assert await given_up(world, shape)
+            assert await warnings(world) == ["InitializationTimeout"]
+
+    async def test_gpus_that_stay_away_are_named_and_the_claim_stays(
+        self, world: ControlPlane, shape: ClaimShape
+    ) -> None:
+        cloud = ScriptedCloud(world.clock)
+        cloud.answer = INSTANCE
+        async with controller(world, cloud, LIMITS):
+            await create(world, shape)
+            await join(world)
+            await ready(world, gpus=0)
+            await until(world, 119.9)
+            assert await stage(world, shape, shape.initialized) == ("Unknown", "ResourceNotRegistered")
+            await until(world, 120.3)
+            assert await stage(world, shape, shape.initialized) == ("False", "GpuNotFound")
+            assert await stage(world, shape, "Ready") == ("False", "UnhealthyDependents")
+            assert await message(world, shape, shape.initialized) == (
+                f"Node {NODE} (Standard_NC6s_v3) is Ready but 2 minutes after it joined shows none of its "
+                "1 nvidia.com/gpu; look at the device plugin's pod on it, then at the GPU driver (nvidia-smi)"
+            )
+            world.requests.clear()
+            await until(world, 9 * 3600)
+            assert not await given_up(world, shape)
+            assert await warnings(world) == ["GpuNotFound"]
+            assert [each for each in world.writes("kaito-machine") if "/events" not in each[1]] == []
+
+    async def test_gpus_that_come_late_after_all_make_it_ready(
+        self, world: ControlPlane, shape: ClaimShape
+    ) -> None:
+        cloud = ScriptedCloud(world.clock)
+        cloud.answer = INSTANCE
+        async with controller(world, cloud, LIMITS):
+            await create(world, shape)
+            await join(world)
+            await ready(world, gpus=0)
+            await until(world, 200)
+            assert await stage(world, shape, shape.initialized) == ("False", "GpuNotFound")
+            await ready(world)
+            assert await stage(world, shape, "Ready") == ("True", "Ready")
+
+    async def test_a_startup_taint_that_nobody_takes_away_is_told_and_the_node_kept(
+        self, world: ControlPlane, shape: ClaimShape
+    ) -> None:
+        cloud = ScriptedCloud(world.clock)
+        cloud.answer = INSTANCE
+        startup = [{"key": "driver", "effect": "NoSchedule"}]
+        async with controller(world, cloud, LIMITS):
+            await create(world, shape, spec={"startupTaints": startup})
+            await join(world)
+            await ready(world)
+            assert await stage(world, shape, shape.initialized) == ("Unknown", "StartupTaintsExist")
+            await until(world, 3600)
+            assert await stage(world, shape, shape.initialized) == ("False", "StartupTaintsExist")
+            assert not await given_up(world, shape)
+            assert await warnings(world) == ["StartupTaintsExist"]
+
+
+@pytest.mark.parametrize("which", ["launch", "registration", "initialization"])
+async def test_nothing_is_given_up_while_the_cluster_is_not_running(world: ControlPlane, which: str) -> None:
+    shape, cloud = NODECLAIM_SHAPE, ScriptedCloud(world.clock)
+    cloud.refusal = errors.ClusterNotRunning("the cluster is stopped", retry_after=60)
+    async with controller(world, cloud, LIMITS):
+        if which != "launch":
+            cloud.answer = INSTANCE
+        await create(world, shape)
+        if which == "initialization":
+            await join(world)
+            await ready(world, ready=False)
+        await until(world, 6000)
+        assert not await given_up(world, shape)
+        asked = len(cloud.times("check_running"))
+        assert asked in range(80, 101)  # once a minute since its time was up, not more often
+        cloud.refusal = None
+        await until(world, 6061)
+        assert await given_up(world, shape)
+
+
+async def test_limits_by_default_leave_a_slow_gpu_pool_its_time(world: ControlPlane) -> None:
+    cloud = ScriptedCloud(world.clock)
+    async with controller(world, cloud):
+        await create(world, NODECLAIM_SHAPE)
+        await until(world, 20 * 60)
+        cloud.answer = INSTANCE
+        await until(world, 21 * 60)
+        await join(world)
+        await until(world, 30 * 60)
+        await ready(world)
+        assert await stage(world, NODECLAIM_SHAPE, "Ready") == ("True", "Ready")
+        found = await world.client.get(NODECLAIM_SHAPE.resource, NAME)
+    assert found["status"]["nodeName"] == NODE
