@@ -458,6 +458,57 @@ def provisioner(
 
 
 @app.command()
+def plan(
+    file: Annotated[
+        list[Path],
+        typer.Option(
+            "--filename", "-f", help="YAML or JSON file; - reads standard input. May be given several times."
+        ),
+    ],
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Namespace of Workspaces that name none.")
+    ] = "default",
+    node_provisioner: Annotated[
+        str, typer.Option(envvar="NODE_PROVISIONER", help=NODE_PROVISIONER_HELP)
+    ] = "machine",
+    cloud: Annotated[
+        str, typer.Option(envvar="CLOUD_PROVIDER", help="azure | aws | arc: whose machine sizes are named.")
+    ] = "azure",
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask Azure whether the sizes can be had, and for the quota.")
+    ] = False,
+    location: Annotated[str | None, typer.Option(help="With --live: the region. Default: $LOCATION.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what the operator would make of the Workspaces in a file, without a cluster.
+
+    Exit status: 0 all can be carried out; 1 one cannot, or the file cannot be read.
+    """
+    from kaito.cli.plan.command import PlanFlags, run_plan
+
+    run(run_plan(PlanFlags(file, namespace, node_provisioner, cloud, location, live, json)))
+
+
+@app.command()
+def quota(
+    location: Annotated[str | None, typer.Option(help="Region, such as eastus. Default: $LOCATION.")] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Count the claims of this cluster too. Default: no cluster is asked.")
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="The same, by the context's name.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show how many vCPUs of each GPU family the subscription may still use in a region, and for which models.
+
+    Uses the provisioner's settings in the environment; for your own sign-in run `az login` and set DEPLOYMENT_MODE=cli,
+    ARM_SUBSCRIPTION_ID and --location.
+    """
+    from kaito.cli.quota.command import run_quota
+
+    run(run_quota(location, kubeconfig, context, json=json))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)

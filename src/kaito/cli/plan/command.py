@@ -1,0 +1,118 @@
+"""`kaito plan`: reads files, plans every Workspace in them, and prints."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import typer
+import yaml
+
+from kaito.catalog import load_catalog
+from kaito.cli.errors import CliError
+from kaito.cli.plan.report import WorkspacePlan, plan_workspace, with_live
+from kaito.cli.plan.show import as_json, lines
+from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig, parse_cloud
+from kaito.runtime.clock import LoopClock
+
+NOT_POSSIBLE = 1
+"""Exit status where a Workspace of the file cannot be carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFlags:
+    """The flags of `kaito plan`, as given."""
+
+    files: Sequence[Path]
+    namespace: str
+    node_provisioner: str
+    cloud: str
+    location: str | None
+    live: bool
+    json: bool
+
+
+async def run_plan(flags: PlanFlags) -> None:
+    """Prints the plan. Raises CliError for a file that holds no Workspace, typer.Exit(1) where one has problems."""
+    config = _config(flags)
+    documents = [document for file in flags.files for document in read_documents(file)]
+    plans = plan_documents(documents, config, flags.namespace, LoopClock().wall())
+    if not plans:
+        raise CliError("There is no Workspace in the file.")
+    if flags.live:
+        plans = await _live(plans, flags.location)
+    if flags.json:
+        text = orjson.dumps({"workspaces": [as_json(plan) for plan in plans]}, option=orjson.OPT_INDENT_2)
+        typer.echo(text.decode())
+    else:
+        typer.echo("\n\n".join("\n".join(lines(plan)) for plan in plans))
+    if not all(plan.ok for plan in plans):
+        raise typer.Exit(NOT_POSSIBLE)
+
+
+def _config(flags: PlanFlags) -> WorkspaceConfig:
+    try:
+        return WorkspaceConfig(
+            node_provisioner=NodeProvisioner.parse(flags.node_provisioner), cloud=parse_cloud(flags.cloud)
+        )
+    except ValueError as error:
+        raise CliError(str(error)) from None
+
+
+def plan_documents(
+    documents: Sequence[Mapping[str, Any]], config: WorkspaceConfig, namespace: str, now: datetime
+) -> list[WorkspacePlan]:
+    """A plan for each Workspace among the documents; ConfigMaps among them count as there."""
+    catalog = load_catalog()
+    config_maps = {
+        _place(each, namespace): hashlib.sha256(orjson.dumps(each.get("data"))).hexdigest()
+        for each in documents
+        if each.get("kind") == "ConfigMap"
+    }
+    return [
+        plan_workspace(dict(each), catalog, config, now, config_maps, namespace)
+        for each in documents
+        if each.get("kind") == "Workspace" and str(each.get("apiVersion")).startswith("kaito.sh/")
+    ]
+
+
+def _place(document: Mapping[str, Any], namespace: str) -> tuple[str, str]:
+    metadata = document.get("metadata") or {}
+    return str(metadata.get("namespace") or namespace), str(metadata.get("name"))
+
+
+def read_documents(file: Path) -> Iterator[Mapping[str, Any]]:
+    """The objects of a YAML or JSON file (`-`: standard input), those in Lists included. Raises CliError."""
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        documents = list(yaml.safe_load_all(text))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise CliError(f"{file} is not YAML: {' '.join(str(error).split())}.") from None
+    for document in documents:
+        if document is None:
+            continue
+        if not isinstance(document, Mapping):
+            raise CliError(f"{file} holds something that is no Kubernetes object.")
+        items = document.get("items")
+        if str(document.get("kind")).endswith("List") and isinstance(items, list):
+            yield from (item for item in items if isinstance(item, Mapping))
+        else:
+            yield document
+
+
+async def _live(plans: Sequence[WorkspacePlan], location: str | None) -> list[WorkspacePlan]:
+    from kaito.cli.azure import region
+    from kaito.cli.quota.command import ask
+
+    clock = LoopClock()
+    async with region(location, clock) as azure:
+        report = await ask(azure, (), clock)
+    return [with_live(plan, report) for plan in plans]

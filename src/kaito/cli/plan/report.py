@@ -1,0 +1,173 @@
+"""What a plan says about each Workspace of a file. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+from kaito.api.views import InvalidSpec, parse
+from kaito.api.workspace import Workspace
+from kaito.catalog import Catalog
+from kaito.cli.plan.world import CLAIMS, Child, unfold
+from kaito.cli.quota.report import Offer, Report
+from kaito.controllers.admission import Finding
+from kaito.controllers.workspace import WorkspaceConfig
+from kaito.controllers.workspace.admission import judge
+from kaito.controllers.workspace.decide.plan import Plan, make_plan
+from kaito.controllers.workspace.model import Object
+
+UID: Final = "00000000-0000-0000-0000-000000000000"
+"""Stands for the uid that the API server gives; names of claims come from it and are not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizePlan:
+    """A machine size that is tried. gpus, memory_gib, model: None where the catalogue does not know it."""
+
+    name: str
+    gpus: int | None = None
+    memory_gib: float | None = None
+    model: str | None = None
+    retired: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What the region says of a size. available: whether the subscription may have it; enough: whether the quota lets
+    all nodes start now. sentence: why not; "" where nothing is in the way."""
+
+    size: str
+    available: bool
+    enough: bool
+    sentence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspacePlan:
+    """One Workspace: what the controller would make of it, and what keeps it from that.
+
+    nodes: how many; 0 where none is made or asked for. disk: of a node, as a quantity.
+    """
+
+    name: str
+    namespace: str
+    nodes: int = 0
+    sizes: tuple[SizePlan, ...] = ()
+    disk: str = ""
+    children: tuple[Child, ...] = ()
+    problems: tuple[Finding, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+    live: tuple[Live, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def plan_workspace(
+    document: Object,
+    catalog: Catalog,
+    config: WorkspaceConfig,
+    now: datetime,
+    config_maps: Mapping[tuple[str, str], str],
+    namespace: str = "default",
+) -> WorkspacePlan:
+    """The plan for a Workspace as it stands in a file; `config_maps`: hashes of those that stand beside it."""
+    metadata = document.get("metadata")
+    meta = dict(metadata) if isinstance(metadata, Mapping) else {}
+    name, space = str(meta.get("name") or ""), str(meta.get("namespace") or namespace)
+    if not name:
+        return WorkspacePlan("", space, problems=(Finding("metadata.name", "write a name"),))
+    workspace: Object = {**document, "metadata": {**meta, "namespace": space, "uid": UID}}
+    read = parse(Workspace, workspace)
+    invalid = read if isinstance(read, InvalidSpec) else None
+    found = judge(workspace, catalog, config, {})
+    plan = make_plan(workspace, invalid, catalog, config)
+    if not isinstance(plan, Plan):
+        paths = {each.path for each in found.refusals}
+        more = [
+            Finding(each.path, each.sentence) for each in plan if each.path not in paths and invalid is None
+        ]
+        named = {each.path for each in more}
+        warnings = tuple(each for each in found.warnings if each.path not in named)
+        return WorkspacePlan(name, space, problems=(*found.refusals, *more), warnings=warnings)
+    settings, notes = _config_map(plan, config_maps)
+    children = unfold(workspace, invalid, catalog, config, now, config_hash=settings).children
+    return WorkspacePlan(
+        name,
+        space,
+        nodes=plan.count,
+        sizes=tuple(SizePlan(each.name) if each.sku is None else _size(each.sku) for each in plan.sizes),
+        disk=_disk(children),
+        children=tuple(child for child in children if child.kind != "Node"),
+        problems=found.refusals,
+        warnings=(*found.warnings, *notes),
+    )
+
+
+def _config_map(plan: Plan, config_maps: Mapping[tuple[str, str], str]) -> tuple[str | None, list[Finding]]:
+    """Its hash; one that is not in the file is taken to be in the cluster."""
+    if plan.config_map is None:
+        return None, []
+    found = config_maps.get((plan.namespace, plan.config_map))
+    if found is not None:
+        return found, []
+    text = f"the ConfigMap {plan.config_map} is not in the file; no node is made before it is in the cluster"
+    return "elsewhere", [Finding("inference.config", text)]
+
+
+def _size(sku: Any) -> SizePlan:
+    return SizePlan(sku.name, sku.gpus, sku.memory_gib, sku.model, sku.retired)
+
+
+def _disk(children: Iterable[Child]) -> str:
+    for child in children:
+        if child.kind in CLAIMS:
+            requests = (child.body["spec"].get("resources") or {}).get("requests") or {}
+            return str(requests.get("storage") or "")
+    return ""
+
+
+def with_live(plan: WorkspacePlan, report: Report) -> WorkspacePlan:
+    """The plan with what the region says of its sizes: a problem where none of them can ever be had."""
+    if not plan.sizes:
+        return plan
+    live = tuple(_live(size.name, plan.nodes, report) for size in plan.sizes)
+    if any(each.available for each in live):
+        return replace(plan, live=live)
+    sentences = "; ".join(each.sentence for each in live)
+    problem = Finding("resource.instanceTypes" if len(live) > 1 else "resource.instanceType", sentences)
+    return replace(plan, live=live, problems=(*plan.problems, problem))
+
+
+def _live(name: str, nodes: int, report: Report) -> Live:
+    for row in report.families:
+        offer = next((each for each in row.sizes if each.name.lower() == name.lower()), None)
+        if offer is None:
+            continue
+        if offer.restricted:
+            text = f"{offer.name} is not available to this subscription in {report.location} ({offer.restricted})"
+            return Live(name, False, False, text)
+        return _counted(offer, nodes, [row, *report.totals[:1]], report)
+    text = f"{name} has no quota or is not offered in {report.location}"
+    return Live(name, False, False, text)
+
+
+def _counted(offer: Offer, nodes: int, rows: Iterable[Any], report: Report) -> Live:
+    needed = offer.cores * nodes
+    for row in rows:
+        if needed > row.limit:
+            text = (
+                f"{nodes} x {offer.name} need {needed} of {row.title} in {report.location}, where {row.limit} are "
+                f"allowed: raise the quota at {report.quota_page}"
+            )
+            return Live(offer.name, False, False, text)
+        if needed > row.free:
+            text = (
+                f"{nodes} x {offer.name} need {needed} of {row.title} in {report.location}, of which "
+                f"{max(row.free, 0)} are free now: the nodes will wait"
+            )
+            return Live(offer.name, True, False, text)
+    return Live(offer.name, True, True)
