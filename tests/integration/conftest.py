@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, WORKSPACES
+from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, NODEPOOLS, WORKSPACES
 from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.errors import NotFound
@@ -93,7 +93,7 @@ async def _sweep(backend: Backend, namespace: str) -> None:
     wire = Wire(backend)
     client = Client(wire, clock=LoopClock(), user_agent="integration-test")
     try:
-        for resource in (WORKSPACES, ADAPTERS, MACHINES, NODECLAIMS):
+        for resource in (WORKSPACES, ADAPTERS, NODEPOOLS, MACHINES, NODECLAIMS):
             with contextlib.suppress(NotFound):  # not every test has the definitions
                 for each in await client.list(resource):
                     meta = each["metadata"]
