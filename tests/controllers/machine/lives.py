@@ -41,6 +41,7 @@ class ScriptedCloud(CloudProvider):
     """
 
     claim_label = POOL_LABEL
+    hidden = False
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
