@@ -7,7 +7,7 @@ What goes wrong is scripted by its methods; all that came in is in `requests`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote
@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import orjson
 
 from kaito.provisioner.testing import routes
+from kaito.provisioner.testing.gate import Gate, refused
 from kaito.provisioner.testing.handlers import Answers
 from kaito.provisioner.testing.messages import (
     STATUS,
@@ -27,7 +28,14 @@ from kaito.provisioner.testing.messages import (
 )
 from kaito.provisioner.testing.portal import Portal
 from kaito.provisioner.testing.quota import Quota
-from kaito.provisioner.testing.rules import AnswerRule, EndingRule, Kind, Script, Status
+from kaito.provisioner.testing.rules import (
+    AnswerRule,
+    EndingRule,
+    Kind,
+    RateLimit,
+    Script,
+    Status,
+)
 from kaito.provisioner.testing.settings import Settings
 from kaito.provisioner.testing.sizes import SIZES, Size, Sizes
 from kaito.provisioner.testing.state import Operation, Place, Pool
@@ -62,7 +70,7 @@ class FakeArm(Settings):
         durations: seconds that operations take.
         portal: what other people do to the cluster meanwhile.
         quota, sizes: what the subscription may use.
-        requests: all that came in, oldest first.
+        requests: all that came in, oldest first. on_request: called with each once it is answered.
     """
 
     def __init__(
@@ -82,7 +90,9 @@ class FakeArm(Settings):
         self.world = World(clock, self.place, self._script, self.sizes, self.quota)
         self.portal = Portal(self.world)
         self._answers = Answers(self.world, self)
+        self._gate = Gate(self.world, self, self._script)
         self.requests: list[Recorded] = []
+        self.on_request: Callable[[Recorded], None] | None = None
 
     # -- what is there
 
@@ -165,6 +175,15 @@ class FakeArm(Settings):
                 until=float("inf") if seconds is None else self._clock.now() + seconds,
             )
         )
+
+    def limit_rate(self, call: Call, *, burst: int, per_second: float) -> RateLimit:
+        """Take so many requests of that kind at once, then so many per second; 429 with Retry-After beyond.
+
+        AKS documents bursts of 20 and one a minute for `put_pool`, of 60 and one a second for others.
+        """
+        limit = RateLimit(call=call, burst=burst, per_second=per_second, since=self._clock.now())
+        self._script.rates.append(limit)
+        return limit
 
     def provisioning_error(
         self,
@@ -281,28 +300,32 @@ class FakeArm(Settings):
         try:
             reply = self._reply(request, route, names, token)
         except ConnectionDropped:
-            self.requests.append(Recorded(request, 0))
+            self._record(Recorded(request, 0))
             raise
         except Refused as refusal:
-            self.requests.append(Recorded(request, refusal.status, refusal.detail.code))
+            self._record(Recorded(request, refusal.status, refusal.detail.code))
             return refusal.reply
-        self.requests.append(Recorded(request, reply.status))
+        self._record(Recorded(request, reply.status))
         return reply
+
+    def _record(self, recorded: Recorded) -> None:
+        self.requests.append(recorded)
+        if self.on_request is not None:
+            self.on_request(recorded)
 
     def _reply(
         self, request: ArmRequest, route: routes.Route | None, names: Mapping[str, str], token: str
     ) -> Reply:
-        self._check_token(token)
+        self._gate.check_token(token)
         if route is None:
-            raise _refused(
-                404, "InvalidResourceType", f"There is nothing at {request.method} {request.path}."
-            )
+            raise refused(404, "InvalidResourceType", f"There is nothing at {request.method} {request.path}.")
         if "api-version" not in request.query:
-            raise _refused(
+            raise refused(
                 400,
                 "MissingApiVersionParameter",
                 "The api-version query parameter (?api-version=) is required for all requests.",
             )
+        self._script.check_rate(request)
         rule = self._script.answer(request, self._about(request))
         if rule is not None:
             if rule.applied:
@@ -311,62 +334,14 @@ class FakeArm(Settings):
             if rule.error is None:
                 raise ConnectionDropped(f"{request.method} {request.path}")
             raise rule.error
-        self._check_place(names)
-        self._check_action(route.action)
+        self._gate.check_place(names)
+        self._gate.check_action(route.action)
         return self._answers.answer(request)
 
     def _about(self, request: ArmRequest) -> str:
         """The pool that a request is about, also through its operation."""
         operation = self.world.operations.get(request.operation)
         return operation.pool if operation is not None else request.pool
-
-    def _check_token(self, header: str) -> None:
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise _refused(
-                401, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."
-            )
-        if self.accepted_tokens is not None and token not in self.accepted_tokens:
-            raise _refused(
-                401,
-                "ExpiredAuthenticationToken",
-                "The access token expiry UTC time is earlier than current UTC time.",
-            )
-
-    def _check_place(self, names: Mapping[str, str]) -> None:
-        place = self.place
-        subscription = names.get("subscription", place.subscription)
-        if subscription.lower() != place.subscription.lower():
-            raise _refused(
-                404, "SubscriptionNotFound", f"The subscription '{subscription}' could not be found."
-            )
-        group = names.get("group", place.resource_group)
-        if group.lower() != place.resource_group.lower():
-            raise _refused(404, "ResourceGroupNotFound", f"Resource group '{group}' could not be found.")
-        cluster = names.get("cluster", place.cluster)
-        if cluster.lower() != place.cluster.lower() or ("cluster" in names and not self.world.cluster.exists):
-            raise _refused(
-                404,
-                "ResourceNotFound",
-                f"The Resource 'Microsoft.ContainerService/managedClusters/{cluster}' under resource group '{group}' "
-                "was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",
-            )
-
-    def _check_action(self, action: str) -> None:
-        if action and action.lower() in self._script.denied:
-            raise _refused(
-                403,
-                "AuthorizationFailed",
-                "The client '11111111-1111-1111-1111-111111111111' with object id "
-                "'11111111-1111-1111-1111-111111111111' does not have authorization to perform action "
-                f"'{action}' over scope '{self.place.cluster_id}' or the scope is invalid. If access was recently "
-                "granted, please refresh your credentials.",
-            )
-
-
-def _refused(status: int, code: str, message: str) -> Refused:
-    """In Resource Manager's own shape."""
-    return Refused(status, ErrorDetail(code, message), nested=True)
 
 
 def _json(body: bytes) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from math import ceil
 from typing import Literal, TypeAlias
 
 from kaito.provisioner.testing.messages import ArmRequest, ErrorDetail, Refused
@@ -91,13 +92,53 @@ class EndingRule(Rule):
         )
 
 
+@dataclass(kw_only=True)
+class RateLimit:
+    """A token bucket. since: clock seconds of the last look. refused: how many requests found it empty."""
+
+    call: str
+    burst: int
+    per_second: float
+    since: float
+    refused: int = 0
+    left: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = float(self.burst)
+
+    def take(self, now: float) -> float:
+        """Seconds until a request may come again; 0: this one may."""
+        self.left = min(self.burst, self.left + (now - self.since) * self.per_second)
+        self.since = now
+        if self.left >= 1:
+            self.left -= 1
+            return 0.0
+        self.refused += 1
+        return ceil((1 - self.left) / self.per_second)
+
+
+def throttled(retry_after: float | None) -> Refused:
+    """429 as Azure words it."""
+    words = "The request is being throttled as the limit has been reached for operation type."
+    return Refused(429, ErrorDetail("TooManyRequests", words), nested=True, retry_after=retry_after)
+
+
 @dataclass
 class Script:
     """All rules of one fake, and the actions that its caller may not do."""
 
     answers: list[AnswerRule] = field(default_factory=list)
     endings: list[EndingRule] = field(default_factory=list)
+    rates: list[RateLimit] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
+
+    def check_rate(self, request: ArmRequest) -> None:
+        """Raises `Refused` where too many requests of the kind came."""
+        for rate in self.rates:
+            if fnmatchcase(request.call, rate.call):
+                wait = rate.take(request.at)
+                if wait:
+                    raise throttled(wait)
 
     def answer(self, request: ArmRequest, about: str) -> AnswerRule | None:
         """The rule for this request, used once; `about`: the pool, also that of an operation."""
@@ -119,4 +160,5 @@ class Script:
             rule.cancel()
         self.answers.clear()
         self.endings.clear()
+        self.rates.clear()
         self.denied.clear()
