@@ -98,6 +98,10 @@ class CloudProvider(Protocol):
     """Label of this cloud's Nodes whose value is the name of their claim; "" where they have none. Claims are looked at
     again when a Node with their name under it appears or changes, also before its provider id is known."""
 
+    hidden: ClassVar[bool] = True
+    """Whether it may have instances that no Node shows, as machines that never joined. They are looked for now and
+    then; where there are none, a settled world costs no request at all."""
+
     async def create(self, claim: ClaimSpec) -> Instance:
         """The instance of this claim (told by uid), made if need be; types are tried in order.
 

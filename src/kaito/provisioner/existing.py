@@ -47,6 +47,8 @@ class ExistingNodes(CloudProvider):
     be lent. catalog: GPU sizes; default: the catalogue that comes with KAITO.
     """
 
+    hidden = False
+
     def __init__(
         self, client: Client, nodes: Lister, *, selector: str = SELECTOR, catalog: Catalog | None = None
     ) -> None:

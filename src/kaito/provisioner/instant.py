@@ -40,6 +40,8 @@ class InstantCloud(CloudProvider):
     catalog: GPU sizes; default: the catalogue that comes with KAITO.
     """
 
+    hidden = False
+
     def __init__(
         self,
         client: Client,

@@ -339,6 +339,8 @@ async def _dies_at(world: ControlPlane, shape: ClaimShape, write: int, *, after:
 class StubCloud(CloudProvider):
     """A cloud whose answers the test sets."""
 
+    hidden = False
+
     def __init__(self) -> None:
         self.create_answer: Callable[[], Awaitable[Instance]] = self._make
         self.delete_answers: list[bool | errors.CloudError] = [True]

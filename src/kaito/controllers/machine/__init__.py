@@ -10,11 +10,15 @@ from typing import Any, Final
 
 from kaito import __version__
 from kaito.api.labels import CLAIM_UID_ANNOTATION
+from kaito.controllers.machine.collector import GarbageCollector
 from kaito.controllers.machine.decide import Limits
 from kaito.controllers.machine.drain_watch import DrainWatch
+from kaito.controllers.machine.end_metrics import EndMetrics
 from kaito.controllers.machine.metrics import MachineMetrics, MeasuredCloud
 from kaito.controllers.machine.nodes import provider_key
 from kaito.controllers.machine.reconciler import CLAIM_INDEX, PROVIDER_INDEX, MachineReconciler
+from kaito.controllers.machine.repair import NodeRepair, repair_facts
+from kaito.controllers.machine.running import RunningCluster
 from kaito.controllers.machine.shapes import MACHINE_SHAPE, NODECLAIM_SHAPE, SHAPES, ClaimShape
 from kaito.provisioner.cloud import CloudProvider, existing_id
 from kaito.runtime.controller import Controller, ControllerOptions, Watch
@@ -53,7 +57,7 @@ def setup(
     limits: Limits = DEFAULT_LIMITS,
     workers: int = WORKERS,
 ) -> None:
-    """Adds one controller for each kind of claim to the manager.
+    """Adds one controller for each kind of claim to the manager, garbage collection and node repair.
 
     shapes: which kinds; their CRDs must be installed. limits: when a claim is given up.
     """
@@ -70,8 +74,9 @@ def setup(
     claim_of = _NodesClaim(provider.claim_label)
     nodes.add_indexer(CLAIM_INDEX, claim_of)
     wakers: list[Callable[[ObjectKey], None]] = []
+    informers: dict[ClaimShape, Informer] = {}
     for shape in shapes:
-        claims = manager.cache.informer(shape.resource)
+        claims = informers[shape] = manager.cache.informer(shape.resource)
         claims.add_indexer(PROVIDER_INDEX, _claim_provider_id)
         reconciler = MachineReconciler(
             shape,
@@ -101,6 +106,28 @@ def setup(
             each(ObjectKey(None, claim))
 
     provider.subscribe(wake)
+    running = RunningCluster(cloud, manager.clock)
+    collector = GarbageCollector(
+        client,
+        cloud,
+        recorder,
+        manager.clock,
+        claims=informers,
+        nodes=nodes,
+        running=running,
+        metrics=metrics,
+        hidden=provider.hidden,
+    )
+    repair = NodeRepair(
+        client, recorder, manager.clock, claims=informers, nodes=nodes, running=running, metrics=metrics
+    )
+    manager.add(collector)
+    manager.add(
+        Controller(
+            f"{FIELD_MANAGER}-repair", repair.reconcile, primary=NODES, predicates=[changed(repair_facts)]
+        )
+    )
+    manager.metrics.add(EndMetrics(drains, collector, repair))
 
 
 def _waker(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kaito.controllers.machine.shapes import SHAPES
-from kaito.runtime.resources import NODES
+from kaito.runtime.resources import NODES, PODS, PVCS, VOLUME_ATTACHMENTS
 from kaito.runtime.rights import EVENT_RIGHTS, Right
 
 RIGHTS: Final[tuple[Right, ...]] = (
@@ -50,5 +50,14 @@ MADE_NODE_RIGHTS: Final[tuple[Right, ...]] = (
         for shape in SHAPES
     ),
     Right.of(NODES, "delete", why="A Node goes with its machine."),
+    Right.of(PODS, "list", "watch", why="A Node is drained first: the pods on it, while it is drained."),
+    Right.of(PODS, "create", subresource="eviction", why="Pods are asked to go as their budgets allow."),
+    Right.of(
+        PODS, "delete", why="Pods that would outlast a claim's terminationGracePeriod are deleted in time."
+    ),
+    Right.of(
+        VOLUME_ATTACHMENTS, "list", "watch", why="A machine goes when the volumes of its pods are detached."
+    ),
+    Right.of(PVCS, "get", why="Which volumes belong to pods that stay until the machine goes."),
 )
 """Besides, with a cloud that makes machines; a Node that is lent has no owner and is never deleted."""
