@@ -19,12 +19,15 @@ from kaito.cli.operator.checks import check_operator
 from kaito.controllers import adapter, machine, workspace
 from kaito.controllers.adapter import AdapterOptions
 from kaito.controllers.workspace import NodeProvisioner
+from kaito.provisioner import aks
+from kaito.provisioner.aks.config import SignIn
 from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.client import Client
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.leader import LeaderElectionOptions
 from kaito.runtime.manager import Manager, ManagerOptions
 from kaito.runtime.memory_transport import MemoryTransport
+from kaito.runtime.resources import NODES
 from kaito.runtime.transport import BufferedResponse, Request
 from kaito.runtime.webhook import WebhookServer
 
@@ -68,11 +71,19 @@ async def _families() -> dict[str, Metric]:
     workspace.setup(manager)
     adapter.setup(manager, AdapterOptions(image_map={}))
     machine.setup(manager, InstantCloud(client, clock))
+    config = aks.AksConfig(
+        location="eastus", resource_group="g", cluster="c", subscription_id="s", sign_in=SignIn.NONE
+    )
+    azure = aks.build(config, clock, manager.cache.informer(NODES).lister)
+    for source in azure.metrics:
+        manager.metrics.add(source)
     server = WebhookServer(clock=clock)
     for path in ("/validate-workspace", "/validate-adapter"):
         server.add(path, lambda request: None, mutating=False)
     server.add_to(manager)
-    return {family.name: family for family in manager.metrics.registry.collect()}
+    found = {family.name: family for family in manager.metrics.registry.collect()}
+    await azure.close()
+    return found
 
 
 def series(family: Metric) -> list[str]:

@@ -74,6 +74,40 @@ GROUP = Group(
             "{{ $labels.reason }}; each is replaced, and each costs money until then.",
         ),
         Alert(
+            "KaitoQuotaWaiting",
+            "max by (family) (kaito_provisioner_quota_waiting) > 0",
+            "30m",
+            "warning",
+            "Machines are not launched for want of quota.",
+            "Claims have waited for half an hour for {{ $value }} cores of the quota {{ $labels.family }}.",
+        ),
+        Alert(
+            "KaitoLaunchesFailing",
+            'sum by (reason) (increase(kaito_provisioner_cloud_errors_total{method="create",'
+            'reason!~"Throttled|OperationInProgress|ClusterNotRunning"}[1h])) > 5 unless on () '
+            '(sum(increase(kaito_provisioner_claim_stage_seconds_count{stage="launch"}[1h])) > 0)',
+            "5m",
+            "critical",
+            "No machine has been launched for an hour, although it was tried again and again.",
+            "{{ $value | humanize }} launches failed within an hour with {{ $labels.reason }}, and none succeeded.",
+        ),
+        Alert(
+            "KaitoMachinesLeaked",
+            "max(kaito_provisioner_orphan_instances) > 0",
+            "15m",
+            "critical",
+            "Machines that belong to no claim are still there.",
+            "{{ $value }} machines without a claim have not gone for 15 minutes; they cost money.",
+        ),
+        Alert(
+            "KaitoRepairBlocked",
+            "max(kaito_provisioner_repairs_blocked) > 0",
+            "15m",
+            "critical",
+            "So many nodes are sick that none is replaced.",
+            "{{ $value }} sick nodes are left alone because more than a fifth of all nodes is sick.",
+        ),
+        Alert(
             "KaitoProvisionerDown",
             "absent(kaito_provisioner_claims) and on () (sum(count_over_time(kaito_provisioner_claims[1d])) "
             "> 0)",

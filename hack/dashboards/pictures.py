@@ -49,7 +49,7 @@ async def take(target: Path, folder: Path, minutes: float, clock: Clock) -> list
             folder / "prometheus", clock, running.credentials, scrape_seconds=SCRAPE_SECONDS
         ) as watching,
     ):
-        await watching.scrape(running.operators)
+        await watching.scrape(running.programs)
         begin = clock.wall().timestamp()
         await story.tell_for(running, watching, minutes * 60)
         end = clock.wall().timestamp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hack.dashboards.azure import QUOTA, REQUESTS
 from hack.dashboards.model import Dashboard, Panel, Query, Row, Variable, stats
 from hack.dashboards.queries import POD, quantiles, rate, ratio, total_rate, whole
 
@@ -211,10 +212,60 @@ CLOUD = Row(
     ),
 )
 
+LEAVING = Row(
+    "Machines that go",
+    (
+        Panel(
+            "Machines without a claim",
+            "timeseries",
+            (Query(f"max(kaito_provisioner_orphan_instances{{{POD}}})", "without a claim"),),
+            "Machines in the cloud that were made for a claim that is gone, at the last look.",
+            "Above 0 for more than a few minutes: they cost money, and something keeps them from going.",
+            "KaitoMachinesLeaked",
+            thresholds=((1, "red"),),
+        ),
+        Panel(
+            "Nodes drained, machines collected",
+            "timeseries",
+            (
+                Query(f"sum({whole('kaito_provisioner_nodes_drained_total', POD)})", "drained"),
+                Query(
+                    f"sum({whole('kaito_provisioner_orphans_deleted_total', POD)})",
+                    "without a claim, deleted",
+                ),
+            ),
+            "In the last 5 minutes.",
+            "Machines without a claim again and again: claims lose their finalizers, or somebody takes them off.",
+        ),
+        Panel(
+            "Evictions",
+            "timeseries",
+            (
+                Query(
+                    f"sum by (result) ({whole('kaito_provisioner_evictions_total', POD)})",
+                    "{{result}}",
+                ),
+            ),
+            "Pods that were asked to leave nodes, in the last 5 minutes. refused: a disruption budget says not now.",
+            "refused for long: a budget that never lets go keeps a machine that costs money.",
+            "KaitoClaimStuckDeleting",
+        ),
+        Panel(
+            "Repairs held back",
+            "timeseries",
+            (Query(f"max(kaito_provisioner_repairs_blocked{{{POD}}})", "sick nodes"),),
+            "Sick nodes that are not replaced because too many are sick at once.",
+            "More than a fifth of all nodes is no machine's fault: look at network, image or region.",
+            "KaitoRepairBlocked",
+            thresholds=((1, "red"),),
+        ),
+    ),
+)
+
 BOARD = Dashboard(
     uid="kaito-provisioning",
     title="KAITO / Provisioning",
     description="Do machines come? Claims by state and reason, how long each stage takes, what the cloud answers.",
     variables=VARIABLES,
-    rows=(GLANCE, CLAIMS, TIME, CLOUD),
+    rows=(GLANCE, CLAIMS, TIME, CLOUD, LEAVING, QUOTA, REQUESTS),
 )

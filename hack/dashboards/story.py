@@ -18,11 +18,12 @@ async def tell(world: World, prometheus: Prometheus) -> None:
 
     Everything is scraped before it happens, because a rate needs two points.
     """
-    await prometheus.scrape(world.operators)
+    await prometheus.scrape(world.programs)
     with world.kubelets_paused():
         await world.create(workspace(READY))
         await world.until(READY, "NodeClaimNotReady")
         await world.clock.sleep(3)
+    await world.claim_from_azure("ws0000001")
     await world.create(workspace(ADAPTED, adapter=PIRATE))
     await world.create(workspace(REFUSED, adapter=MISSING))
     await world.create(unchecked(mistaken(MISTAKEN)))
@@ -31,7 +32,7 @@ async def tell(world: World, prometheus: Prometheus) -> None:
     await world.create(workspace(GOING))
     for name in (READY, ADAPTED, GOING):
         await world.until(name, "Ready")
-    await prometheus.scrape([*world.operators, *await world.servers()])
+    await prometheus.scrape([*world.programs, *await world.servers()])
     await ask(world, rounds=3)
     await world.delete(GOING)
     await world.lose_node(ADAPTED)
@@ -59,7 +60,7 @@ async def tell_for(world: World, prometheus: Prometheus, seconds: float) -> None
             await world.create(workspace(name))
             await world.clock.sleep(1 + number % 4)
         await world.until(name, "Ready")
-        await prometheus.scrape([*world.operators, *await world.servers()])
+        await prometheus.scrape([*world.programs, *await world.servers()])
         await ask(world, rounds=4 + 6 * (number % 3))
         await world.delete(name)
         await world.until_gone(name)

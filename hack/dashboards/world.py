@@ -1,7 +1,8 @@
 """A cluster of one machine with everything in it that the dashboards show, for tests of them and for their pictures.
 
 As in `kaito local up` there are an API server, a node whose pods are processes, and the operator, here two of them with
-leader election. Workspaces get ready, fail, have an adapter that is refused, and go away; users ask the models.
+leader election, and beside them a provisioner of agent pools (`azure_world`). Workspaces get ready, fail, have an
+adapter that is refused, and go away; users ask the models.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from hack.dashboards.azure_world import claim, provisioner
 from hack.dashboards.prometheus import Credentials, Target
 from kaito.api.labels import BYPASS_RESOURCE_CHECKS_ANNOTATION, WORKSPACE_LABEL
-from kaito.api.resources import WORKSPACES
+from kaito.api.resources import NODECLAIMS, WORKSPACES
 from kaito.cli.inference import InferenceService, find_service
 from kaito.cli.local.cluster import STAND_IN
 from kaito.cli.local.first_objects import install
@@ -88,10 +90,23 @@ class World:
     clock: Clock
     credentials: Credentials
     operators: Sequence[Target]
+    provisioner: Target
     node: asyncio.subprocess.Process
+
+    @property
+    def programs(self) -> list[Target]:
+        """All of KAITO's that are no models."""
+        return [*self.operators, self.provisioner]
 
     async def create(self, tree: Mapping[str, Any]) -> None:
         await self.client.create(WORKSPACES, tree)
+
+    async def claim_from_azure(self, name: str, *, seconds: float = 60) -> None:
+        """A claim of its own; returns when its machine is being made. Raises TimeoutError."""
+        await self.client.create(NODECLAIMS, claim(name))
+        async with self.clock.timeout(seconds):
+            while "LaunchInProgress" not in str(await self.client.get(NODECLAIMS, name)):
+                await self.clock.sleep(0.2)
 
     async def delete(self, name: str) -> None:
         await self.client.delete(WORKSPACES, name, "default")
@@ -201,7 +216,8 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[World]:
             start("node", ["kaito.cli.local.node", f"--state={folder / 'pods'}", *images], token),
             asyncio.gather(*map(operator, OPERATORS)),
         )
-        yield World(client, connection, clock, _credentials(kubeconfig), operators, node.process)
+        azure = await stack.enter_async_context(provisioner(client, SYSTEM))
+        yield World(client, connection, clock, _credentials(kubeconfig), operators, azure, node.process)
 
 
 def _credentials(kubeconfig: Path) -> Credentials:
@@ -218,6 +234,7 @@ def _operator_flags() -> list[str]:
         f"--context={CONTEXT}",
         "--leader-elect",
         "--cloud-provider=instant",
+        "--claim-kinds=machine",
         "--webhook-register",
         "--webhook-bind-address=127.0.0.1:0",
         f"--stand-in-weights={STAND_IN}",

@@ -61,7 +61,7 @@ async def the_registries_are_complete(running: World) -> None:
     """What dashboards are checked against without a Prometheus is what programs show."""
     listed = set(await asyncio.to_thread(families.families)) | {family.name for family in server_families()}
     async with aiohttp.ClientSession() as session:
-        for target in running.operators:
+        for target in running.programs:
             async with session.get(f"http://{target.address}/metrics") as answer:
                 text = await answer.text()
             shown = {family.name for family in text_string_to_metric_families(text)}

@@ -156,6 +156,49 @@ PROVISIONING = {
         },
         {"kind": "Machine", "reason": "NodeDeleted"},
     ),
+    "KaitoQuotaWaiting": Case(
+        {'kaito_provisioner_quota_waiting{family="standardNCADSA100v4Family",pod="a"}': "0x4 24x60"},
+        35,
+        {
+            "there is room": {'kaito_provisioner_quota_waiting{family="cores"}': "0x60"},
+            "not for long": {'kaito_provisioner_quota_waiting{family="cores"}': "0x4 24x25 0x60"},
+        },
+        {"family": "standardNCADSA100v4Family"},
+    ),
+    "KaitoLaunchesFailing": Case(
+        {CLOUD + 'errors_total{method="create",reason="AllocationFailure"}': "0+1x120"},
+        11,
+        {
+            "one in ten succeeds": {
+                CLOUD + 'errors_total{method="create",reason="AllocationFailure"}': "0+1x120",
+                'kaito_provisioner_claim_stage_seconds_count{kind="Machine",stage="launch"}': "0 1+0.1x120",
+            },
+            "they wait for another operation": {
+                CLOUD + 'errors_total{method="create",reason="OperationInProgress"}': "0+1x120"
+            },
+            "the cluster is stopped": {
+                CLOUD + 'errors_total{method="create",reason="ClusterNotRunning"}': "0+1x120"
+            },
+            "what fails is to look": {
+                CLOUD + 'errors_total{method="get",reason="CloudUnreachable"}': "0+1x120"
+            },
+        },
+        {"reason": "AllocationFailure"},
+    ),
+    "KaitoMachinesLeaked": Case(
+        {'kaito_provisioner_orphan_instances{pod="a"}': "0x4 2x60"},
+        20,
+        {
+            "they go at the next look": {'kaito_provisioner_orphan_instances{pod="a"}': "0x4 2x10 0x60"},
+        },
+    ),
+    "KaitoRepairBlocked": Case(
+        {'kaito_provisioner_repairs_blocked{pod="a"}': "0x4 3x60"},
+        20,
+        {
+            "a blip of the network": {'kaito_provisioner_repairs_blocked{pod="a"}': "0x4 3x10 0x60"},
+        },
+    ),
     "KaitoProvisionerDown": Case(
         {'kaito_provisioner_claims{kind="Machine",state="ready"}': "1x10 stale"},
         16,
