@@ -44,6 +44,7 @@ NOT_REASONS = {
     *(
         "InferenceReady",
         "InstanceTerminating",
+        "VolumesDetached",
         "JobStarted",
         "NodeClaimReady",
         "PodScheduled",
@@ -54,7 +55,7 @@ NOT_REASONS = {
     # reasons of events only
     *("NodePoolCreated", "NodePoolScaled"),
     *("InstanceTypeRetired", "NodeClaimCreated", "StandInWeights", "WorkloadCreated", "WorkloadReplaced"),
-    *("WorkspaceNotReady",),
+    *("FailedDraining", "NodeRepairBlocked", "WorkspaceNotReady"),
     # what containers and the scheduler say, which is summed up in a reason of ours
     *("CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ErrImageNeverPull"),
     *("ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName", "PostStartHookError"),
@@ -67,6 +68,7 @@ NOT_REASONS = {
     *("FieldValueDuplicate", "FieldValueForbidden", "FieldValueTypeInvalid", "LoadBalancer", "NodeClaim"),
     *("NodeClassReady", "NodePool", "StaticCapacity", "ValidationSucceeded"),
     *("NoExecute", "NoSchedule", "NotReady", "PreferNoSchedule", "ReplicaSet", "StatefulSet"),
+    *("DaemonSet", "PodDisruptionBudget", "VolumeAttachment"),
     # beginnings of the Go KAITO's reasons, which are kept as they are
     "WorkspaceTuningJobStatus",
     # classes of models

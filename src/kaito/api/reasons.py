@@ -140,6 +140,8 @@ CLAIM_REASONS: Final[Mapping[str, Course]] = {
     "KnownEphemeralTaintsExist": Course.WAITS,
     "ResourceNotRegistered": Course.WAITS,
     "GpuNotFound": Course.STUCK,
+    "Draining": Course.WAITS,
+    "AwaitingVolumeDetachment": Course.WAITS,
 }
 """Reasons in conditions of Machines and NodeClaims. A condition that is True has its own type as its reason."""
 
@@ -160,7 +162,7 @@ DEAD_GPU: Final = "GpuNotFound"
 
 GIVEN_UP: Final = (
     *("LaunchTimeout", "RegistrationTimeout", "InitializationTimeout"),
-    *("NodeDeleted", "InstanceGone"),
+    *("NodeDeleted", "InstanceGone", "NodeUnhealthy"),
 )
 """Reasons of events: why a claim was deleted by its controller, to be replaced."""
 
