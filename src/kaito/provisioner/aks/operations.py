@@ -33,6 +33,11 @@ T = TypeVar("T")
 TOGETHER: Final = 5.0
 """Seconds for which one listing of all pools answers everybody who waits for one of them."""
 
+READ: Final = "read"
+MAKE: Final = "make"
+DELETE: Final = "delete"
+"""Requests that Azure counts apart."""
+
 log = get_logger(__name__)
 
 
@@ -73,12 +78,12 @@ class PoolOperations:
         self._listing = asyncio.Lock()
         self._listed: dict[str, Pool] = {}
         self._listed_at = float("-inf")
-        self._throttled: tuple[CloudError, float] | None = None
+        self._throttled: dict[str, tuple[Throttled, float]] = {}
 
     async def read(self, name: str) -> tuple[Pool | None, float | None]:
         """The pool as it is now, None if there is none, and the seconds after which Azure wants to be asked again."""
         try:
-            answer = await self._ask(lambda: self._arm.get_pool(name))
+            answer = await self._ask(READ, lambda: self._arm.get_pool(name))
         except InstanceNotFound:
             self._saw(name, None)
             return None, None
@@ -87,10 +92,12 @@ class PoolOperations:
         return pool, answer.retry_after
 
     async def poll(self, name: str) -> Pool | None:
-        """The pool as it was within the last seconds: all who wait are answered by one listing.
+        """The pool as it was within the last seconds. Where several are waited for, one listing answers all.
 
         What is missing there or has failed is read by itself: only that proves absence, and says why.
         """
+        if self.queue.running <= 1:
+            return (await self.read(name))[0]
         async with self._listing:
             if self._clock.now() >= self._listed_at + TOGETHER:
                 await self.list()
@@ -102,7 +109,7 @@ class PoolOperations:
     async def list(self) -> list[Pool]:
         """All pools of the cluster, as they are now."""
         now = self._clock.now()
-        pools = [read_pool(body) for body in await self._ask(self._arm.list_pools)]
+        pools = [read_pool(body) for body in await self._ask(READ, self._arm.list_pools)]
         self._listed, self._listed_at = {pool.name: pool for pool in pools}, now
         for pool in pools:
             self._saw(pool.name, pool)
@@ -117,18 +124,18 @@ class PoolOperations:
     async def make(self, name: str, order: Order, body: Mapping[str, Any]) -> Answer:
         """Starts making the pool. Raises `WaitingForTurn` where nothing was started, `PreconditionFailed` where there
         is one already, and what else the cloud says."""
-        return await self._start(name, order, lambda: self._arm.put_pool(name, body, etag=None))
+        return await self._start(MAKE, name, order, lambda: self._arm.put_pool(name, body, etag=None))
 
     async def delete(self, pool: Pool) -> Answer:
         """Starts deleting the pool, provided that it is as it was read. Raises as `make` does."""
         return await self._start(
-            pool.name, Order(0, ""), lambda: self._arm.delete_pool(pool.name, etag=pool.etag)
+            DELETE, pool.name, Order(0, ""), lambda: self._arm.delete_pool(pool.name, etag=pool.etag)
         )
 
     async def failure(self, url: str) -> CloudError | None:
         """What the operation says of its end, where it says anything."""
         try:
-            return (await self._ask(lambda: self._arm.operation(url))).error
+            return (await self._ask(READ, lambda: self._arm.operation(url))).error
         except CloudError as error:
             log.info("an operation's end cannot be read", error=error.message)
             return None
@@ -138,15 +145,22 @@ class PoolOperations:
         self.queue.left(name)
         self._call()
 
-    async def _start(self, name: str, order: Order, request: Callable[[], Awaitable[Answer]]) -> Answer:
-        self._refuse_throttled()
+    async def _start(
+        self, kind: str, name: str, order: Order, request: Callable[[], Awaitable[Answer]]
+    ) -> Answer:
         queue, now = self.queue, self._clock.now()
+        if (throttled := self._throttling(kind)) is not None:
+            queue.stand(name, order)
+            raise throttled
         if (wait := queue.ask(name, order, now)) is not None:
             self._call()
             raise self._in_line(wait)
         try:
             await self._guard.require_running(own_operations=queue.any_running(now))
-            answer = await self._ask(request)
+            answer = await self._ask(kind, request)
+        except Throttled:
+            queue.stand(name, order)
+            raise
         except PreconditionFailed:
             queue.left(name)
             raise
@@ -167,23 +181,22 @@ class PoolOperations:
     def _in_line(self, wait: Wait) -> WaitingForTurn:
         return WaitingForTurn(outcome.queued(wait, self._cluster), retry_after=wait.seconds)
 
-    async def _ask(self, request: Callable[[], Awaitable[T]]) -> T:
-        self._refuse_throttled()
+    async def _ask(self, kind: str, request: Callable[[], Awaitable[T]]) -> T:
+        if (throttled := self._throttling(kind)) is not None:
+            raise throttled
         try:
             return await request()
         except Throttled as error:
-            self._throttled = (error, self._clock.now() + error.retry_after)
+            self._throttled[kind] = (error, self._clock.now() + error.retry_after)
             raise
 
-    def _refuse_throttled(self) -> None:
-        """Azure counts requests of all claims together, and those that it turned away too."""
-        if self._throttled is None:
-            return
-        error, until = self._throttled
+    def _throttling(self, kind: str) -> Throttled | None:
+        """Azure counts requests of a kind for all claims together, and those that it turned away too."""
+        error, until = self._throttled.get(kind, (None, 0.0))
         left = until - self._clock.now()
-        if left > 0:
-            raise Throttled(error.message, reason=error.why, retry_after=left)
-        self._throttled = None
+        if error is None or left <= 0:
+            return None
+        return Throttled(error.message, reason=error.why, retry_after=left)
 
     def _saw(self, name: str, pool: Pool | None) -> None:
         if pool is not None and pool.for_a_claim and pool.phase in (Phase.BUSY, Phase.DELETING):
@@ -193,6 +206,5 @@ class PoolOperations:
             self._call()
 
     def _call(self) -> None:
-        if self._throttled is None or self._throttled[1] <= self._clock.now():
-            for name in self.queue.calls(self._clock.now()):
-                self._wake(name)
+        for name in self.queue.calls(self._clock.now()):
+            self._wake(name)

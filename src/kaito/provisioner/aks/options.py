@@ -9,6 +9,7 @@ otherwise.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -199,7 +200,7 @@ def _disk(claim: ClaimSpec, problems: list[str]) -> int:
             f"spec.resources.requests.storage {found}; write the size of the OS disk, such as 100Gi"
         )
         return 0
-    gib = max(SMALLEST_DISK, int(-(-size // _GIB)))
+    gib = max(SMALLEST_DISK, math.ceil(size / _GIB))
     if gib > LARGEST_DISK:
         problems.append(
             f"spec.resources.requests.storage is {text}; AKS makes OS disks of at most {LARGEST_DISK}Gi"

@@ -42,7 +42,7 @@ from kaito.runtime.logs import get_logger
 from kaito.runtime.metrics import MetricSource
 
 POLL: Final = 15.0
-"""Seconds between two looks at pools with an operation, where Azure names no figure; all are seen by one request."""
+"""Seconds between two looks at pools with an operation, where Azure names no figure."""
 MADE_POLL: Final = 60.0
 """Seconds between two looks at a pool that is made and whose machine has not joined."""
 AFRESH: Final = 1.0

@@ -100,6 +100,12 @@ class LaunchQueue:
             self._refusals += 1
         return self._seconds(name, now)
 
+    def stand(self, name: str, order: Order) -> None:
+        """In line, without a turn for now: the cloud counts requests and wants fewer. The line starts anew with one."""
+        self.left(name)
+        self._waiting[name] = order
+        self._window = 1
+
     def left(self, name: str) -> None:
         """Nothing was started and nothing is wanted for now."""
         for each in (self._waiting, self._sending, self._called):
@@ -117,8 +123,8 @@ class LaunchQueue:
         """Those whose turn it is and who have not been called for it; they are told to ask again."""
         self._forget_silent(now)
         if self.mode is Mode.PARALLEL:
-            free = self._window - len(self._sending) - len(self._called)
-            found = [name for name in self._line() if name not in self._called][: max(0, free)]
+            first = self._line()[: max(0, self._window - len(self._sending))]
+            found = [name for name in first if name not in self._called]
         else:
             found = [
                 name for name in self._line()[:1] if name not in self._called and self._may_go(name, now)
@@ -142,7 +148,7 @@ class LaunchQueue:
 
     def _may_go(self, name: str, now: float) -> bool:
         if self.mode is Mode.PARALLEL:
-            return len(self._sending) < self._window
+            return self._line().index(name) < self._window - len(self._sending)
         if self._sending or now < self._not_before or self._line()[0] != name:
             return False
         if self.mode is Mode.UNKNOWN or not self._others(name, now):
