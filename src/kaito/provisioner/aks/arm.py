@@ -1,7 +1,8 @@
 """The Resource Manager's view of one managed cluster: the only code that calls Azure's SDK.
 
 Every call starts something or looks at it and comes back at once: no poller waits, no retry pauses. What Azure refuses
-comes out as one of `kaito.provisioner.errors`.
+comes out as one of `kaito.provisioner.errors`. Writes go through the SDK's operations; reads take the JSON from its
+client as it is, since its models cost more time than all the rest of a read.
 """
 
 from __future__ import annotations
@@ -9,28 +10,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import tenacity
 from azure.core import MatchConditions
 from azure.core.exceptions import (
     AzureError,
-    DeserializationError,
     HttpResponseError,
-    IncompleteReadError,
     ServiceRequestError,
     ServiceRequestTimeoutError,
 )
 from azure.core.rest import HttpRequest
 
-from kaito.provisioner.aks import identity, sentences
+from kaito.provisioner.aks import identity
 from kaito.provisioner.aks.arm_metrics import ArmMetrics
 from kaito.provisioner.aks.classify import AmbiguousNotFound, classify, classify_answer
 from kaito.provisioner.aks.config import AksConfig
-from kaito.provisioner.aks.pipeline import CALL, Call, Transport, client
+from kaito.provisioner.aks.pipeline import API_VERSION, CALL, Call, Transport, client
 from kaito.provisioner.aks.sentences import About
 from kaito.provisioner.aks.signals import retry_after
-from kaito.provisioner.errors import CloudError, InstanceNotFound
+from kaito.provisioner.errors import CloudError, CloudUnavailable, InstanceNotFound
 from kaito.runtime.clock import Clock
 
 Object = Mapping[str, Any]
@@ -41,7 +40,9 @@ SKUS_VERSION: Final = "2021-07-01"
 """API versions of Microsoft.Compute."""
 CONNECTION_RETRY: Final = 0.5
 """Seconds until the one other try after a connection that failed; kept-alive ones often do."""
+_POOL: Final = "/agentPools/{}"
 _MOST_PAGES: Final = 200
+_NOTHING_SAID: Final = "Azure's answer to {} has nothing in it"
 
 IN_PROGRESS: Final = "InProgress"
 SUCCEEDED: Final = "Succeeded"
@@ -114,13 +115,11 @@ class Arm:
 
     async def get_pool(self, name: str) -> Answer:
         """Raises InstanceNotFound only if the pool is absent; ClusterNotFound if the cluster or its group is."""
-        return await self._of_pool("get_pool", name, self._client.agent_pools.get, name)
+        return await self._of_pool("get_pool", name, self._get, self._url(_POOL.format(quote(name, safe=""))))
 
     async def list_pools(self) -> list[Object]:
         """All agent pools of the cluster, also other people's."""
-        return await self._pages(
-            "list_pools", lambda **options: self._client.agent_pools.list(*self._place, **options)
-        )
+        return await self._get_all("list_pools", self._url("/agentPools"))
 
     async def put_pool(self, name: str, body: Object, *, etag: str | None) -> Answer:
         """Starts to make the pool, or to change it into this.
@@ -143,20 +142,28 @@ class Arm:
             match = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
         send = self._client.agent_pools.begin_delete
         return await self._of_pool(
-            "delete_pool", name, send, name, polling=False, ignore_pod_disruption_budget=True, **match
+            "delete_pool",
+            name,
+            send,
+            *self._place,
+            name,
+            polling=False,
+            ignore_pod_disruption_budget=True,
+            **match,
         )
 
     async def get_cluster(self) -> Answer:
         """The managed cluster: powerState and provisioningState are in its properties."""
-        return await self._ask("get_cluster", "", self._client.managed_clusters.get, *self._place)
+        return await self._ask("get_cluster", "", self._get, self._url(""))
 
     async def list_machines(self, pool: str) -> list[Object]:
         """The machines of a pool. Raises InstanceNotFound if the pool is absent."""
-        return await self._pages(
-            "list_machines",
-            lambda **options: self._client.machines.list(*self._place, pool, **options),
-            pool=pool,
-        )
+        machines = self._url(_POOL.format(quote(pool, safe="")) + "/machines")
+        try:
+            return await self._get_all("list_machines", machines, pool=pool)
+        except AmbiguousNotFound:
+            await self.get_cluster()
+            raise InstanceNotFound(f"the node pool {pool} does not exist") from None
 
     async def operation(self, url: str) -> Operation:
         """How far the operation is that an earlier answer named."""
@@ -170,22 +177,18 @@ class Arm:
         wait = self._wait(call)
         if call.status == 202:
             return Operation(IN_PROGRESS, retry_after=wait)
-        body = call.body if isinstance(call.body, Mapping) else {}
-        return self._operation(body, wait)
+        return self._operation(call.body or {}, wait)
 
     async def usages(self) -> list[Object]:
         """What the subscription uses of its quotas in the region: `value` of the Compute usages API."""
-        path = (
-            f"/subscriptions/{self._config.subscription_id}/providers/Microsoft.Compute"
-            f"/locations/{self._config.location}/usages"
-        )
-        return await self._get_all("usages", path, {"api-version": USAGES_VERSION})
+        path = f"/locations/{self._config.location}/usages"
+        return await self._get_all("usages", self._compute_url(path, {"api-version": USAGES_VERSION}))
 
     async def resource_skus(self) -> list[Object]:
         """The sizes of the region and what restricts them: `value` of the Resource SKUs API."""
-        path = f"/subscriptions/{self._config.subscription_id}/providers/Microsoft.Compute/skus"
         only = f"location eq '{self._config.location}'"
-        return await self._get_all("resource_skus", path, {"api-version": SKUS_VERSION, "$filter": only})
+        query = {"api-version": SKUS_VERSION, "$filter": only}
+        return await self._get_all("resource_skus", self._compute_url("/skus", query))
 
     def problem(self, detail: Object) -> CloudError:
         """The error of a failed pool (`properties.status.provisioningError`) or operation, as a `CloudError`."""
@@ -196,12 +199,20 @@ class Arm:
         await self._client.close()
         await self._credential.close()
 
+    def _url(self, path: str) -> str:
+        """Of something beneath the cluster."""
+        return f"{self._config.arm}{self._config.cluster_id}{path}?api-version={API_VERSION}"
+
+    def _compute_url(self, path: str, query: Mapping[str, str]) -> str:
+        beneath = f"/subscriptions/{self._config.subscription_id}/providers/Microsoft.Compute"
+        return f"{self._config.arm}{beneath}{path}?{urlencode(query)}"
+
     async def _of_pool(
         self, operation: str, pool: str, send: Send, *arguments: object, **options: Any
     ) -> Answer:
         """A 404 that does not say what is missing is the pool's if the cluster is there."""
         try:
-            return await self._ask(operation, pool, send, *self._place, *arguments, **options)
+            return await self._ask(operation, pool, send, *arguments, **options)
         except AmbiguousNotFound:
             await self.get_cluster()
             raise InstanceNotFound(f"the node pool {pool} does not exist") from None
@@ -211,37 +222,24 @@ class Arm:
         await self._run(call, lambda **more: send(*arguments, **options, **more), pool)
         if operation == "delete_pool" and call.status == 204:
             raise InstanceNotFound(f"the node pool {pool} does not exist")
+        if operation.startswith("get_") and not call.body:
+            raise CloudUnavailable(_NOTHING_SAID.format(operation))
         headers = {} if call.response is None else call.response.headers
         started = headers.get("Azure-AsyncOperation") or headers.get("Location") or ""
-        return Answer(call.body if isinstance(call.body, Mapping) else {}, self._wait(call), started)
+        return Answer(call.body or {}, self._wait(call), started)
 
-    async def _pages(self, operation: str, pages: Callable[..., Any], *, pool: str = "") -> list[Object]:
+    async def _get_all(self, operation: str, first: str, *, pool: str = "") -> list[Object]:
         call = Call(operation)
 
         async def all_pages(**options: Any) -> None:
             call.bodies.clear()
-            async for _ in pages(**options).by_page():
-                if len(call.bodies) >= _MOST_PAGES:
-                    raise AzureError(f"more than {_MOST_PAGES} pages")
-
-        try:
-            await self._run(call, all_pages, pool)
-        except AmbiguousNotFound:
-            await self.get_cluster()
-            raise InstanceNotFound(f"the node pool {pool} does not exist") from None
-        return _values(call)
-
-    async def _get_all(self, operation: str, path: str, query: Mapping[str, str]) -> list[Object]:
-        call = Call(operation)
-
-        async def all_pages(**options: Any) -> None:
-            call.bodies.clear()
-            url = f"{self._config.arm}{path}?{urlencode(query)}"
-            while url and len(call.bodies) < _MOST_PAGES:
+            url = first
+            while url:
                 await self._get(url, **options)
-                url = str(call.body.get("nextLink") or "") if isinstance(call.body, Mapping) else ""
+                _check_pages(call)
+                url = str((call.body or {}).get("nextLink") or "")
 
-        await self._run(call, all_pages, "")
+        await self._run(call, all_pages, pool)
         return _values(call)
 
     async def _get(self, url: str, **options: Any) -> None:
@@ -261,16 +259,12 @@ class Arm:
             ):
                 with attempt:
                     await send(**{CALL: call})
-        except DeserializationError as error:
-            if not 200 <= call.status < 300:
-                raise CloudError(sentences.unknown(str(error), self._about)) from error
-            # else of a header that the SDK reads too strictly, such as Retry-After with a date
-        except AzureError as error:
-            accepted = isinstance(error, HttpResponseError) and not isinstance(error, IncompleteReadError)
-            if not (accepted and 200 <= call.status < 300):
+        except (AzureError, ValueError) as error:
+            if not call.is_accepted:
                 raise self._classified(error, pool) from error
+            # The SDK does not like the answer, such as a status or a date in Retry-After; what counts is in `call`.
 
-    def _classified(self, error: AzureError, pool: str) -> CloudError:
+    def _classified(self, error: AzureError | ValueError, pool: str) -> CloudError:
         return classify(error, replace(self._about, pool=pool), now=self._clock.wall())
 
     def _wait(self, call: Call) -> float | None:
@@ -293,8 +287,17 @@ def _is_lost_connection(error: BaseException) -> bool:
     return isinstance(error, ServiceRequestError) and not isinstance(error, ServiceRequestTimeoutError)
 
 
+def _check_pages(call: Call) -> None:
+    """A list that is cut short would look as if what is missing were gone."""
+    if len(call.bodies) > _MOST_PAGES:
+        raise CloudUnavailable(f"the list of {call.operation} has more than {_MOST_PAGES} pages")
+
+
 def _values(call: Call) -> list[Object]:
     found: list[Object] = []
     for body in call.bodies:
-        found += (body.get("value") or []) if isinstance(body, Mapping) else []
+        value = (body or {}).get("value")
+        if not isinstance(value, list):
+            raise CloudUnavailable(_NOTHING_SAID.format(call.operation))
+        found += value
     return found

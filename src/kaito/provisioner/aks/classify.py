@@ -56,8 +56,10 @@ class AmbiguousNotFound(CloudError):
     reason = "ReadFailed"
 
 
-def classify(error: AzureError, about: About | None = None, *, now: datetime | None = None) -> CloudError:
-    """The error that a request ended with.
+def classify(
+    error: AzureError | ValueError, about: About | None = None, *, now: datetime | None = None
+) -> CloudError:
+    """The error that a request ended with; ValueError: the SDK could not read the answer.
 
     about: who asked for what, for the sentence. now: the time of day, for a Retry-After date in an answer without one.
     """

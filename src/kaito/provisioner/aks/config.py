@@ -37,7 +37,9 @@ SETTINGS: Final[Mapping[str, str]] = {
     ENDPOINT: "URL of another Resource Manager; http on loopback only, where no real token is sent",
     CALLS_IN_FLIGHT: "requests to the Resource Manager at the same time, 1 to 100; default 10",
 }
-"""Every variable that is read, with its meaning; the documentation's table is held to it."""
+"""Every variable that is read, with its meaning."""
+VARIABLES: Final = tuple(SETTINGS)
+"""Their names, for the documentation's table and the manifests."""
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")

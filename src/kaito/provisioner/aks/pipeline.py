@@ -43,6 +43,8 @@ from kaito.runtime.clock import Clock
 CALL: Final = "call"
 """Option of a request: the `Call` that it belongs to."""
 USER_AGENT: Final = "kaito-provisioner"
+API_VERSION: Final = "2026-08-01"
+"""Of Microsoft.ContainerService: the SDK's own default, and what its models were made from."""
 
 Transport = AsyncHttpTransport[HttpRequest, AsyncHttpResponse]
 
@@ -56,14 +58,19 @@ class Call:
 
     operation: str
     response: AsyncHttpResponse | None = None
-    bodies: list[Any] = field(default_factory=list)
+    bodies: list[dict[str, Any] | None] = field(default_factory=list)
 
     @property
     def status(self) -> int:
         return 0 if self.response is None else self.response.status_code
 
     @property
-    def body(self) -> Any:
+    def is_accepted(self) -> bool:
+        """Whether the last request was answered, in full, with a good status."""
+        return 200 <= self.status < 300
+
+    @property
+    def body(self) -> dict[str, Any] | None:
         return self.bodies[-1] if self.bodies else None
 
 
@@ -83,6 +90,7 @@ class Gate(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
     ) -> PipelineResponse[HttpRequest, AsyncHttpResponse]:
         """Raises AzureError, for an address that is not the Resource Manager's and for what is no JSON too."""
         call: Call = request.context.options.pop(CALL)
+        call.response = None
         if not belongs(request.http_request.url, self._arm):
             host = urlsplit(request.http_request.url).hostname
             raise AzureError(f"an answer led to {host}, which is not {urlsplit(self._arm).hostname}")
@@ -107,9 +115,9 @@ class Gate(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         finally:
             self._metrics.in_flight -= 1
             self._metrics.ended(call.operation, code, self._clock.now() - started)
+        if response.http_response.status_code < 300:
+            call.bodies.append(_object(response.http_response))
         call.response = response.http_response
-        if call.response.status_code < 300:
-            call.bodies.append(_json(call.response))
         return response
 
     async def _in_time(
@@ -159,6 +167,7 @@ def client(
         config.subscription_id,
         base_url=config.arm,
         policies=policies,
+        api_version=API_VERSION,
         **options,
     )
 
@@ -173,13 +182,15 @@ def belongs(url: str, arm: str) -> bool:
     return asked.scheme == "https" and asked.netloc.lower().endswith(f".{ours.netloc.lower()}")
 
 
-def _json(response: AsyncHttpResponse) -> Any:
+def _object(response: AsyncHttpResponse) -> dict[str, Any] | None:
+    """The JSON object of an answer, None for an empty one; Azure answers nothing else."""
     content = response.content
     if not content.strip():
         return None
     try:
-        return json.loads(content)
-    except ValueError as error:
-        raise ServiceResponseError(
-            "the answer is no JSON, as if a proxy had given it", error=error
-        ) from error
+        found = json.loads(content)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ServiceResponseError("the answer is no JSON object, as if a proxy had given it")
+    return found
