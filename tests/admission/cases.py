@@ -18,6 +18,7 @@ Object = dict[str, Any]
 
 MACHINE = WorkspaceConfig()
 BYO = WorkspaceConfig(node_provisioner=NodeProvisioner.BYO)
+KARPENTER = WorkspaceConfig(node_provisioner=NodeProvisioner.KARPENTER, node_class_names=("gpu-spot",))
 _LOADED = load_catalog()
 CATALOG = Catalog(
     presets=(*_LOADED.presets, Preset(name="no-lora", runtimes=("vllm",), tag="1", lora=False)),
@@ -111,6 +112,13 @@ CASES: Mapping[str, tuple[Case, ...]] = {
         Case(
             selected(matchLabels={"kaito.sh/workspace": "x"}),
             selected(matchLabels={"kaito.sh/workspace": "x", "apps": "y"}),
+        ),
+    ),
+    "W9": (
+        Case(
+            annotated("kaito.sh/node-class-name", "somebody-elses"),
+            annotated("kaito.sh/node-class-name", "gpu-spot"),
+            config=KARPENTER,
         ),
     ),
     "W13": (Case(sized(instanceType="Standard_NC24ads_A100_v4", partition=MIG), PLAIN),),

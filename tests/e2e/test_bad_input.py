@@ -181,7 +181,7 @@ def test_an_operator_outside_a_cluster_wants_the_context_by_name(local_mode: Loc
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        (["--node-provisioner=karpenter"], "karpenter"),
+        (["--node-provisioner=karpenter", "--cloud=arc"], "--node-class-group"),
         (["--node-provisioner=magic"], "machine"),
         (["--cloud-provider=magic"], "instant"),
         (["--log-format=magic"], "json"),

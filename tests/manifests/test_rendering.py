@@ -173,9 +173,10 @@ def test_settings_are_known_to_a_command(overlay: str) -> None:
     provisioner = NodeProvisioner.parse(settings["NODE_PROVISIONER"])
     cloud = parse_cloud(settings.get("CLOUD_PROVIDER", "azure"))
     parts = (settings.get(f"NODE_CLASS_{part}", "") for part in ("GROUP", "KIND", "NAME"))
-    assert NodeClass(*parts).on(cloud).name
+    node_class = NodeClass(*parts)
+    assert (node_class.on(cloud) if provisioner.pools is None else node_class.for_karpenter(cloud)).name
     bound = {each["metadata"]["name"] for each in of_kind(objects, "ClusterRoleBinding")}
-    claims = {f"kaito-operator-{kind}" for kind in ("machine", "nodeclaim")}
+    claims = {f"kaito-operator-{kind}" for kind in ("machine", "nodeclaim", "karpenter")}
     wanted = set() if provisioner.claims is None else {f"kaito-operator-{provisioner.value}"}
     assert bound & claims == wanted, "rights on the claims it makes, and on no others"
 

@@ -189,3 +189,19 @@ def test_the_right_to_look_is_limited_to_names() -> None:
     (right,) = definition_rights([GADGETS])
     assert (right.verbs, right.names) == (("get",), (NAME,))
     assert definition_rights([]) == ()
+
+
+async def test_nothing_starts_while_a_field_is_missing_without_which_an_object_means_something_else(
+    memory_api: MemoryApi, virtual_clock: VirtualClock
+) -> None:
+    await memory_api.load(crd(size=TEXT))
+    strict = Wanted(GADGETS, WANTED.remedy, WANTED.schema, strict=True)
+    check = DefinitionsCheck(memory_api.client("operator"), virtual_clock, [strict])
+    async with running(check) as waits:
+        await virtual_clock.sleep(60)
+        assert not waits.done()
+        with pytest.raises(RuntimeError, match=r"\.spec\.colour is lost: run `install gadgets`"):
+            check.check()
+        await memory_api.load(crd(size=TEXT, colour=TEXT))
+        await virtual_clock.sleep(RETRY)
+        assert waits.done()

@@ -41,6 +41,8 @@ class Wanted:
     schema: Callable[[], Schema] | None = None
     """Makes its openAPIV3Schema as the program knows it, when it is compared; it is not kept, because it is large.
     None: that it is served is enough."""
+    strict: bool = False
+    """Whether nothing starts before the schema has every field: where half of an object does something else."""
 
 
 def definition_rights(resources: Iterable[Resource]) -> tuple[Right, ...]:
@@ -109,7 +111,7 @@ class DefinitionsCheck:
                 await self._suspected.wait()
 
     async def _look(self) -> tuple[dict[str, str], dict[str, str]]:
-        """What is not served, and what is served but lacks fields."""
+        """What is not served as it must be, and what is served but lacks fields."""
         absent, outdated = {}, {}
         for wanted in self._wanted:
             name = wanted.resource.name
@@ -130,7 +132,7 @@ class DefinitionsCheck:
                     f"the CustomResourceDefinition {name} serves {has}, not {wanted.resource.version}: {wanted.remedy}"
                 )
             elif wanted.schema and (lacking := list(missing_fields(wanted.schema(), schema))):
-                outdated[name] = (
+                (absent if wanted.strict else outdated)[name] = (
                     f"the CustomResourceDefinition {name} is older than this program, so what is written to "
                     f"{_some(lacking)} is lost: {wanted.remedy}"
                 )

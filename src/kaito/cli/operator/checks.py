@@ -100,7 +100,7 @@ def add_checks(
 def _wanted(resource: Resource) -> Wanted:
     remedy = _APPLY[resource.group]
     if resource == NODEPOOLS:
-        return Wanted(resource, _STATIC_POOLS, lambda: _REPLICAS)
+        return Wanted(resource, _STATIC_POOLS, lambda: _REPLICAS, strict=True)
     if resource in (MACHINES, NODECLAIMS):  # Karpenter's own may differ from ours
         return Wanted(resource, remedy)
     crd = next(each for each in CUSTOM_RESOURCES if each.name == resource.name)

@@ -12,6 +12,7 @@ from typing import Final
 from kaito.api.images import placeholders
 from kaito.api.labels import (
     ENABLE_LB_ANNOTATION,
+    NODE_CLASS_NAME_ANNOTATION,
     NODE_IMAGE_FAMILY_ANNOTATION,
     PERFORMANCE_MODE_ANNOTATION,
     USE_LOCAL_WEIGHTS_ANNOTATION,
@@ -35,6 +36,9 @@ from kaito.controllers.workspace.decide.wanted import Wanted, fitting_sizes, rea
 PERFORMANCE_MODES: Final = ("balanced", "interactivity", "throughput")
 INSTANCE_TYPE_UNUSED: Final = (
     "has no effect where nodes are chosen by labelSelector alone (--node-provisioner=byo); leave it out"
+)
+NODE_CLASS_NAME_UNUSED: Final = (
+    "has no effect: only NodePools have a node class of the Workspace's choice (--node-provisioner=karpenter)"
 )
 MODEL_ACCESS_SECRET_UNUSED: Final = (
     "has no effect: the image of a preset holds its weights, so nothing is downloaded; leave it out"
@@ -97,6 +101,8 @@ def _unused(workspace: Object, config: WorkspaceConfig) -> Iterator[Finding]:
         yield Finding(
             path, f'{balancer!r} has no effect; write "True", with a capital T, for a load balancer'
         )
+    if NODE_CLASS_NAME_ANNOTATION in annotations_in(workspace) and config.node_provisioner.pools is None:
+        yield Finding(f"metadata.annotations[{NODE_CLASS_NAME_ANNOTATION}]", NODE_CLASS_NAME_UNUSED)
     resource = mapping(workspace.get("resource"))
     if config.node_provisioner is NodeProvisioner.BYO:
         for name in ("instanceType", "instanceTypes"):
