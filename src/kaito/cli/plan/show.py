@@ -77,13 +77,10 @@ def lines(plan: WorkspacePlan) -> Iterator[str]:
             yield f"  {title[0]:9} {', '.join(named)}{title[1]}"
     for each in plan.live:
         yield f"  {_mark(each)}"
-    for title, findings in (("problem", plan.problems), ("warning", plan.warnings)):
+    for word, findings in (("problem", plan.problems), ("warning", plan.warnings)):
         for finding in findings:
-            yield (
-                f"  {title:9} {finding.path}: {finding.sentence}"
-                if finding.path
-                else f"  {title:9} {finding.sentence}"
-            )
+            where = f"{finding.path}: " if finding.path else ""
+            yield f"  {word:9} {where}{finding.sentence}"
 
 
 def _nodes(plan: WorkspacePlan) -> str:

@@ -26,6 +26,8 @@ from kaito.runtime.clock import Clock, LoopClock
 from kaito.runtime.errors import NotFound
 
 CAPACITY_TYPE: Final = "karpenter.sh/capacity-type"
+WIDTH: Final = 140
+"""Characters of a line where the output is no terminal."""
 STARTED: Final = frozenset({InstancePending.reason, OperationInProgress.reason})
 """Reasons of a claim whose machine has been asked for."""
 
@@ -41,7 +43,8 @@ async def run_quota(
     if json:
         typer.echo(orjson.dumps(as_json(report), option=orjson.OPT_INDENT_2).decode())
     else:
-        show(report, Console())
+        console = Console()
+        show(report, console if console.is_terminal else Console(width=WIDTH))
 
 
 async def ask(azure: Region, wishes: Iterable[Wish], clock: Clock) -> Report:

@@ -56,17 +56,26 @@ def _size(offer: Offer) -> dict[str, Any]:
 def show(report: Report, console: Console) -> None:
     """Prints it. Cores are what Azure counts; a machine takes all that stand beside its size."""
     table = Table(box=box.SIMPLE_HEAD, title=f"vCPUs in {report.location}", title_justify="left")
-    table.add_column("FAMILY")
+    table.add_column("FAMILY", overflow="fold")
     for name in ("LIMIT", "USED", "PROMISED", "WAITING", "FREE"):
         table.add_column(name, justify="right")
-    table.add_column("SIZES (vCPUs)")
-    table.add_column("MODELS THAT FIT")
+    table.add_column("SIZES (vCPUs)", no_wrap=True)
+    table.add_column("MODELS THAT FIT", overflow="fold")
     for row in (*report.families, *report.totals):
         numbers = [str(value) for value in (row.limit, row.used, row.promised, row.waiting)]
         free = f"[red]{row.free}[/red]" if row.free <= 0 else f"[green]{row.free}[/green]"
-        table.add_row(row.title, *numbers, free, _sizes(row), _presets(row), end_section=row is _last(report))
+        table.add_row(
+            _short(row.title), *numbers, free, _sizes(row), _presets(row), end_section=row is _last(report)
+        )
     console.print(table)
     console.print(f"Raise a quota: {report.quota_page}", soft_wrap=True, highlight=False)
+
+
+def _short(title: str) -> str:
+    """A family's name without the words that stand in each of them."""
+    for word in ("Total Regional ", "Standard ", "standard", "Standard"):
+        title = title.removeprefix(word)
+    return title.removesuffix(" vCPUs").removesuffix(" Family") if "Family" in title else f"all {title}"
 
 
 def _last(report: Report) -> Row | None:
@@ -76,7 +85,7 @@ def _last(report: Report) -> Row | None:
 def _sizes(row: Row) -> str:
     return "\n".join(
         f"{offer.name.removeprefix('Standard_')} ({offer.cores})"
-        + (" not for you" if offer.restricted else "")
+        + (" not available" if offer.restricted else "")
         for offer in row.sizes
     )
 
