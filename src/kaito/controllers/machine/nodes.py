@@ -20,6 +20,8 @@ EPHEMERAL_TAINTS: Final = (
     (labels.UNREGISTERED_TAINT, "NoExecute"),
 )
 """Taints that Kubernetes itself takes away once a node is usable."""
+READINESS_TAINTS: Final = "readiness.k8s.io/"
+"""Keys that begin so are taken away by a controller of node readiness, once the node is usable."""
 NOT_CHECKED: Final = frozenset({"storage"})
 """Requested resources that never appear in a node's allocatable: `storage` sizes the disk."""
 NOT_COPIED: Final = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
@@ -139,9 +141,10 @@ def not_initialized(claim: Object, node: Object) -> tuple[str, str] | None:
     for taint in (claim.get("spec") or {}).get("startupTaints") or ():
         if _has(taints, taint):
             return "StartupTaintsExist", f'StartupTaint "{_text(taint)}" still exists'
-    for key, effect in EPHEMERAL_TAINTS:
-        if _has(taints, {"key": key, "effect": effect}):
-            return "KnownEphemeralTaintsExist", f'KnownEphemeralTaint "{key}:{effect}" still exists'
+    for taint in taints:
+        kind = str(taint.get("key")), str(taint.get("effect"))
+        if kind in EPHEMERAL_TAINTS or kind[0].startswith(READINESS_TAINTS):
+            return "KnownEphemeralTaintsExist", f'KnownEphemeralTaint "{":".join(kind)}" still exists'
     allocatable = status.get("allocatable") or {}
     for name in expected_resources(claim):
         if not is_positive(allocatable.get(name, "0")):
