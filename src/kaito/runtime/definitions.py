@@ -112,7 +112,8 @@ class DefinitionsCheck:
 
     async def _look(self) -> tuple[dict[str, str], dict[str, str]]:
         """What is not served as it must be, and what is served but lacks fields."""
-        absent, outdated = {}, {}
+        absent: dict[str, str] = {}
+        outdated: dict[str, str] = {}
         for wanted in self._wanted:
             name = wanted.resource.name
             try:
