@@ -91,7 +91,8 @@ class TestOrder:
 
     def test_a_node_that_never_was_the_claims_is_not_drained(self, shape: ClaimShape) -> None:
         made = launched(shape, metadata=DELETED)
-        assert isinstance(asked(Observed(shape, made, (closed(),))).step, rules.Terminate)
+        foreign = closed(metadata={"finalizers": []})
+        assert isinstance(asked(Observed(shape, made, (foreign,))).step, rules.Terminate)
 
     def test_an_instance_that_is_ending_already_is_not_drained_again(self, shape: ClaimShape) -> None:
         leaving = asked(Observed(shape, ending(shape), (closed(),), instance="leaving", ended=True))

@@ -82,9 +82,16 @@ def drain(observed: Observed, now: datetime) -> Decision | None:
 def drained(observed: Observed, now: datetime) -> ConditionSet:
     """The claim's conditions once nothing keeps its Nodes; untouched where it had none to drain."""
     conditions = conditions_of(observed, now)
-    if not observed.nodes or not conditions.is_true(observed.shape.registered):
+    if not observed.nodes or not is_its_own(observed, conditions):
         return conditions
     return conditions.set_true(DRAINED).set_true(VOLUMES_DETACHED)
+
+
+def is_its_own(observed: Observed, conditions: ConditionSet) -> bool:
+    """Whether the claim made its Nodes its own: it was registered, or was until one too many joined."""
+    return conditions.is_true(observed.shape.registered) or any(
+        labels.TERMINATION_FINALIZER in (node["metadata"].get("finalizers") or ()) for node in observed.nodes
+    )
 
 
 def _pods_hold(observed: Observed, now: datetime, deadline: datetime | None) -> Decision | None:
@@ -172,6 +179,8 @@ def _volumes_hold(observed: Observed, now: datetime, deadline: datetime | None) 
     else:
         return Decision(requeue_after=UNKNOWN_POLL)
     looks = [UNKNOWN_POLL] if unread else []
+    if deadline is not None:
+        looks.append((deadline - now).total_seconds())
     return _wait(observed, now, VOLUMES_DETACHED, "AwaitingVolumeDetachment", message, looks, "")
 
 

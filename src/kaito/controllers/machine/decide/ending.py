@@ -7,7 +7,7 @@ from typing import Final
 
 from kaito.api import labels
 from kaito.controllers.machine import nodes as node_rules
-from kaito.controllers.machine.decide.draining import drain, drained, note_deadline
+from kaito.controllers.machine.decide.draining import drain, drained, is_its_own, note_deadline
 from kaito.controllers.machine.decide.steps import (
     MESSAGE_LIMIT,
     Decision,
@@ -50,7 +50,7 @@ def finish(observed: Observed, now: datetime) -> Decision:
 def _before_the_end(observed: Observed, now: datetime) -> Decision:
     """Nobody has asked the cloud to end the instance in this pass yet."""
     conditions = conditions_of(observed, now)
-    if conditions.is_true(observed.shape.registered) and not (observed.drained or _was_ended(observed)):
+    if is_its_own(observed, conditions) and not (observed.drained or _was_ended(observed)):
         if (note := note_deadline(observed.claim)) is not None:
             return Decision(note)
         if (decision := drain(observed, now)) is not None:
