@@ -48,6 +48,8 @@ class Unwanted(Enum):
 def wanted(pool: Pool | None, claim: ClaimSpec) -> Wanted:
     if pool is None:
         return Wanted.LAUNCH
+    if pool.phase is Phase.DELETING:
+        return Wanted.WAIT  # whoever it was made for: its name is free in a moment
     if not pool.is_of(claim):
         return Wanted.TAKEN
     if pool.phase is Phase.READY:

@@ -141,9 +141,12 @@ class FakeKubelets:
             self._deleted.discard(name)  # whoever starts it again registers it again
             await self._bury(name, now, gone=not machine.running and self.forgets_stopped)
             return
-        self._silent_since.pop(name, None)
         wanted = nodes.facets(machine, self._boot(machine), now, gpu_operator=self.gpu_operator)
-        if wanted is None or name in self._deleted or wanted == self._known.get(name):
+        if wanted is None:  # not up yet; a Node of its name is an earlier machine's
+            await self._bury(name, now)
+            return
+        self._silent_since.pop(name, None)
+        if name in self._deleted or wanted == self._known.get(name):
             return
         if name not in self._known:
             await self._register(name, machine, wanted)
