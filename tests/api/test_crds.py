@@ -118,8 +118,15 @@ def test_the_columns_of_workspace() -> None:
 
 def test_the_columns_of_the_others() -> None:
     assert columns("adapters.kaito.sh", wide=False) == ["Source", "Base", "Rank", "Size", "Ready", "Age"]
-    assert columns("machines.karpenter.sh", wide=False) == ["Type", "Zone", "Node", "Ready", "Age"]
-    assert columns("machines.karpenter.sh", wide=True) == ["Capacity", "Provisioner", "Template"]
+    assert columns("machines.karpenter.sh", wide=False) == [
+        "Type",
+        "Capacity",
+        "Zone",
+        "Node",
+        "Ready",
+        "Age",
+    ]
+    assert columns("machines.karpenter.sh", wide=True) == ["Provisioner", "Template"]
     assert columns("nodeclaims.karpenter.sh", wide=False) == [
         "Type",
         "Capacity",

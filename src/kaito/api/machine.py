@@ -131,11 +131,11 @@ class Machine(CustomObject):
 
 COLUMNS: Final = (
     Column("Type", r".metadata.labels.node\.kubernetes\.io/instance-type"),
+    Column("Capacity", r".metadata.labels.karpenter\.sh/capacity-type"),
     Column("Zone", r".metadata.labels.karpenter\.k8s\.azure/zone"),
     Column("Node", ".status.nodeName"),
     condition_column("Ready"),
     AGE,
-    Column("Capacity", r".metadata.labels.karpenter\.sh/capacity-type", priority=1),
     Column("Provisioner", r".metadata.labels.karpenter\.sh/provisioner-name", priority=1),
     Column("Template", ".spec.machineTemplateRef.name", priority=1),
 )
