@@ -19,7 +19,7 @@ from kaito.runtime.client import Client
 from kaito.runtime.errors import NotFound
 from kaito.runtime.manager import Manager
 from kaito.runtime.memory_transport import MemoryTransport
-from kaito.runtime.resources import EVENTS, NODES
+from kaito.runtime.resources import EVENTS, NODES, PODS
 from kaito.runtime.testing.virtual import VirtualClock
 from kaito.runtime.transport import Request, Response
 from support.control_plane import ControlPlane, control_plane
@@ -240,3 +240,53 @@ async def _dies_at(world: ControlPlane, shape: ClaimShape, write: int, *, after:
     await client.transport.close()
     if not died.is_set():
         raise AssertionError(f"there is no write number {write}")
+
+
+async def test_a_node_whose_claim_vanished_without_giving_it_back_is_given_back_at_the_next_look(
+    world: ControlPlane,
+) -> None:
+    """Somebody took the finalizer off; the node would be lent to nobody for ever."""
+    before = await add_node(world)
+    async with controller(world):
+        await create(world, NODECLAIM_SHAPE)
+    await world.client.patch(NODECLAIM_SHAPE.resource, NAME, patch={"metadata": {"finalizers": None}})
+    await world.client.delete(NODECLAIM_SHAPE.resource, NAME)
+    async with controller(world):
+        await world.clock.sleep(115)
+        assert (
+            labels.CLAIM_UID_ANNOTATION
+            in (await world.client.get(NODES, "rack-1"))["metadata"]["annotations"]
+        )
+        await world.clock.sleep(10)
+    after = await world.client.get(NODES, "rack-1")
+    assert without_version(after) == without_version(before)
+
+
+async def test_a_lent_node_that_is_sick_is_left_to_its_owner(world: ControlPlane) -> None:
+    await add_node(world)
+    async with controller(world):
+        await create(world, NODECLAIM_SHAPE)
+        sick = {"type": "Ready", "status": "False", "lastTransitionTime": "2020-01-01T00:00:00Z"}
+        await world.client.patch_status(NODES, "rack-1", None, {"conditions": [sick]})
+        world.requests.clear()
+        await world.clock.sleep(9 * HOUR)
+        assert not await is_gone(world, NODECLAIM_SHAPE)
+        assert world.writes(machine.USER_AGENT) == []
+
+
+async def test_pods_on_a_lent_node_are_not_evicted_when_it_is_given_back(world: ControlPlane) -> None:
+    await add_node(world)
+    containers = [{"name": "c", "image": "example.com/c:1"}]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "other", "namespace": "default"},
+        "spec": {"nodeName": "rack-1", "containers": containers},
+    }
+    await world.client.create(PODS, pod)
+    async with controller(world):
+        await create(world, NODECLAIM_SHAPE)
+        await world.client.delete(NODECLAIM_SHAPE.resource, NAME)
+        await world.clock.sleep(1)
+        assert await is_gone(world, NODECLAIM_SHAPE)
+    assert "deletionTimestamp" not in (await world.client.get(PODS, "other", "default"))["metadata"]
