@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from controllers.machine import builders as machines
@@ -226,6 +226,7 @@ def _claims(shape: ClaimShape) -> Iterator[World]:
     yield World(f"{kind}-waits-for-its-node", PROGRESSING, {**launched, "status": dict(waits.status or {})})
     registered = machines.launched(shape, shape.registered)
     yield World(f"{kind}-registered", PROGRESSING, registered)
+    yield World(f"{kind}-gpu-not-found", DEGRADED, {**registered, "status": _without_gpus(shape, registered)})
     ready = machines.launched(shape, shape.registered, shape.initialized)
     yield World(f"{kind}-ready", HEALTHY, ready)
     yield World(f"{kind}-is-deleted", PROGRESSING, {**ready, **_deleted(ready)})
@@ -235,6 +236,15 @@ def _refused(shape: ClaimShape, error: errors.CloudError) -> Object:
     """Status of a claim whose cloud said no."""
     observed = claim_rules.Observed(shape, machines.stored(shape), launch=error)
     decision = claim_rules.decide(observed, NOW, Limits(registration_timeout=900))
+    assert decision.status is not None
+    return dict(decision.status)
+
+
+def _without_gpus(shape: ClaimShape, registered: Object) -> Object:
+    """Status of a claim whose Node shows no GPU, long after it joined."""
+    node = machines.registered_node(status={"allocatable": {"cpu": "6"}})
+    observed = claim_rules.Observed(shape, registered, (node,))
+    decision = claim_rules.decide(observed, NOW + timedelta(days=1), Limits())
     assert decision.status is not None
     return dict(decision.status)
 
