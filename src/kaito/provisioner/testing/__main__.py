@@ -11,10 +11,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from kaito.provisioner.testing.arm import FakeArm
 from kaito.provisioner.testing.kubelets import FakeKubelets
 from kaito.provisioner.testing.messages import Recorded
+from kaito.provisioner.testing.nodes import Boot
 from kaito.provisioner.testing.server import ArmServer
 from kaito.provisioner.testing.state import Place
 from kaito.runtime.client import Client
@@ -107,7 +109,8 @@ async def serve(chosen: argparse.Namespace) -> None:
     """Until SIGINT or SIGTERM. Raises ConfigurationError for a kubeconfig that does not work, OSError for a port."""
     clock = LoopClock()
     arm = scripted(chosen, clock)
-    arm.on_request = _print
+    started = clock.now()
+    arm.on_request = lambda recorded: _print(recorded, started)
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -124,6 +127,7 @@ async def serve(chosen: argparse.Namespace) -> None:
                 labels=dict(chosen.node_label),
                 annotations=dict(chosen.node_annotation),
             )
+            kubelets.default = Boot(joins=-min(20.0, chosen.create_seconds / 4))
             await stack.enter_async_context(kubelets)
         for name, value in environment(arm, server.url).items():
             print(f"export {name}={value}")
@@ -131,8 +135,9 @@ async def serve(chosen: argparse.Namespace) -> None:
         await ended.wait()
 
 
-def _print(recorded: Recorded) -> None:
-    print(recorded, file=sys.stderr, flush=True)
+def _print(recorded: Recorded, started: float) -> None:
+    shown = replace(recorded, request=replace(recorded.request, at=round(recorded.at - started, 1)))
+    print(shown, file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
