@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from controllers.machine.builders import SHAPES
+from controllers.machine.builders import CREATED, SHAPES, launched, stored
 from controllers.machine.lives import (
     INSTANCE,
     NAME,
@@ -23,7 +23,9 @@ from controllers.machine.lives import (
     warnings,
 )
 from kaito.controllers.machine import NODECLAIM_SHAPE, ClaimShape, Limits
+from kaito.controllers.machine.decide import CheckRunning, Observed, decide
 from kaito.provisioner import errors
+from kaito.runtime.clock import parse_time
 from kaito.runtime.resources import EVENTS
 from kaito.runtime.testing.virtual import EPOCH
 from support.control_plane import ControlPlane
@@ -248,3 +250,27 @@ async def test_limits_by_default_leave_a_slow_gpu_pool_its_time(world: ControlPl
         assert await stage(world, NODECLAIM_SHAPE, "Ready") == ("True", "Ready")
         found = await world.client.get(NODECLAIM_SHAPE.resource, NAME)
     assert found["status"]["nodeName"] == NODE
+
+
+@pytest.mark.parametrize("hours", [-5, 5], ids=["behind", "ahead"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.resource.kind)
+class TestClockSkew:
+    """The provisioner's time of day is not the API server's."""
+
+    def test_a_launch_has_its_time_by_the_clock_that_stamped_it(self, shape: ClaimShape, hours: int) -> None:
+        now = parse_time(CREATED) + timedelta(hours=hours)
+        pending = errors.InstancePending("being made", retry_after=30, since=now - timedelta(seconds=590))
+        decision = decide(Observed(shape, stored(shape), launch=pending), now, LIMITS)
+        assert decision.step is None
+        assert decision.requeue_after == 10
+        late = decide(Observed(shape, stored(shape), launch=pending), now + timedelta(seconds=10), LIMITS)
+        assert late.step == CheckRunning()
+
+    def test_nothing_waits_for_longer_than_its_time(self, shape: ClaimShape, hours: int) -> None:
+        """A stage that began by another clock ends at the latest when its whole time has passed by this one."""
+        now = parse_time(CREATED) + timedelta(hours=hours)
+        decision = decide(Observed(shape, launched(shape)), now, LIMITS)
+        if hours > 0:
+            assert decision.step == CheckRunning()
+        else:
+            assert decision.requeue_after == LIMITS.registration_timeout
