@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kaito.api.crds import crd_manifests
-from kaito.api.resources import MACHINES, NODECLAIMS, WORKSPACES
+from kaito.api.resources import MACHINES, NODECLAIMS, NODEPOOLS, WORKSPACES
 from kaito.cli.errors import CliError
 from kaito.cli.operator.names import LEASE_NAME
 from kaito.cli.uninstall.command import run_uninstall
@@ -28,6 +28,7 @@ from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, LEASES, NAMESPACES,
 from kaito.runtime.testing import VirtualClock
 from kaito.testing.faults import Answer, Match, Refuse
 from kaito.testing.memory_api import MemoryApi
+from kaito.testing.nodepool import nodepool_definition
 
 FINALIZER = "workspace.finalizer.kaito.sh"
 
@@ -46,6 +47,8 @@ LEAVING = item(WORKSPACES, "leaving", deleting=True, metadata={"finalizers": ["o
 FREED = item(WORKSPACES, "freed", deleting=True, metadata={"finalizers": ["other"]})
 CLAIM = item(MACHINES, "ws1")
 LEAVING_CLAIM = item(MACHINES, "ws2", deleting=True)
+POOL = item(NODEPOOLS, "default-live", spec={"replicas": 2})
+OF_POOL = item(NODECLAIMS, "default-live-x", metadata={"labels": {"karpenter.sh/nodepool": "default-live"}})
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,9 @@ LEAVING_CLAIM = item(MACHINES, "ws2", deleting=True)
         (Costs((LIVE,), (CLAIM,)), False, [LIVE, CLAIM], []),
         (Costs((LEAVING,), (LEAVING_CLAIM,)), False, [], []),
         (Costs((LIVE, LEAVING, FREED)), False, [LIVE], [LEAVING]),
+        (Costs((), (POOL, OF_POOL)), True, [POOL], []),
+        (Costs((LIVE,), (POOL, OF_POOL)), False, [LIVE, POOL], []),
+        (Costs((), (OF_POOL,)), True, [OF_POOL], []),
         (Costs(), True, [], []),
     ],
     ids=[
@@ -66,6 +72,9 @@ LEAVING_CLAIM = item(MACHINES, "ws2", deleting=True)
         "without it both go",
         "a finalizer waits for the claims",
         "and only ours is taken",
+        "a pool takes its claims along",
+        "without an operator as well",
+        "a claim whose pool is gone",
         "nothing",
     ],
 )
@@ -152,6 +161,49 @@ async def test_a_claim_is_ours_by_its_labels(
     await client.create(MACHINES, with_type(machine, MACHINES))
     there = await costs(client)
     assert [len(there.claims), len(there.others)] == ([1, 0] if ours else [0, 1])
+
+
+def of_workspace(name: str, **more: str) -> dict[str, str]:
+    """Labels of the nodes of that Workspace's pool."""
+    own = {"karpenter.kaito.sh/workspace-name": name, "karpenter.kaito.sh/workspace-namespace": "default"}
+    return {**own, **more}
+
+
+@pytest.mark.parametrize(
+    ("labels", "of_nodes", "ours"),
+    [
+        ({"kaito.sh/workspace-uid": "u"}, of_workspace("gone"), True),
+        ({}, of_workspace("phi"), True),
+        ({}, of_workspace("elsewhere"), False),
+        ({}, of_workspace("phi", **{"karpenter.kaito.sh/inferenceset": "set"}), False),
+        ({"team": "web"}, {}, False),
+    ],
+    ids=["made here", "Go KAITO's", "of no Workspace that is here", "of an InferenceSet", "somebody else's"],
+)
+async def test_a_pool_and_its_claims_are_ours_by_labels(
+    memory_api: MemoryApi, labels: dict[str, str], of_nodes: dict[str, str], ours: bool
+) -> None:
+    await memory_api.load(*crd_manifests(), nodepool_definition())
+    client = memory_api.client()
+    workspace: dict[str, Any] = {
+        "metadata": {"name": "phi", "namespace": "default"},
+        "inference": {"preset": {"name": "x"}},
+        "resource": {"labelSelector": {"matchLabels": {"a": "b"}}},
+    }
+    await client.create(WORKSPACES, with_type(workspace, WORKSPACES))
+    reference = {"group": "karpenter.azure.com", "kind": "AKSNodeClass", "name": "default"}
+    spec = {"nodeClassRef": reference, "requirements": []}
+    pool = {
+        "metadata": {"name": "p", "labels": labels},
+        "spec": {"replicas": 3, "template": {"metadata": {"labels": of_nodes}, "spec": spec}},
+    }
+    await client.create(NODEPOOLS, with_type(pool, NODEPOOLS))
+    claim = {"metadata": {"name": "p-1", "labels": {**of_nodes, "karpenter.sh/nodepool": "p"}}, "spec": spec}
+    await client.create(NODECLAIMS, with_type(claim, NODECLAIMS))
+    there = await costs(client)
+    found = [describe_claim(each) for each in there.claims]
+    assert found == (["NodePool p (3 nodes)", "NodeClaim p-1"] if ours else [])
+    assert len(there.others) == (0 if ours else 2)
 
 
 async def lease(memory_api: MemoryApi, **spec: Any) -> None:

@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from kaito.api.crds import crd_manifests
+from kaito.api.labels import NODEPOOL_LABEL
 from kaito.api.resources import NODECLAIMS, NODEPOOLS, WORKSPACES
+from kaito.cli.uninstall.run import Options, Uninstall
 from kaito.controllers import adapter, workspace
 from kaito.controllers.adapter import AdapterOptions
 from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig
@@ -44,24 +46,39 @@ def seed(world: World, **resource: Any) -> Object:
 
 
 @asynccontextmanager
-async def operator(world: World, core: karpenter_core.Core | None = None) -> AsyncIterator[None]:
-    """The operator, and beside it a Karpenter."""
+async def karpenter(world: World, core: karpenter_core.Core | None = None) -> AsyncIterator[None]:
+    """A Karpenter with its definitions and ours."""
     for definition in (*crd_manifests(), nodepool_definition()):
         await world.define(definition)
+    manager = world.manager(karpenter_core.AGENT)
+    named = manager.client.named(karpenter_core.AGENT, "karpenter")
+    karpenter_core.setup(manager, InstantCloud(named, world.clock, simulated_pods=True), core)
+    async with world.running(manager):
+        yield
+
+
+@asynccontextmanager
+async def operator(world: World, core: karpenter_core.Core | None = None) -> AsyncIterator[None]:
+    """The operator, and beside it a Karpenter."""
+    async with karpenter(world, core), operator_alone(world):
+        yield
+
+
+@asynccontextmanager
+async def operator_alone(world: World) -> AsyncIterator[None]:
     manager = world.manager("kaito-operator/1")
     workspace.setup(manager, CONFIG)
     adapter.setup(manager, AdapterOptions(image_map={}))
-    karpenter = world.manager(karpenter_core.AGENT)
-    cloud = InstantCloud(
-        karpenter.client.named(karpenter_core.AGENT, "karpenter"), world.clock, simulated_pods=True
-    )
-    karpenter_core.setup(karpenter, cloud, core)
-    async with world.running(karpenter), world.running(manager):
+    async with world.running(manager):
         yield
 
 
 async def status(world: World) -> Object:
     return (await world.client.get(WORKSPACES, NAME, world.namespace)).get("status") or {}
+
+
+def pool_of(world: World) -> str:
+    return pool_name(world.namespace, NAME)
 
 
 async def ready(world: World) -> bool:
@@ -254,3 +271,22 @@ async def test_the_definition_of_static_pools_refuses_what_a_karpenter_refuses(w
     with pytest.raises(Invalid, match="stays static"):
         await world.client.patch(NODEPOOLS, body["metadata"]["name"], patch={"spec": {"replicas": None}})
     await world.client.delete(NODEPOOLS, body["metadata"]["name"])
+
+
+async def test_uninstalling_without_an_operator_ends_the_pool_and_waits_for_its_claims(world: World) -> None:
+    said: list[str] = []
+
+    async def nobody(prompt: str) -> str | None:
+        raise AssertionError("--yes asks nothing")
+
+    async with karpenter(world):
+        async with operator_alone(world):
+            await world.client.create(WORKSPACES, seed(world))
+            await world.until(lambda: ready(world), "WorkspaceReady")
+        (claim,) = await world.client.list(NODECLAIMS, label_selector=f"{NODEPOOL_LABEL}={pool_of(world)}")
+        options = Options(yes=True, without_operator=True, interval=0.1)
+        await Uninstall(world.connect("kaito-cli/1", "kaito-cli"), options, said.append, nobody).run()
+        for resource, name in ((NODEPOOLS, pool_of(world)), (NODECLAIMS, claim["metadata"]["name"])):
+            assert await world.find(resource, name) is None
+            assert any(f"  {resource.kind} {name} (" in each for each in said), said
+        await world.gone(WORKSPACES, NAME, GC_LIMIT)
