@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from controllers.workspace.builders import gpu_node
+from kaito.api.resources import NODEPOOLS
 from kaito.controllers.workspace.decide.pods import pod_problem, stand_in_weights
 from kaito.controllers.workspace.node_facts import facts_of, read_facts
-from kaito.controllers.workspace.slim import apart_from_version, slim_child, slim_node, slim_pod
+from kaito.controllers.workspace.slim import apart_from_version, slim_child, slim_node, slim_pod, slim_pool
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import DEPLOYMENTS, NODES, PODS
 
@@ -100,3 +101,28 @@ def test_of_a_strangers_child_it_is_enough_that_it_is_there_and_what_it_runs() -
     assert kept["spec"]["replicas"] == 2
     (runs,) = kept["spec"]["template"]["spec"]["containers"]
     assert runs == {"name": "c", "image": "kaito/workspace:1", "args": ["--x"]}
+
+
+def test_of_a_pool_only_what_is_counted_and_told_is_kept() -> None:
+    labels = {"karpenter.kaito.sh/workspace-name": "phi"}
+    reference = {"group": "karpenter.azure.com", "kind": "AKSNodeClass", "name": "default"}
+    condition = {"type": "Ready", "status": "True"}
+    template = {
+        "metadata": {"labels": labels, "annotations": {"a": "b"}},
+        "spec": {"nodeClassRef": reference},
+    }
+    template["spec"]["requirements"] = [{"key": "x", "operator": "Exists"}] * 50
+    pool = {
+        "apiVersion": "karpenter.sh/v1",
+        "kind": "NodePool",
+        "metadata": {"name": "p", "uid": "u", "resourceVersion": "1", "annotations": {"hash": "x" * 1000}},
+        "spec": {"replicas": 2, "template": template, "disruption": {"budgets": [{"nodes": "1"}]}},
+        "status": {"conditions": [condition], "resources": {"cpu": "4"}, "nodes": 2},
+    }
+    kept = slim_pool(CachedObject.from_dict(pool, NODEPOOLS)).decode()
+    assert kept["metadata"] == {"name": "p", "uid": "u", "resourceVersion": "1"}
+    assert kept["spec"] == {
+        "replicas": 2,
+        "template": {"metadata": {"labels": labels}, "spec": {"nodeClassRef": reference}},
+    }
+    assert kept["status"] == {"conditions": [condition]}

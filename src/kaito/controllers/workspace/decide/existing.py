@@ -11,8 +11,8 @@ import orjson
 from kaito.api.labels import INSTANCE_TYPE_LABEL
 from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part
 from kaito.controllers.workspace.decide.plan import Plan
-from kaito.controllers.workspace.decide.tolerations import tolerated, tolerations
-from kaito.controllers.workspace.model import Object, Observed, deleting
+from kaito.controllers.workspace.decide.tolerations import Landing
+from kaito.controllers.workspace.model import Observed, deleting
 from kaito.controllers.workspace.node_facts import NodeFacts
 
 SHOWN: Final = 5
@@ -36,12 +36,12 @@ def decide_existing(observed: Observed, plan: Plan) -> NodesOutcome:
     """Whether enough of the labelled nodes can take a pod each."""
     wanted = plan.preset.gpus if plan.preset is not None else 0
     asked = str((observed.workspace.get("resource") or {}).get("instanceType") or "")
-    allowed = tolerations(plan.template)
+    landing = Landing.of(plan.template)
 
     def find(nodes: Sequence[NodeFacts]) -> Fit:
-        return _fit(nodes, wanted, asked, allowed)
+        return _fit(nodes, wanted, asked, landing)
 
-    fit = observed.existing.answer((wanted, asked, orjson.dumps(allowed)), find)
+    fit = observed.existing.answer((wanted, asked, orjson.dumps(landing)), find)
     return NodesOutcome(
         nodes=_condition(fit, plan),
         worker_nodes=_workers(observed),
@@ -56,11 +56,11 @@ def _workers(observed: Observed) -> tuple[str, ...]:
     return tuple(sorted(names - {""}))
 
 
-def _fit(nodes: Sequence[NodeFacts], gpus: int, asked: str, allowed: Sequence[Object]) -> Fit:
+def _fit(nodes: Sequence[NodeFacts], gpus: int, asked: str, landing: Landing) -> Fit:
     fit: list[NodeFacts] = []
     faults: list[str] = []
     for node in nodes:
-        fault = fault_of(node, gpus, asked, allowed)
+        fault = fault_of(node, gpus, asked, landing)
         if fault is None:
             fit.append(node)
         else:
@@ -75,17 +75,16 @@ def _fit(nodes: Sequence[NodeFacts], gpus: int, asked: str, allowed: Sequence[Ob
     )
 
 
-def fault_of(node: NodeFacts, gpus: int, asked: str, allowed: Sequence[Object]) -> str | None:
-    """Why a pod with these tolerations that asks for so many GPUs may not land on the node; None where it may."""
+def fault_of(node: NodeFacts, gpus: int, asked: str, landing: Landing) -> str | None:
+    """Why a pod that asks for so many GPUs may not land on the node; None where it may."""
     if node.leaving:
         return "is being deleted"
     if not node.ready:
         return "is not ready"
     if node.cordoned:
         return "is cordoned"
-    taint = next((taint for taint in node.taints if not tolerated(taint, allowed)), None)
-    if taint is not None:
-        return f"has the taint {taint.get('key')}={taint.get('value', '')}:{taint.get('effect')}"
+    if (refusal := landing.refusal(node.labels, node.taints)) is not None:
+        return refusal
     has = node.labels.get(INSTANCE_TYPE_LABEL)
     if asked and has and has != asked:
         return f"is a {has}, not a {asked}"

@@ -42,7 +42,7 @@ from kaito.controllers.workspace.decide.pool import (
     replicas_manifest,
     whose,
 )
-from kaito.controllers.workspace.decide.tolerations import tolerations
+from kaito.controllers.workspace.decide.tolerations import Landing
 from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.model import (
     Deletion,
@@ -180,7 +180,7 @@ class PoolPass:
     def _covering(self) -> tuple[tuple[str, str], ...]:
         """(name, machine size) of nodes with the Workspace's labels that nobody made for any Workspace, no more than
         are wanted."""
-        allowed = tolerations(self._plan.template)
+        landing = Landing.of(self._plan.template)
         sizes = {size.name: self._judge.gpus(size.name) for size in self._plan.sizes}
         most = self._plan.count
 
@@ -190,11 +190,11 @@ class PoolPass:
                 for node in nodes
                 if (size := node.labels.get(INSTANCE_TYPE_LABEL, "")) in sizes
                 and not _made_for_somebody(node.labels)
-                and fault_of(node, sizes[size], "", allowed) is None
+                and fault_of(node, sizes[size], "", landing) is None
             )
             return tuple(itertools.islice(fit, most))
 
-        question = ("covering", most, orjson.dumps([sizes, allowed]))
+        question = ("covering", most, orjson.dumps([sizes, landing]))
         return self._observed.existing.answer(question, find)
 
     # --- what came of it ------------------------------------------------------------------------------------
