@@ -12,6 +12,8 @@ import pytest
 import typer
 import yaml
 
+from kaito.api.crds import crd_manifests
+from kaito.api.resources import NODECLAIMS
 from kaito.catalog import load_catalog
 from kaito.cli.errors import CliError
 from kaito.cli.plan.command import PlanFlags, run_plan
@@ -24,6 +26,7 @@ from kaito.provisioner.testing import ArmServer, FakeArm
 from kaito.provisioner.testing.quota import Quota
 from kaito.provisioner.testing.sizes import Sizes
 from kaito.runtime.clock import LoopClock
+from kaito.testing.kube_api import KubeApi
 from support.quotas import A100, A100_FAMILY, H100_FAMILY, pool
 
 SETTINGS = {
@@ -116,6 +119,28 @@ async def test_a_refusal_by_azure_ends_in_its_sentence(azure: FakeArm) -> None:
         await run_quota(None, None, None, json=True)
     assert str(told.value).startswith("Azure: ")
     assert "Microsoft.Compute/locations/usages/read" in str(told.value)
+
+
+async def test_claims_of_the_cluster_that_is_named_are_counted(
+    azure: FakeArm, kube_api: KubeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    azure.quota.limit(A100_FAMILY, 100)
+    await kube_api.load(*(each for each in crd_manifests() if each["spec"]["names"]["kind"] == "NodeClaim"))
+    client = kube_api.client()
+    for name, reason in (("ws1", "LaunchInProgress"), ("ws2", "WaitingForQuota"), ("ws3", None)):
+        body = claim(None)
+        requirements = body["spec"]["requirements"][:1]
+        node_class = {"group": "kaito.sh", "kind": "KaitoNodeClass", "name": "default"}
+        spec = {**body["spec"], "requirements": requirements, "nodeClassRef": node_class}
+        kind = {"apiVersion": "karpenter.sh/v1", "kind": "NodeClaim"}
+        await client.create(NODECLAIMS, {**kind, "metadata": {"name": name}, "spec": spec})
+        if reason is not None:
+            now = {"lastTransitionTime": "2026-01-01T00:00:00Z", "message": ""}
+            condition = {"type": "Launched", "status": "Unknown", "reason": reason, **now}
+            await client.patch_status(NODECLAIMS, name, None, {"conditions": [condition]})
+    await run_quota(None, kube_api.kubeconfig, None, json=True)
+    found = family(json.loads(capsys.readouterr().out), A100_FAMILY)
+    assert (found["promised"], found["waiting"], found["free"]) == (24, 48, 76)
 
 
 def flags(file: Path) -> PlanFlags:

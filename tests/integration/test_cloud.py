@@ -47,6 +47,7 @@ class Cloud:
 
     world: World
     arm: FakeArm
+    url: str
 
     async def apply(self, name: str = NAME, **resource: Any) -> None:
         await self.world.client.create(WRITTEN, seed(self.world, name, **resource))
@@ -74,31 +75,37 @@ class Cloud:
 
 
 @asynccontextmanager
-async def azure(world: World, provisioner: NodeProvisioner, *, pods: bool = True) -> AsyncIterator[Cloud]:
-    """The operator with its own provisioner, as `kaito operator --cloud-provider=aks` runs them; with `byo` without."""
+async def azure(world: World) -> AsyncIterator[Cloud]:
+    """A managed cluster whose machines join as soon as they are up."""
     for definition in crd_manifests():
         await world.define(definition)
     arm = FakeArm(world.clock)
     arm.retry_after = 1.0
     arm.durations.create = arm.durations.delete = 2.0
+    kubelets = FakeKubelets(arm, world.client, world.clock, labels={labels.SIMULATED_PODS_LABEL: "true"})
+    kubelets.default = Boot(joins=-0.5, ready=0.2, gpus=0.4)
+    kubelets.grace = 1.0
+    async with ArmServer(arm, world.clock) as server, kubelets:
+        yield Cloud(world, arm, server.url)
+
+
+@asynccontextmanager
+async def operator(cloud: Cloud, provisioner: NodeProvisioner) -> AsyncIterator[None]:
+    """As `kaito operator --cloud-provider=aks` runs, its own provisioner included; with `byo` there is none."""
+    manager = cloud.world.manager("kaito-operator/1")
+    settings = WorkspaceConfig(
+        node_provisioner=provisioner, stand_in_weights="tiny-phi-3", status_interval=0.2
+    )
+    workspace.setup(manager, settings)
+    adapter.setup(manager, AdapterOptions(image_map={}))
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(ArmServer(arm, world.clock))
-        kubelets = FakeKubelets(
-            arm, world.client, world.clock, labels={labels.SIMULATED_PODS_LABEL: "true"} if pods else {}
-        )
-        kubelets.default = Boot(joins=-0.5, ready=0.2, gpus=0.4)
-        kubelets.grace = 1.0
-        manager = world.manager("kaito-operator/1")
-        workspace.setup(manager, WorkspaceConfig(node_provisioner=provisioner, stand_in_weights="tiny-phi-3"))
-        adapter.setup(manager, AdapterOptions(image_map={}))
         if provisioner is not NodeProvisioner.BYO:
-            config = aks.AksConfig.from_environment(environment(arm, server.url))
-            provider = aks.build(config, world.clock, manager.cache.informer(NODES).lister)
+            config = aks.AksConfig.from_environment(environment(cloud.arm, cloud.url))
+            provider = aks.build(config, cloud.world.clock, manager.cache.informer(NODES).lister)
             stack.push_async_callback(provider.close)
             machine.setup(manager, provider)
-        await stack.enter_async_context(kubelets)
-        await stack.enter_async_context(world.running(manager))
-        yield Cloud(world, arm)
+        await stack.enter_async_context(cloud.world.running(manager))
+        yield
 
 
 def environment(arm: FakeArm, url: str) -> dict[str, str]:
@@ -115,7 +122,7 @@ def environment(arm: FakeArm, url: str) -> dict[str, str]:
 @pytest.mark.parametrize("provisioner", PROVISIONERS)
 async def test_a_workspace_lives_on_an_agent_pool(world: World, provisioner: NodeProvisioner) -> None:
     claims = MACHINES if provisioner is NodeProvisioner.MACHINE else NODECLAIMS
-    async with azure(world, provisioner) as cloud:
+    async with azure(world) as cloud, operator(cloud, provisioner):
         theirs = cloud.arm.portal.create_pool("train", SIZE, nodeLabels={"apps": "theirs"})
         before = theirs.etag
         await cloud.apply()
@@ -146,7 +153,7 @@ async def test_a_workspace_lives_on_an_agent_pool(world: World, provisioner: Nod
 async def test_a_workspace_lives_on_a_pool_of_its_user(world: World) -> None:
     """Nodes that somebody made and labelled by hand, without any provisioner."""
     apps = f"apps-{world.namespace}"
-    async with azure(world, NodeProvisioner.BYO) as cloud:
+    async with azure(world) as cloud, operator(cloud, NodeProvisioner.BYO):
         await cloud.apply(labelSelector={"matchLabels": {"apps": apps}})
         await world.until(lambda: cloud.says("NodeNotReady"), "it says that a node is missing")
         cloud.arm.portal.create_pool("mine", SIZE)
@@ -165,11 +172,8 @@ async def test_a_workspace_lives_on_a_pool_of_its_user(world: World) -> None:
         assert (cloud.puts(), list(cloud.arm.pools)) == ([], ["mine"])
 
 
-@pytest.mark.parametrize("provisioner", PROVISIONERS)
-async def test_without_quota_the_workspace_says_what_to_do_and_nothing_is_bought(
-    world: World, provisioner: NodeProvisioner
-) -> None:
-    async with azure(world, provisioner) as cloud:
+async def test_without_quota_the_workspace_says_what_to_do_and_nothing_is_bought(world: World) -> None:
+    async with azure(world) as cloud, operator(cloud, NodeProvisioner.MACHINE):
         cloud.arm.quota.limit(FAMILY, 0)
         await cloud.apply()
         await world.until(lambda: cloud.says("SubscriptionQuotaReached"), "it says that there is no quota")
@@ -183,7 +187,7 @@ async def test_without_quota_the_workspace_says_what_to_do_and_nothing_is_bought
 
 
 async def test_the_next_in_line_starts_when_the_one_before_it_is_gone(world: World) -> None:
-    async with azure(world, NodeProvisioner.NODECLAIM) as cloud:
+    async with azure(world) as cloud, operator(cloud, NodeProvisioner.NODECLAIM):
         cloud.arm.quota.limit(FAMILY, 6)
         await cloud.apply("first")
         await world.until(lambda: cloud.ready("first"), "the first is ready")
@@ -196,3 +200,33 @@ async def test_the_next_in_line_starts_when_the_one_before_it_is_gone(world: Wor
         await world.until(lambda: cloud.ready("second"), "the second is ready", GC_LIMIT)
         await cloud.delete("second")
         assert len(cloud.puts()) == len(set(cloud.puts())) == 2, "Azure was never asked in vain"
+
+
+async def test_an_operator_that_ends_while_a_pool_is_made_goes_on_with_it(world: World) -> None:
+    async with azure(world) as cloud:
+        cloud.arm.durations.create = 4.0
+        async with operator(cloud, NodeProvisioner.NODECLAIM):
+            await cloud.apply()
+            await world.until(lambda: len(cloud.puts()) == 1, "the pool is asked for")
+        (pool,) = cloud.arm.pools.values()
+        assert pool.state == "Creating"
+        async with operator(cloud, NodeProvisioner.NODECLAIM):
+            await world.until(cloud.ready, "the Workspace is ready")
+            assert len(cloud.puts()) == 1, "the next one found the pool"
+            await cloud.delete()
+        assert cloud.arm.pools == {}
+
+
+async def test_a_size_that_cannot_be_had_gives_way_to_the_next_of_the_list(world: World) -> None:
+    async with azure(world) as cloud, operator(cloud, NodeProvisioner.MACHINE):
+        sizes = ["Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5", "Standard_NV36ads_A10_v5"]
+        cloud.arm.quota.limit("standardNCADSA100v4Family", 0)
+        message = "The requested VM size is not available in the current region."
+        cloud.arm.provisioning_error(sizes[1], "AllocationFailed", message)
+        await cloud.apply(instanceType=None, instanceTypes=sizes)
+        await world.until(cloud.ready, "the Workspace is ready")
+        assert (await cloud.status())["instanceType"] == sizes[2]
+        (pool,) = cloud.arm.pools.values()
+        assert pool.properties["vmSize"] == sizes[2]
+        await cloud.delete()
+        assert cloud.arm.pools == {}
