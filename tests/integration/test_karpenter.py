@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kaito.api.conditions import is_true
 from kaito.api.crds import crd_manifests
 from kaito.api.labels import NODEPOOL_LABEL
 from kaito.api.resources import NODECLAIMS, NODEPOOLS, WORKSPACES
@@ -98,6 +99,22 @@ async def until_quiet(world: World) -> int:
             return before
 
 
+async def node_of_ones_own(world: World, label: str) -> str:
+    """A node with the Workspace's labels that nobody made for it, ready for pods; its name."""
+    name = f"gpu-{world.namespace}"
+    body = simulated_node(name, gpus=1, apps=label)
+    body["metadata"]["labels"]["node.kubernetes.io/instance-type"] = SIZE
+    await world.client.create(NODES, body)
+
+    async def takes_pods() -> bool:
+        live = await world.client.get(NODES, name)
+        ready = is_true((live.get("status") or {}).get("conditions") or (), "Ready")
+        return ready and not (live.get("spec") or {}).get("taints")
+
+    await world.until(takes_pods, "the node is ready for pods")
+    return name
+
+
 async def until_gone(world: World) -> None:
     await world.client.delete(WORKSPACES, NAME, world.namespace)
     await world.gone(WORKSPACES, NAME, GC_LIMIT)
@@ -139,10 +156,7 @@ async def test_the_seed_goes_from_its_pool_to_ready_and_leaves_nothing(world: Wo
 async def test_what_an_administrator_writes_into_the_pool_stays_while_replicas_follow_the_need(
     world: World,
 ) -> None:
-    client, pool, node = world.client, pool_name(world.namespace, NAME), f"gpu-{world.namespace}"
-    label = f"apps-{world.namespace}"
-    there = simulated_node(node, gpus=1, apps=label)
-    there["metadata"]["labels"]["node.kubernetes.io/instance-type"] = SIZE
+    client, pool, label = world.client, pool_of(world), f"apps-{world.namespace}"
     edited = {
         "disruption": {"budgets": [{"nodes": "0", "reasons": ["Drifted"]}]},
         "template": {"spec": {"terminationGracePeriod": "1h"}},
@@ -156,7 +170,7 @@ async def test_what_an_administrator_writes_into_the_pool_stays_while_replicas_f
         return len(workers) == 2 and name not in workers and await ready(world)
 
     async with operator(world):
-        await client.create(NODES, there)
+        node = await node_of_ones_own(world, label)
         try:
             body = seed(world, count=2, labelSelector={"matchLabels": {"apps": label}})
             await client.create(WORKSPACES, body)
@@ -166,7 +180,7 @@ async def test_what_an_administrator_writes_into_the_pool_stays_while_replicas_f
             await client.delete(NODES, node)
             await world.until(lambda: has(2), "two replicas")
             await world.until(lambda: nodes_without(node), "two nodes of the pool", GC_LIMIT)
-            await client.create(NODES, there)
+            await node_of_ones_own(world, label)
             await until_quiet(world)
             live = await client.get(NODEPOOLS, pool)
             assert live["spec"]["replicas"] == 2, "a node that comes back costs no other its life"
@@ -216,12 +230,9 @@ async def test_a_pool_of_go_kaito_is_taken_over_as_it_is(world: World) -> None:
 
 
 async def test_a_node_that_is_there_takes_the_place_of_one_that_would_be_made(world: World) -> None:
-    client, pool, node = world.client, pool_name(world.namespace, NAME), f"gpu-{world.namespace}"
-    label = f"apps-{world.namespace}"
-    there = simulated_node(node, gpus=1, apps=label)
-    there["metadata"]["labels"]["node.kubernetes.io/instance-type"] = SIZE
+    client, pool, label = world.client, pool_of(world), f"apps-{world.namespace}"
     async with operator(world):
-        await client.create(NODES, there)
+        node = await node_of_ones_own(world, label)
         try:
             await client.create(WORKSPACES, seed(world, labelSelector={"matchLabels": {"apps": label}}))
             await world.until(lambda: ready(world), "WorkspaceReady")

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from integration.test_karpenter import NAME, SIZE, ready, seed, status, until_gone
+from integration.test_karpenter import NAME, node_of_ones_own, ready, seed, status, until_gone
 from integration.test_operator_rights import applied, flags, installed, replica, speaking_as
 from kaito.api.resources import NODECLAIMS, NODEPOOLS, WORKSPACES
 from kaito.cli.operator.config import OperatorConfig
@@ -17,7 +17,6 @@ from kaito.controllers.workspace import NodeProvisioner
 from kaito.controllers.workspace.names import pool_name
 from kaito.provisioner.instant import InstantCloud
 from kaito.runtime.resources import NODES
-from kaito.testing.backends import simulated_node
 from kaito.testing.faults import DelayEvents, Faults, LoseAnswer, Match
 from kaito.testing.nodepool import nodepool_definition
 from support import karpenter_core
@@ -42,10 +41,7 @@ def earlier_claim(world: World) -> Object:
 
 
 async def test_the_rights_of_karpenter_mode_are_exactly_what_is_used(world: World) -> None:
-    client, node, pool = world.client, f"gpu-{world.namespace}", pool_name(world.namespace, NAME)
-    label = f"apps-{world.namespace}"
-    there = simulated_node(node, gpus=1, apps=label)
-    there["metadata"]["labels"]["node.kubernetes.io/instance-type"] = SIZE
+    client, pool, label = world.client, pool_name(world.namespace, NAME), f"apps-{world.namespace}"
     account, faults = Account("kaito-operator"), Faults(world.clock)
     # The pool is made, its maker does not know it, and its cache shows it late.
     faults.add(Match(verb="watch", resource="nodepools"), DelayEvents(1.0), times=None, at_least=0)
@@ -62,7 +58,7 @@ async def test_the_rights_of_karpenter_mode_are_exactly_what_is_used(world: Worl
         speaker = await stack.enter_async_context(speaking_as(world, account, faults))
         manager = operator_manager(speaker, world.clock, settings, NAMESPACE)
         await stack.enter_async_context(replica(manager))
-        await client.create(NODES, there)
+        node = await node_of_ones_own(world, label)
         stack.push_async_callback(client.delete, NODES, node)
 
         await client.create(NODECLAIMS, earlier_claim(world))
