@@ -84,11 +84,12 @@ class AccountWire(Wire):
         if response.status == 403:
             self._account.refused.append(f"{call}: {(await response.read()).decode()}")
         elif call.resource and call.group != _ABOUT_ONESELF:
-            self._account.used.update(_uses(call, request, response.status))
+            self._account.used.update(uses(call, request, response.status))
         return response
 
 
-def _uses(call: ApiCall, request: Request, status: int) -> Iterator[Used]:
+def uses(call: ApiCall, request: Request, status: int) -> Iterator[Used]:
+    """The rights that a request made use of, by what it says and how it was answered."""
     resource = f"{call.resource}/{call.subresource}" if call.subresource else call.resource
     name = call.name or call.query.get("fieldSelector", "").removeprefix("metadata.name=")
     yield Used(call.verb, call.group, resource, name)

@@ -100,15 +100,16 @@ def _pods_hold(observed: Observed, now: datetime, deadline: datetime | None) -> 
     for name in _alive(observed):
         if name not in observed.pods:
             return Decision(LookAtPods(name))
-        pods = observed.pods[name].pods
-        if pods is None:
+        found = observed.pods[name]
+        if found.pods is not None:
+            plans[name] = plan(found.pods, now, deadline)
+        elif not (over and found.problem):
             unread.append(name)
-        else:
-            plans[name] = plan(pods, now, deadline)
     busy = [name for name, each in plans.items() if each.waiting]
-    if not busy and (over or not unread):
+    if not busy and not unread:
         return None
-    if (check := _is_it_still_there(observed)) is not None:
+    stuck = any(observed.pods[name].problem for name in unread)
+    if (busy or stuck) and (check := _is_it_still_there(observed)) is not None:
         return check
     for name in busy:
         if plans[name].delete:
@@ -170,14 +171,14 @@ def _volumes_hold(observed: Observed, now: datetime, deadline: datetime | None) 
             held += found.names
     if not held and not unread:
         return None
+    if not held and not problems:
+        return Decision(requeue_after=UNKNOWN_POLL)  # they are being read for the first time
     if (check := _is_it_still_there(observed)) is not None:
         return check
     if held:
         message = f"waiting for volumes to be detached: {', '.join(sorted(held)[:_NAMED])}"
-    elif problems:
-        message = f"attached volumes cannot be read: {problems[0]}"
     else:
-        return Decision(requeue_after=UNKNOWN_POLL)
+        message = f"attached volumes cannot be read: {problems[0]}"
     looks = [UNKNOWN_POLL] if unread else []
     if deadline is not None:
         looks.append((deadline - now).total_seconds())
