@@ -64,6 +64,7 @@ NOT_REASONS = {
     # why an adapter does not fit, within the message of AdapterDoesNotFit
     *("BaseModelMismatch", "InvalidRank", "TargetModulesMismatch", "UnsupportedDtype"),
     # kinds, values and causes of the API
+    *("AKSNodeClass", "DoesNotExist", "NotIn"),
     *("ClusterIP", "DeleteOptions", "FieldValueInvalid", "FieldValueNotSupported", "FieldValueRequired"),
     *("FieldValueDuplicate", "FieldValueForbidden", "FieldValueTypeInvalid", "LoadBalancer", "NodeClaim"),
     *("NodeClassReady", "NodePool", "StaticCapacity", "ValidationSucceeded"),
