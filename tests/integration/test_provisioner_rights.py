@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,15 @@ import pytest
 
 from kaito.api import labels
 from kaito.api.resources import MACHINES, NODECLAIMS
-from kaito.cli.operator.config import ProvisionerConfig
-from kaito.cli.operator.names import PROVISIONER_LEASE_NAME, CloudName
+from kaito.cli.operator.config import OperatorConfig, ProvisionerConfig
+from kaito.cli.operator.names import LEASE_NAME, PROVISIONER_LEASE_NAME, CloudName
 from kaito.cli.operator.provisioner import provisioner_manager
-from kaito.cli.rbac.roles import NAMESPACE, provisioner_rights
+from kaito.cli.operator.run import operator_manager
+from kaito.cli.rbac.roles import NAMESPACE, operator_rights, provisioner_rights
+from kaito.controllers.workspace import NodeProvisioner
 from kaito.provisioner.testing import ArmServer, Boot, FakeArm, FakeKubelets
-from kaito.runtime.resources import NODES, PODS, PVCS, VOLUME_ATTACHMENTS, Resource
+from kaito.runtime.errors import NotFound
+from kaito.runtime.resources import LEASES, NODES, PODS, PVCS, VOLUME_ATTACHMENTS, Resource
 from kaito.testing.faults import Faults
 from support.cluster import Object, World
 from support.installed import applied, flags, installed, leader, replica, speaking_as
@@ -109,17 +112,15 @@ class Cloud:
 
 
 @asynccontextmanager
-async def azure(world: World, account: Account, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cloud]:
-    """Two replicas of the provisioner, the second of which waits, before a fake whose machines join at once."""
+async def azure(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cloud]:
+    """A fake whose machines join at once; the environment says where it is."""
     arm = FakeArm(world.clock)
     arm.retry_after = 1.0
     arm.durations.create = arm.durations.delete = 1.0
     kubelets = FakeKubelets(arm, world.client, world.clock, labels={labels.SIMULATED_PODS_LABEL: "true"})
     kubelets.default = Boot(joins=-0.5, ready=0.1, gpus=0.2)
     kubelets.grace = 1.0
-    settings = flags("provisioner", ProvisionerConfig, "--cloud-provider=aks")
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(ArmServer(arm, world.clock))
+    async with ArmServer(arm, world.clock) as server, kubelets:
         for name, value in {
             "AZURE_RESOURCE_MANAGER_ENDPOINT": server.url,
             "ARM_SUBSCRIPTION_ID": arm.place.subscription,
@@ -128,14 +129,32 @@ async def azure(world: World, account: Account, monkeypatch: pytest.MonkeyPatch)
             "LOCATION": arm.place.location,
         }.items():
             monkeypatch.setenv(name, value)
-        await stack.enter_async_context(kubelets)
-        client = await stack.enter_async_context(speaking_as(world, account, Faults(world.clock)))
+        yield Cloud(world, arm)
+
+
+@asynccontextmanager
+async def provisioners(world: World, account: Account) -> AsyncIterator[None]:
+    """Two replicas, the second of which waits."""
+    settings = flags("provisioner", ProvisionerConfig, "--cloud-provider=aks")
+    async with speaking_as(world, account, Faults(world.clock)) as client:
         first = provisioner_manager(client, world.clock, settings, NAMESPACE)
         second = provisioner_manager(client.named("kaito-provisioner/2"), world.clock, settings, NAMESPACE)
-        await stack.enter_async_context(replica(first))
-        await leader(world, PROVISIONER_LEASE_NAME)
-        await stack.enter_async_context(replica(second))
-        yield Cloud(world, arm)
+        async with replica(first):
+            await leader(world, PROVISIONER_LEASE_NAME)
+            async with replica(second):
+                yield
+
+
+@asynccontextmanager
+async def operator(world: World, account: Account) -> AsyncIterator[None]:
+    """One that makes the machines itself."""
+    mode = f"--node-provisioner={NodeProvisioner.NODECLAIM}"
+    settings = flags("operator", OperatorConfig, "--cloud-provider=aks", mode, "--no-webhook")
+    async with (
+        speaking_as(world, account, Faults(world.clock)) as client,
+        replica(operator_manager(client, world.clock, settings, NAMESPACE)),
+    ):
+        yield
 
 
 async def refused(cloud: Cloud, name: str) -> None:
@@ -177,7 +196,12 @@ async def test_the_rights_for_agent_pools_are_exactly_what_is_used(
 ) -> None:
     account = Account("kaito-provisioner", streams_lists=False)  # so that it lists as well as watches
     granted = roles("provisioner", "components/provisioner-cloud-aks")
-    async with installed(world), applied(world, granted), azure(world, account, monkeypatch) as cloud:
+    async with (
+        installed(world),
+        applied(world, granted),
+        azure(world, monkeypatch) as cloud,
+        provisioners(world, account),
+    ):
         await refused(cloud, "refused")
         await asyncio.gather(
             *(node_deleted(cloud, kind, f"deleted{number}") for number, kind in enumerate(KINDS)),
@@ -189,3 +213,24 @@ async def test_the_rights_for_agent_pools_are_exactly_what_is_used(
     assert not account.refused
     assert account.undeclared(declared) == []
     assert "; ".join(account.unused(declared)) == ""
+
+
+async def test_an_operator_with_agent_pools_in_it_is_refused_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process, one lease, and the provisioner's rights besides its own."""
+    account = Account("kaito-operator")
+    granted = roles("", "components/claims-nodeclaim", "components/operator-cloud-aks")
+    async with (
+        installed(world),
+        applied(world, granted),
+        azure(world, monkeypatch) as cloud,
+        operator(world, account),
+    ):
+        assert await leader(world, LEASE_NAME)
+        await drained(cloud, "drained")
+        with pytest.raises(NotFound):
+            await world.client.get(LEASES, PROVISIONER_LEASE_NAME, NAMESPACE)
+    assert not account.refused
+    declared = operator_rights(NodeProvisioner.NODECLAIM, webhook=False, cloud=CloudName.AKS)
+    assert account.undeclared(declared) == []
