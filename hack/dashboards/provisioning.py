@@ -169,9 +169,10 @@ TIME = Row(
                     "{{reason}}",
                 ),
             ),
-            "In the last 5 minutes. Given up: it never joined (RegistrationTimeout), its node was deleted "
-            "(NodeDeleted), or the machine is gone (InstanceGone).",
-            "RegistrationTimeout again and again costs money for machines that never work.",
+            "In the last 5 minutes. Given up: it was not made in time (LaunchTimeout), never joined "
+            "(RegistrationTimeout), never got ready (InitializationTimeout), was sick for long (NodeUnhealthy), "
+            "its node was deleted (NodeDeleted), or the machine is gone (InstanceGone).",
+            "Timeouts again and again cost money for machines that never work.",
             "KaitoClaimsGivenUp",
         ),
     ),
