@@ -11,12 +11,10 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final
 
 import pytest
-from azure.core.exceptions import ServiceRequestError
-from azure.core.rest import AsyncHttpResponse, HttpRequest
 
 from controllers.machine.builders import NC6, claim
 from controllers.workspace.cluster import KILL_NOW, running
@@ -27,14 +25,13 @@ from kaito.provisioner import aks
 from kaito.provisioner.aks.arm import Arm
 from kaito.provisioner.aks.config import AksConfig, SignIn
 from kaito.provisioner.testing import FakeArm, FakeKubelets
-from kaito.provisioner.testing import azure as fake_azure
 from kaito.runtime.client import Client
-from kaito.runtime.errors import NotFound, TransportError
+from kaito.runtime.errors import NotFound
 from kaito.runtime.manager import Manager
 from kaito.runtime.resources import NODES
 from kaito.runtime.testing.virtual import VirtualClock
-from kaito.runtime.transport import Request, Response, Transport
 from support.control_plane import ControlPlane, control_plane
+from support.crashing import ApiWire, ArmWire, Process
 
 AGENT: Final = "kaito-machine/"
 NAME: Final = "ws123456789"
@@ -46,72 +43,6 @@ THEIRS: Final = {
 """Other people's pools; the second looks like one of gpu-provisioner's, but there is no such claim."""
 
 Object = dict[str, Any]
-T = TypeVar("T")
-
-
-@dataclass
-class Process:
-    """One process: everything that it does outside itself, and the moment at which it is killed.
-
-    kill_at: number of the request, from 1. before: it never arrives; else its answer does not.
-    """
-
-    kill_at: int | None = None
-    before: bool = False
-    done: list[str] = field(default_factory=list)
-    dead: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def does(self, what: str, act: Callable[[], Awaitable[T]], killed: Exception) -> T:
-        if self.dead.is_set():
-            raise killed
-        self.done.append(what)
-        fatal = len(self.done) == self.kill_at
-        if fatal and self.before:
-            self.dead.set()
-            raise killed
-        result = await act()
-        if fatal:
-            self.dead.set()
-            raise killed
-        return result
-
-
-class ApiWire:
-    """A process' connection to the API server; reads and events are not counted."""
-
-    def __init__(self, transport: Transport, process: Process) -> None:
-        self._transport = transport
-        self._process = process
-
-    async def send(self, request: Request, *, timeout: float | None = None, stream: bool = False) -> Response:
-        def act() -> Awaitable[Response]:
-            return self._transport.send(request, timeout=timeout, stream=stream)
-
-        ours = request.headers.get("User-Agent", "").startswith(AGENT)
-        if ours and request.method != "GET" and "/events" not in request.path:
-            what = f"{request.method} {request.path}"
-            return await self._process.does(what, act, TransportError("killed"))
-        if self._process.dead.is_set():
-            raise TransportError("killed")
-        return await act()
-
-    async def close(self) -> None:
-        """The transport is the world's."""
-
-
-class ArmWire(fake_azure.MemoryTransport):
-    """A process' connection to Azure."""
-
-    def __init__(self, fake: FakeArm, clock: VirtualClock, process: Process) -> None:
-        super().__init__(fake, clock)
-        self._process = process
-
-    async def send(self, request: HttpRequest, **kwargs: Any) -> AsyncHttpResponse:
-        def act() -> Awaitable[AsyncHttpResponse]:
-            return super(ArmWire, self).send(request, **kwargs)
-
-        what = f"{request.method} {request.url.partition('?')[0]}"
-        return await self._process.does(what, act, ServiceRequestError("killed"))
 
 
 class World:
@@ -166,7 +97,9 @@ class World:
             place.location, place.resource_group, place.cluster, place.subscription, sign_in=SignIn.NONE
         )
         arm = Arm(config, self.clock, transport=ArmWire(self.fake, self.clock, process))
-        client = Client(ApiWire(self.plane.transport, process), clock=self.clock, user_agent="kaito-cache/1")
+        client = Client(
+            ApiWire(self.plane.transport, process, (AGENT,)), clock=self.clock, user_agent="kaito-cache/1"
+        )
         manager = Manager(client, clock=self.clock, options=KILL_NOW)
         provider = aks.build(config, self.clock, manager.cache.informer(NODES).lister, arm=arm)
         machine.setup(manager, provider, shapes=(self.shape,))
