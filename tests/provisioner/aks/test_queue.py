@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from kaito.provisioner.aks.queue import (
     ALONE,
     ALONE_LIMIT,
+    BEHIND,
     CALL_EXPIRES,
     LONG,
     PROBE_AFTER,
@@ -76,7 +77,7 @@ def test_after_a_refusal_nobody_goes_before_the_operation_has_ended() -> None:
     queue = exclusive()
     assert queue.mode is Mode.EXCLUSIVE
     assert queue.ask("b", order(2), 10) == Wait(LONG, 0, ("a",))
-    assert queue.ask("c", order(3), 10) == Wait(LONG, 1, ("a",))
+    assert queue.ask("c", order(3), 10) == Wait(BEHIND, 1, ("a",))
     assert queue.calls(10) == []
     queue.rests("a")
     assert queue.calls(20) == ["b"]
@@ -168,8 +169,10 @@ def test_a_cloud_that_counts_requests_gets_one_at_a_time_in_order() -> None:
         queue.ask(name, order(number), number)
         queue.accepted(name, number)
     assert queue.ask("f", order(6), 10) is None
-    queue.stand("f", order(6))
-    queue.stand("e", order(5))
+    queue.stand("f", order(6), 70)
+    queue.stand("e", order(5), 70)
+    assert queue.calls(69) == []
+    assert isinstance(queue.ask("e", order(5), 69), Wait)
     assert isinstance(queue.ask("f", order(6), 70), Wait)
     assert queue.ask("e", order(5), 70) is None
 

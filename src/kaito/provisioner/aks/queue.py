@@ -26,7 +26,9 @@ WIDEST: Final = 64
 """Requests on their way at the same time at most."""
 SHORT: Final = 5.0
 LONG: Final = 60.0
-"""Seconds until somebody in line asks again by itself; a call comes before."""
+"""Seconds until the first in line asks again by itself; a call comes before."""
+BEHIND: Final = 600.0
+"""The same for those behind it: with 50 in line for four hours, asking each minute is most of the work."""
 
 
 class Order(NamedTuple):
@@ -100,11 +102,13 @@ class LaunchQueue:
             self._refusals += 1
         return self._seconds(name, now)
 
-    def stand(self, name: str, order: Order) -> None:
-        """In line, without a turn for now: the cloud counts requests and wants fewer. The line starts anew with one."""
+    def stand(self, name: str, order: Order, until: float) -> None:
+        """In line, and nobody has a turn before that time: the cloud counts requests and wants fewer. The line goes on
+        with one at a time."""
         self.left(name)
         self._waiting[name] = order
         self._window = 1
+        self._not_before = max(self._not_before, until)
 
     def left(self, name: str) -> None:
         """Nothing was started and nothing is wanted for now."""
@@ -115,20 +119,21 @@ class LaunchQueue:
         """It was seen with an operation running."""
         self._running[name] = now
 
-    def rests(self, name: str) -> None:
-        """It was seen without: made, failed or gone."""
-        self._running.pop(name, None)
+    def rests(self, name: str) -> bool:
+        """It was seen without: made, failed or gone. True: that is news."""
+        return self._running.pop(name, None) is not None
 
     def calls(self, now: float) -> list[str]:
         """Those whose turn it is and who have not been called for it; they are told to ask again."""
         self._forget_silent(now)
+        if now < self._not_before:
+            return []
+        line = self._line()
         if self.mode is Mode.PARALLEL:
-            first = self._line()[: max(0, self._window - len(self._sending))]
-            found = [name for name in first if name not in self._called]
+            first = line[: max(0, self._window - len(self._sending))]
         else:
-            found = [
-                name for name in self._line()[:1] if name not in self._called and self._may_go(name, now)
-            ]
+            first = [name for name in line[:1] if self._may_go(name, now)]
+        found = [name for name in first if name not in self._called]
         self._called.update(dict.fromkeys(found, now))
         return found
 
@@ -147,9 +152,11 @@ class LaunchQueue:
         return len(self._running)
 
     def _may_go(self, name: str, now: float) -> bool:
+        if now < self._not_before:
+            return False
         if self.mode is Mode.PARALLEL:
             return self._line().index(name) < self._window - len(self._sending)
-        if self._sending or now < self._not_before or self._line()[0] != name:
+        if self._sending or self._line()[0] != name:
             return False
         if self.mode is Mode.UNKNOWN or not self._others(name, now):
             return True
@@ -170,7 +177,9 @@ class LaunchQueue:
         if self.mode is not Mode.EXCLUSIVE:
             return SHORT
         first = self._line()[0] == name
-        return max(1.0, self._not_before - now) if first and self._not_before > now else LONG
+        if not first:
+            return BEHIND
+        return max(1.0, self._not_before - now) if self._not_before > now else LONG
 
     def _forget_silent(self, now: float) -> None:
         """Those who were called and did not come give up their place; they stand in line again when they ask."""
