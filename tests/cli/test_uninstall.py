@@ -202,7 +202,7 @@ async def test_a_pool_and_its_claims_are_ours_by_labels(
     await client.create(NODECLAIMS, with_type(claim, NODECLAIMS))
     there = await costs(client)
     found = [describe_claim(each) for each in there.claims]
-    assert found == (["NodePool p (3 nodes)", "NodeClaim p-1"] if ours else [])
+    assert found == (["NodePool p (replicas: 3)", "NodeClaim p-1"] if ours else [])
     assert len(there.others) == (0 if ours else 2)
 
 

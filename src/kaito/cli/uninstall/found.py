@@ -248,7 +248,7 @@ async def _item(client: Client, resource: Resource, name: str, namespace: str) -
 def describe_claim(claim: Item) -> str:
     """A claim with what it costs: its machine size, its node and its agent pool; of a NodePool, how many nodes."""
     if claim.resource == NODEPOOLS:
-        return f"{claim} ({(claim.tree.get('spec') or {}).get('replicas')} nodes)"
+        return f"{claim} (replicas: {(claim.tree.get('spec') or {}).get('replicas')})"
     status = claim.tree.get("status") or {}
     pool = agent_pool(claim)
     parts = [

@@ -53,12 +53,20 @@ def test_the_node_class_is_one_that_may_be_chosen(
     made = [each.body for each in decision.writes if each.resource.kind == "NodePool"]
     if chosen is None:
         assert made == []
-        told = condition(decision.status, "InvalidSpec")["message"]
+        assert condition(decision.status, "ResourceReady")["reason"] == "InvalidSpec"
+        told = condition(decision.status, "ResourceReady")["message"]
         assert told.startswith(f"metadata.annotations[{NODE_CLASS}]: node class '{annotation}' is not one")
         assert all(name in told for name in ("default", *names))
     else:
         (pool,) = made
         assert pool["spec"]["template"]["spec"]["nodeClassRef"]["name"] == chosen
+
+
+def test_a_class_that_may_no_longer_be_chosen_changes_nothing_that_is_there() -> None:
+    allowed = replace(KARPENTER, node_class_names=("gpu-spot",))
+    observed, _ = go(classed("gpu-spot"), allowed)
+    observed, decision = go(having(observed, ready("a")))
+    assert condition(decision.status, "ResourceReady")["status"] == "True"
 
 
 def test_a_workspace_alone_may_lose_one_drifted_node_at_a_time() -> None:

@@ -31,7 +31,7 @@ from kaito.controllers.admission import (
 )
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
 from kaito.controllers.workspace.decide.claims import IMAGE_FAMILIES, retired
-from kaito.controllers.workspace.decide.wanted import Wanted, fitting_sizes, read_wanted
+from kaito.controllers.workspace.decide.wanted import Wanted, fitting_sizes, node_class_problem, read_wanted
 
 PERFORMANCE_MODES: Final = ("balanced", "interactivity", "throughput")
 INSTANCE_TYPE_UNUSED: Final = (
@@ -59,6 +59,8 @@ def judge(
         for each in wanted.problems:
             finding = Finding(each.path, each.sentence)
             (warnings if each.reason in later else refusals).append(finding)
+        if (choice := node_class_problem(workspace, config)) is not None:
+            refusals.append(Finding(choice.path, choice.sentence))
         warnings += _retired(workspace, wanted, catalog, config)
     return Findings(tuple(refusals), tuple(warnings))
 

@@ -126,6 +126,6 @@ def not_served(pool: Object, replicas: int) -> Problem:
     kind = f" that serves {reference['kind']}.{reference['group']}" if reference.get("kind") else ""
     return Problem(
         "NodePoolNotReady",
-        f"NodePool {metadata(pool)['name']} wants {replicas} nodes, and no NodeClaim has come of it in "
+        f"NodePool {metadata(pool)['name']} has {replicas} replicas, and no NodeClaim has come of it in "
         f"{PATIENCE / 60:.0f} minutes: see that a Karpenter{kind} runs, with its feature gate StaticCapacity on",
     )

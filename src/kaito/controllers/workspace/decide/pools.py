@@ -43,7 +43,7 @@ from kaito.controllers.workspace.decide.pool import (
     whose,
 )
 from kaito.controllers.workspace.decide.tolerations import Landing
-from kaito.controllers.workspace.decide.wanted import Problem
+from kaito.controllers.workspace.decide.wanted import Problem, node_class_problem
 from kaito.controllers.workspace.model import (
     Deletion,
     Event,
@@ -122,7 +122,7 @@ class PoolPass:
         """Why the pool can neither be made nor changed for now."""
         found = self._observed.pool
         if found is None:
-            return None
+            return node_class_problem(self._observed.workspace, self._config)
         name = metadata(found)["name"]
         if deleting(found):
             return Problem("NodeClaimNotReady", f"the former NodePool {name} is being deleted")
@@ -149,14 +149,14 @@ class PoolPass:
             if wanted:
                 body = pool_manifest(self._observed.workspace, plan, self._config, wanted)
                 sizes = ", ".join(size.name for size in plan.sizes)
-                text = f"asked for {wanted} nodes: NodePool {name}, {sizes}"
+                text = f"asked for {_nodes(wanted)}: NodePool {name}, {sizes}"
                 event = Event("Normal", "NodePoolCreated", text)
                 self._writes.append(Write(NODEPOOLS, body, "create", event))
             return
         has = int(pool["spec"]["replicas"])
         before = (self._observed.workspace.get("status") or {}).get("targetNodeCount") or plan.count
         if wanted > has or (plan.count < before and wanted < has):
-            event = Event("Normal", "NodePoolScaled", f"NodePool {name}: {wanted} nodes instead of {has}")
+            event = Event("Normal", "NodePoolScaled", f"NodePool {name}: {_nodes(wanted)} instead of {has}")
             self._writes.append(Write(NODEPOOLS, replicas_manifest(pool, wanted), event=event))
 
     # --- what is there without it ---------------------------------------------------------------------------
@@ -257,7 +257,11 @@ class PoolPass:
         told = self._last_words(slots) or stage
         if told is not None:
             return Part({}, "Pending", told.reason, told.message)
-        return Part({}, "Pending", "NodeClaimNotReady", f"{ready} of {needed} NodeClaims ready")
+        text = f"{ready} of {needed} NodeClaims ready"
+        if len(claims) < needed:
+            name = pool_name(self._plan.namespace, self._plan.name)
+            text += f"; {needed - len(claims)} of NodePool {name} are still to be made by its Karpenter"
+        return Part({}, "Pending", "NodeClaimNotReady", text)
 
     def _own_problem(self) -> Problem | None:
         return pool_problem(self._pool) if self._pool is not None else None
@@ -296,6 +300,10 @@ def _slot(number: int, claim: Object | None, entry: Mapping[str, Any]) -> Slot:
             failures = with_failure(failures, str(entry.get("instanceType") or ""), why)
         was_ready = False
     return Slot(number, attempt, claim, failures, was_ready)
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"
 
 
 def _made_for_somebody(labels: Mapping[str, str]) -> bool:

@@ -73,11 +73,7 @@ def read_wanted(workspace: Object, catalog: Catalog, config: WorkspaceConfig) ->
     preset = catalog.preset(name) if name else None
     unknown = _preset_problem(inference, preset, catalog)
     sizes = _sizes(workspace, resource, None if unknown else preset, catalog, config)
-    found = [
-        *_unsupported(resource, config),
-        *_node_class(workspace, config),
-        *([unknown] if unknown else []),
-    ]
+    found = [*_unsupported(resource, config), *([unknown] if unknown else [])]
     if isinstance(sizes, Problem):
         return Wanted(preset, (), (*found, sizes))
     return Wanted(preset, sizes, tuple(found))
@@ -113,18 +109,20 @@ def node_class_name(workspace: Object, config: WorkspaceConfig) -> str:
     return asked or config.node_class.for_karpenter(config.cloud).name
 
 
-def _node_class(workspace: Object, config: WorkspaceConfig) -> Iterator[Problem]:
+def node_class_problem(workspace: Object, config: WorkspaceConfig) -> Problem | None:
+    """That the Workspace may not choose that node class. What was made with it before stays."""
     if config.node_provisioner.pools is None:
-        return
+        return None
     allowed = (config.node_class.for_karpenter(config.cloud).name, *config.node_class_names)
     name = node_class_name(workspace, config)
-    if name not in allowed:
-        yield Problem.at(
-            f"metadata.annotations[{NODE_CLASS_NAME_ANNOTATION}]",
-            "InvalidSpec",
-            f"node class {name!r} is not one that Workspaces may choose; write {' or '.join(allowed)}, or have an "
-            "administrator add it to the operator's --node-class-names",
-        )
+    if name in allowed:
+        return None
+    return Problem.at(
+        f"metadata.annotations[{NODE_CLASS_NAME_ANNOTATION}]",
+        "InvalidSpec",
+        f"node class {name!r} is not one that Workspaces may choose; write {' or '.join(allowed)}, or have an "
+        "administrator add it to the operator's --node-class-names",
+    )
 
 
 def _preset_problem(inference: Object, preset: Preset | None, catalog: Catalog) -> Problem | None:
