@@ -117,7 +117,7 @@ def test_the_claims_own_word_wins_over_the_operators() -> None:
 def test_wrong_defaults_are_known_before_anything_starts() -> None:
     check_defaults({"os-sku": "AzureLinux", "tags": "a=b"})
     with pytest.raises(
-        ValueError, match='os-sku says "x"; allowed is Ubuntu, .*; subnet is no option; there is subnet-id'
+        ValueError, match=r'os-sku says "x"; allowed is Ubuntu, .*; subnet is no option; there is subnet-id'
     ):
         check_defaults({"subnet": "y", "os-sku": "x"})
 

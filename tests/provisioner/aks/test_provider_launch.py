@@ -7,14 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kaito.api import labels
-from kaito.provisioner.errors import (
-    InstancePending,
-    InvalidConfiguration,
-    NameTaken,
-)
 from kaito.provisioner.aks.provider import POLL
-from kaito.runtime.testing.virtual import EPOCH, VirtualClock
-from support.agentpools import A100, AgentPools, a_claim, agent_pools, ref_of
+from kaito.runtime.testing.virtual import VirtualClock
+from support.agentpools import A100, AgentPools, a_claim, agent_pools
 
 
 @pytest.fixture

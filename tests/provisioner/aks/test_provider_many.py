@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
-from kaito.provisioner.aks.queue import Mode
 from kaito.provisioner.aks.provider import POLL
 from kaito.runtime.testing.virtual import VirtualClock
-from support.agentpools import AgentPools, a_claim, agent_pools, ref_of
+from support.agentpools import AgentPools, a_claim, agent_pools
 
 OPERATION = 300.0
 MANY = 50

@@ -16,7 +16,7 @@ from kaito.runtime.clock import Clock
 if TYPE_CHECKING:
     from kaito.provisioner.aks.arm import Answer
 
-FRESH: Final = 15.0
+FRESH: Final = 30.0
 """Seconds for which an answer about the cluster is believed."""
 _CHANGING: Final = frozenset(
     {"updating", "upgrading", "scaling", "reconcilingclusteretcd", "migrating", "creating"}

@@ -20,6 +20,8 @@ CAPACITY_MEMORY: Final = 5 * MINUTE
 """Seconds for which an offering without machines is not asked for again."""
 SKU_MEMORY: Final = 60 * MINUTE
 """Seconds for which a size that the region or the subscription lacks is not asked for again."""
+SOON: Final = 1.0
+"""Seconds that anybody waits at least."""
 OFFERING_ERRORS: Final = (InsufficientCapacity, QuotaReached, InstanceTypeUnavailable)
 """What is wrong with an offering alone: another may be had."""
 
@@ -75,7 +77,7 @@ class Unavailable:
         for key in (offering, offering._replace(zone="")):
             if (found := self._until.get(_folded(key))) is not None:
                 error, until = found
-                return type(error)(error.message, reason=error.why, retry_after=until - now)
+                return type(error)(error.message, reason=error.why, retry_after=max(SOON, until - now))
         return None
 
 
@@ -121,7 +123,7 @@ def successor(name: str, catalog: Catalog) -> GpuSku | None:
         and each.memory_gib >= sku.memory_gib
         and (each.compute_capability or 0) >= (sku.compute_capability or 0)
     ]
-    return min(fitting, key=lambda each: (each.memory_gib, each.gpus, each.name), default=None)
+    return min(fitting, key=lambda each: (each.memory_gib, each.gpus), default=None)
 
 
 def _sentence(offering: Offering, error: CloudError, catalog: Catalog) -> str:

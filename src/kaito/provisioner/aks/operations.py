@@ -33,6 +33,9 @@ T = TypeVar("T")
 TOGETHER: Final = 5.0
 """Seconds for which one listing of all pools answers everybody who waits for one of them."""
 
+SOON: Final = 1.0
+"""Seconds that anybody waits at least."""
+
 READ: Final = "read"
 MAKE: Final = "make"
 DELETE: Final = "delete"
@@ -150,7 +153,7 @@ class PoolOperations:
     ) -> Answer:
         queue, now = self.queue, self._clock.now()
         if (throttled := self._throttling(kind)) is not None:
-            queue.stand(name, order)
+            queue.stand(name, order, now + throttled.retry_after)
             raise throttled
         if (wait := queue.ask(name, order, now)) is not None:
             self._call()
@@ -158,8 +161,8 @@ class PoolOperations:
         try:
             await self._guard.require_running(own_operations=queue.any_running(now))
             answer = await self._ask(kind, request)
-        except Throttled:
-            queue.stand(name, order)
+        except Throttled as error:
+            queue.stand(name, order, self._clock.now() + error.retry_after)
             raise
         except PreconditionFailed:
             queue.left(name)
@@ -196,13 +199,12 @@ class PoolOperations:
         left = until - self._clock.now()
         if error is None or left <= 0:
             return None
-        return Throttled(error.message, reason=error.why, retry_after=left)
+        return Throttled(error.message, reason=error.why, retry_after=max(SOON, left))
 
     def _saw(self, name: str, pool: Pool | None) -> None:
         if pool is not None and pool.for_a_claim and pool.phase in (Phase.BUSY, Phase.DELETING):
             self.queue.runs(name, self._clock.now())
-        else:
-            self.queue.rests(name)
+        elif self.queue.rests(name):
             self._call()
 
     def _call(self) -> None:

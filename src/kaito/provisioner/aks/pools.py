@@ -61,7 +61,7 @@ class Pool:
     """An agent pool as it was read.
 
     uids: the claims that it names as its owner; more than one is nobody. state: Azure's word (Creating, Succeeded, …).
-    created: when its claim was made; None where it does not say. started: when it was asked for. error: Azure's reason
+    created: when its claim was made; None where it does not say. started: when it was asked for, as far as known. error: Azure's reason
     of a failure: code, message, details; empty where it tells none.
     """
 
@@ -195,7 +195,7 @@ def read_pool(body: Mapping[str, Any]) -> Pool:
         uids=frozenset(str(uid) for uid in (node_labels.get(UID_LABEL), tags.get(UID_TAG)) if uid),
         from_gpu_provisioner=_is_gpu_provisioners(node_labels),
         created=_created(node_labels.get(CREATED_LABEL, "")),
-        started=_time(str(tags.get(STARTED_TAG) or "")),
+        started=_time(str(tags.get(STARTED_TAG) or "")) or _created(node_labels.get(CREATED_LABEL, "")),
         etag=properties.get("eTag") or body.get("eTag"),
         image=str(properties.get("nodeImageVersion") or ""),
         mig=bool(properties.get("gpuInstanceProfile")),

@@ -34,6 +34,8 @@ from kaito.provisioner.errors import (
     InstancePending,
     PreconditionFailed,
     QuotaReached,
+    Throttled,
+    WaitingForQuota,
     WaitingForTurn,
 )
 from kaito.runtime.clock import Clock, rfc3339_micro
@@ -64,13 +66,15 @@ class Gate(MetricSource, Protocol):
 class _Known:
     """What was last seen for a claim, and until when it is not looked at again.
 
-    operation: URL of the pool's creation. failure: why the last try for this claim failed, and until when that holds.
+    operation: URL of the pool's creation. cause: why the pool is being removed. failure: why the last try for this
+    claim failed, for a reason that other offerings share, and until when nothing is tried.
     """
 
     pool: Pool | None = None
     until: float = float("-inf")
     period: float = POLL
     operation: str = ""
+    cause: CloudError | None = None
     failure: tuple[CloudError, float] | None = None
 
 
@@ -129,7 +133,7 @@ class AksProvider(CloudProvider):
             case Wanted.REPLACE, Pool() as pool:
                 await self._replace(claim, known, pool)
             case _, Pool() as pool:
-                raise outcome.awaited(pool, max(AFRESH, known.until - self._clock.now()))
+                raise self._awaited(claim, known, pool)
         raise await self._launch(claim, known)
 
     async def get(self, ref: InstanceRef) -> Instance:
@@ -188,6 +192,18 @@ class AksProvider(CloudProvider):
             wait = told or POLL
         known.until = self._clock.now() + _holds(known.pool, wait)
 
+    def _awaited(self, claim: ClaimSpec, known: _Known, pool: Pool) -> InstancePending:
+        left = max(AFRESH, known.until - self._clock.now())
+        if pool.phase is not Phase.DELETING:
+            return outcome.awaited(pool, left)
+        if known.cause is None and pool.error:  # it failed, and another process began to remove it
+            error = self._arm.problem(pool.error)
+            if isinstance(error, OFFERING_ERRORS):
+                self._failed(claim, known, pool, error)
+        if known.cause is None:
+            return outcome.awaited(pool, left)
+        return outcome.replacing(pool, known.cause, left)
+
     def _joined(self, claim: ClaimSpec, pool: Pool) -> Instance:
         self._gate.settled(claim.uid)
         nodes = self._nodes_of(pool.name)
@@ -213,7 +229,7 @@ class AksProvider(CloudProvider):
         now = self._clock.now()
         if known.failure is not None and known.failure[1] > now:
             error, until = known.failure
-            return type(error)(error.message, reason=error.why, retry_after=until - now)
+            return type(error)(error.message, reason=error.why, retry_after=max(AFRESH, until - now))
         options, offering = await self._prepare(claim)
         started = self._clock.wall()
         gpu = outcome.has_gpus(offering.instance_type, self._catalog)
@@ -231,10 +247,13 @@ class AksProvider(CloudProvider):
             return WaitingForTurn(text, reason=error.why, retry_after=AFRESH)
         except WaitingForTurn as waiting:
             return waiting
+        except Throttled:
+            raise
         except BaseException:
             known.until = float("-inf")  # nobody knows whether it arrived
             raise
         known.operation, known.period = answer.operation, answer.retry_after or POLL
+        known.cause = known.failure = None
         known.pool = outcome.just_made(claim, offering, started)
         known.until = self._clock.now() + known.period
         log.info("an agent pool is being made", pool=claim.name, offering=str(offering), claim=claim.uid)
@@ -250,8 +269,12 @@ class AksProvider(CloudProvider):
             raise
 
     async def _choose(self, claim: ClaimSpec, options: PoolOptions) -> Offering:
-        """The first offering that may be had, its quota promised. Raises why there is none."""
+        """The first offering that may be had, its quota promised. Raises why there is none.
+
+        Where quota is waited for, the claim keeps its place in each line as long as nothing else admits it.
+        """
         refusals: dict[Offering, CloudError] = {}
+        in_line: WaitingForQuota | None = None
         for offering in offerings(claim.instance_types, options):
             error = self._unavailable.refusal(offering, self._clock.now())
             if error is None:
@@ -259,9 +282,14 @@ class AksProvider(CloudProvider):
                     if not options.capacity_reservation_group_id:
                         await self._gate.admit(claim, offering.instance_type, spot=offering.spot)
                     return offering
+                except WaitingForQuota as waiting:
+                    in_line = in_line or waiting
+                    continue
                 except OFFERING_ERRORS as refusal:
                     error = refusal
             refusals[offering] = error
+        if in_line is not None:
+            raise in_line
         raise nothing_left(refusals, self._catalog)
 
     def _cannot_have(self, claim: ClaimSpec, offering: Offering, error: CloudError) -> None:
@@ -273,14 +301,10 @@ class AksProvider(CloudProvider):
 
     async def _replace(self, claim: ClaimSpec, known: _Known, pool: Pool) -> None:
         """The pool failed: says why, remembers it, and removes the pool. Always raises."""
-        now = self._clock.now()
-        error = await self._why(pool, known)
-        if isinstance(error, OFFERING_ERRORS):
-            self._cannot_have(claim, pool.offering, error)
-        else:
-            self._gate.given_up(claim.uid)
-            held = float("inf") if error.terminal else now + error.retry_after
-            known.failure = (error, held)
+        error = known.cause
+        if error is None:
+            error = await self._why(pool, known)
+            self._failed(claim, known, pool, error)
         log.warning(
             "an agent pool failed and is removed", pool=pool.name, reason=error.why, error=error.message
         )
@@ -290,16 +314,24 @@ class AksProvider(CloudProvider):
             known.until, wait = float("-inf"), AFRESH
         except WaitingForTurn as waiting:
             wait = waiting.retry_after
-            known.until = now + wait
+            known.until = self._clock.now() + wait
         else:
             wait = answer.retry_after or POLL
             known.pool, known.until = outcome.leaving(pool), self._clock.now() + wait
         raise outcome.replacing(pool, error, wait)
 
+    def _failed(self, claim: ClaimSpec, known: _Known, pool: Pool, error: CloudError) -> None:
+        """Remembers why, so that the same is not tried again at once."""
+        known.cause = error
+        if isinstance(error, OFFERING_ERRORS):
+            self._cannot_have(claim, pool.offering, error)
+            return
+        self._gate.given_up(claim.uid)
+        held = float("inf") if error.terminal else self._clock.now() + error.retry_after
+        known.failure = (error, held)
+
     async def _why(self, pool: Pool, known: _Known) -> CloudError:
         """Why the pool failed: from the pool, else from the operation that made it, where this process started it."""
-        if known.failure is not None:
-            return known.failure[0]
         if pool.error:
             return self._arm.problem(pool.error)
         error = await self._operations.failure(known.operation) if known.operation else None
