@@ -253,3 +253,20 @@ async def test_metrics_tell_of_families_that_were_asked_for_and_of_the_totals(ga
     assert gated.metric("promised") == {A100_FAMILY: 24, "cores": 28, "lowPriorityCores": 0}
     assert gated.metric("waiting") == {A100_FAMILY: 24, "cores": 0, "lowPriorityCores": 0}
     assert H100_FAMILY not in gated.metric("limit")
+
+
+async def test_a_claim_that_waits_for_two_sizes_leaves_both_lines_with_the_first_that_is_free(
+    gated: Gated,
+) -> None:
+    gated.arm.quota.limit(A100_FAMILY, 24)
+    gated.arm.quota.limit(H100_FAMILY, 40)
+    await gated.admit(1)
+    await gated.admit(2, H100)
+    await gated.refusal(3)
+    await gated.refusal(3, H100)
+    assert "behind ws3" in (await gated.refusal(4)).message
+    gated.gate.given_up("uid-2")
+    assert gated.woken == ["ws3"]
+    assert isinstance(await gated.refusal(3), WaitingForQuota), "its first choice is still taken"
+    await gated.admit(3, H100)
+    assert "waits for ws1 to start" in (await gated.refusal(4)).message
