@@ -58,13 +58,12 @@ def test_every_overlay_component_and_setting_is_in_the_guide() -> None:
     assert {*re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", table)} <= known
 
 
-def example(guide: str, folder: Path) -> list[Object]:
-    """What the guide's kustomization of one's own stands for."""
-    _, _, rest = text(guide).partition("```yaml\n")
-    body = yaml.safe_load(rest.partition("```")[0])
-    (resource,) = body["resources"]
+def example(guide: str, folder: Path, number: int = 0) -> list[Object]:
+    """What a kustomization of one's own in the guide stands for; number: which of them."""
+    body = yaml.safe_load(text(guide).split("```yaml\n")[number + 1].partition("```")[0])
     ours = Path(*([".."] * len(folder.parts[1:])), *MANIFESTS.parts[1:])
-    body["resources"] = [str(ours / resource.partition("manifests/")[2])]
+    for field in ("resources", "components"):
+        body[field] = [str(ours / each.partition("manifests/")[2]) for each in body.get(field, ())]
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(body))
     return render(folder)
 
@@ -92,6 +91,20 @@ def test_the_example_for_aks_says_which_cluster_it_is(tmp_path: Path) -> None:
     for deployment in of_kind(objects, "Deployment"):
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         assert container["image"].startswith("registry.example.com/kaito/operator:")
+
+
+def test_the_example_of_one_process_for_aks_has_what_two_have(tmp_path: Path) -> None:
+    objects = example("aks.md", tmp_path, 1)
+    (deployment,) = of_kind(objects, "Deployment")
+    template = deployment["spec"]["template"]
+    assert template["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+    (container,) = template["spec"]["containers"]
+    with commands()["operator"].make_context("operator", container["args"][1:]) as context:
+        assert (context.params["cloud_provider"], context.params["leader_elect"]) == ("aks", True)
+    bound = {each["metadata"]["name"] for each in of_kind(objects, "ClusterRoleBinding")}
+    assert {"kaito-operator-cloud-aks", "kaito-operator-nodeclaim"} <= bound
+    (config,) = of_kind(objects, "ConfigMap")
+    assert {"ARM_SUBSCRIPTION_ID", "CLAIM_KINDS", "LOCATION"} <= config["data"].keys()
 
 
 def test_every_setting_of_aks_is_in_its_table_and_no_other() -> None:
