@@ -38,6 +38,10 @@ from kaito.runtime.transport import Request, Response
 OPERATION = 300.0
 """Virtual seconds that making a pool takes."""
 SIZE = "Standard_NC24ads_A100_v4"
+PARALLEL, EXCLUSIVE, LIMITED = "parallel", "exclusive", "limited"
+"""Modes of the fake Azure: any number of operations; one at a time, others get 409; any number, but requests are
+counted as AKS documents it: 20 PUTs of pools at once and one a minute after, 60 reads at once and one a second."""
+PUT_BURST, PUT_PAUSE = 20, 60.0
 BREAK_OFF = 3.0
 """Times the sum of all operations after which a run is given up."""
 REFUSALS = (409, 412, 429)
@@ -142,9 +146,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(
-    clock: Clock, *, exclusive: bool, server_spent: Spent, fakes_spent: Spent
-) -> AsyncIterator[World]:
+async def world(clock: Clock, mode: str, server_spent: Spent, fakes_spent: Spent) -> AsyncIterator[World]:
     """Everything runs inside the block."""
     server = ApiServer(ApiServerOptions(clock=clock))
 
@@ -155,8 +157,11 @@ async def world(
     client = Client(transport, clock=clock, user_agent="bench", field_manager="bench")
     for manifest in crd_manifests():
         await client.create(CRDS, manifest)
-    arm = FakeArm(clock, exclusive=exclusive)
+    arm = FakeArm(clock, exclusive=mode == EXCLUSIVE)
     arm.durations.create = OPERATION
+    if mode == LIMITED:
+        arm.limit_rate("put_pool", burst=PUT_BURST, per_second=1 / PUT_PAUSE)
+        arm.limit_rate("get_pool", "list_pools", "get_cluster", "operation", burst=60, per_second=1)
     answer = arm.handle
     arm.handle = lambda *args, **kwargs: fakes_spent.call(lambda: answer(*args, **kwargs))  # type: ignore[method-assign]
     place = arm.place
@@ -189,10 +194,10 @@ async def world(
         await server.stop()
 
 
-async def _launch(count: int, exclusive: bool) -> Tree:
+async def _launch(count: int, mode: str) -> Tree:
     clock = VirtualClock()
     server_spent, fakes_spent = Spent(), Spent()
-    async with world(clock, exclusive=exclusive, server_spent=server_spent, fakes_spent=fakes_spent) as made:
+    async with world(clock, mode, server_spent, fakes_spent) as made:
         made.arm.requests.clear()
         began, cpu = clock.now(), time.process_time()
         others = server_spent.seconds + fakes_spent.seconds
@@ -208,6 +213,7 @@ async def _launch(count: int, exclusive: bool) -> Tree:
             "first ready after": round(min(made.ready.values()) - began, 3),
             "operations finished": finished,
             "refused": sum(each.call == "put_pool" and each.status in REFUSALS for each in requests),
+            "throttled": sum(each.status == 429 for each in requests),
             "requests to Azure": dict(sorted(Counter(each.call for each in requests).items())),
             "beyond polling": len(beyond_polling(requests)),
             "cpu": round(spent, 3),
@@ -228,6 +234,15 @@ def beyond_polling(requests: list[Recorded]) -> list[Recorded]:
     return found
 
 
-def launch(count: int, *, exclusive: bool) -> Tree:
+def launch(count: int, mode: str) -> Tree:
     """`count` claims made at once, until the last is Ready; virtual seconds, counts and processor seconds."""
-    return run_virtual(lambda: _launch(count, exclusive))
+    return run_virtual(lambda: _launch(count, mode))
+
+
+def shortest(count: int, mode: str) -> float:
+    """Virtual seconds that Azure itself takes for `count` pools."""
+    if mode == EXCLUSIVE:
+        return OPERATION * count
+    if mode == LIMITED:
+        return OPERATION + PUT_PAUSE * max(0, count - PUT_BURST)
+    return OPERATION

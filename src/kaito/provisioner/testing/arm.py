@@ -176,12 +176,12 @@ class FakeArm(Settings):
             )
         )
 
-    def limit_rate(self, call: Call, *, burst: int, per_second: float) -> RateLimit:
-        """Take so many requests of that kind at once, then so many per second; 429 with Retry-After beyond.
+    def limit_rate(self, *calls: Call, burst: int, per_second: float) -> RateLimit:
+        """Take so many requests of these kinds together at once, then so many per second; 429 with Retry-After beyond.
 
-        AKS documents bursts of 20 and one a minute for `put_pool`, of 60 and one a second for others.
+        AKS documents bursts of 20 and one a minute for `put_pool`, of 60 and one a second for its other calls.
         """
-        limit = RateLimit(call=call, burst=burst, per_second=per_second, since=self._clock.now())
+        limit = RateLimit(calls=calls, burst=burst, per_second=per_second, since=self._clock.now())
         self._script.rates.append(limit)
         return limit
 

@@ -94,9 +94,9 @@ class EndingRule(Rule):
 
 @dataclass(kw_only=True)
 class RateLimit:
-    """A token bucket. since: clock seconds of the last look. refused: how many requests found it empty."""
+    """A token bucket for these calls. since: clock seconds of the last look. refused: how many found it empty."""
 
-    call: str
+    calls: tuple[str, ...]
     burst: int
     per_second: float
     since: float
@@ -135,7 +135,7 @@ class Script:
     def check_rate(self, request: ArmRequest) -> None:
         """Raises `Refused` where too many requests of the kind came."""
         for rate in self.rates:
-            if fnmatchcase(request.call, rate.call):
+            if any(fnmatchcase(request.call, call) for call in rate.calls):
                 wait = rate.take(request.at)
                 if wait:
                     raise throttled(wait)
