@@ -184,9 +184,7 @@ async def lived(clock: VirtualClock, shape: ClaimShape, life: Life, first: Proce
         tried = [size for size in (NC6, LARGER) if size in world.made()]
         if life.delete_at is None:
             assert tried == ([NC6, LARGER] if life.refused else [NC6])
-        # A new process does not remember which size was refused before it, and may ask for that once more.
-        once_more = life.refused and first.dead.is_set()
-        assert len(world.made()) <= len(tried) + once_more, world.made()
+        assert world.made() == tried, "none is made twice, and a size that was refused is not asked for again"
 
 
 async def killed_at(
