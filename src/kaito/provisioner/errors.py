@@ -47,7 +47,8 @@ class InstanceNotFound(CloudError):
 class InstancePending(CloudError):
     """The instance is being made; ask again. Nothing is wrong.
 
-    since: when the cloud began to make it; None: not known, or not begun. A launch's deadline runs from then.
+    since: when the cloud began to make it; A launch's deadline runs from then. None: not known,
+    or not begun; nothing runs.
     """
 
     reason = "LaunchInProgress"

@@ -45,7 +45,9 @@ class ScriptedCloud(CloudProvider):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.answer: Instance | CloudError = InstancePending("the pool is being made", retry_after=30)
+        self.answer: Instance | CloudError = InstancePending(
+            "the pool is being made", retry_after=30, since=clock.wall()
+        )
         self.refusal: CloudError | None = None
         self.present = True
         self.asked: list[tuple[str, float]] = []

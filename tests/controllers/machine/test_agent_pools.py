@@ -104,6 +104,22 @@ async def test_an_operation_that_never_ends_is_given_up_and_its_pool_removed(
         assert await warnings(world) == ["LaunchTimeout"]
 
 
+async def test_pools_that_fail_again_and_again_for_no_known_reason_are_given_up(
+    world: ControlPlane, fake: FakeArm, kubelets: FakeKubelets, shape: ClaimShape
+) -> None:
+    for _ in range(9):
+        fake.end_next("create", "Failed", code="Strange", message="Something strange.")
+    async with provisioner(world, fake):
+        await world.client.create(shape.resource, claim(shape))
+        await until(world, 1790)
+        assert not await given_up(world, shape)
+        assert len(fake.calls("put_pool")) > 2
+        await until(world, 2400)
+        assert not await exists(world, shape)
+        assert not fake.pools
+        assert (await warnings(world))[-1] == "LaunchTimeout"
+
+
 async def test_a_machine_that_never_joins_is_given_up_and_its_pool_removed(
     world: ControlPlane, fake: FakeArm, kubelets: FakeKubelets, shape: ClaimShape
 ) -> None:

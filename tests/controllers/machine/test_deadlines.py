@@ -33,6 +33,8 @@ from support.control_plane import ControlPlane
 LIMITS = Limits(launch_timeout=600, registration_timeout=300, initialization_timeout=120)
 
 WAITED_FOR = [
+    errors.InstancePending("it is looked at again", retry_after=60),
+    errors.WaitingForTurn("no machine left; it is removed", reason="AllocationFailure", retry_after=60),
     errors.WaitingForTurn("2 others are before it"),
     errors.WaitingForQuota("behind ws2"),
     errors.QuotaReached("no quota left", retry_after=60),
@@ -87,11 +89,13 @@ class TestLaunch:
             await until(world, 4200.2)
             assert await given_up(world, shape)
 
-    async def test_a_failure_that_nobody_knows_is_tried_until_the_deadline(
-        self, world: ControlPlane, shape: ClaimShape
+    @pytest.mark.parametrize("type", [errors.CloudError, errors.WaitingForTurn])
+    async def test_a_failure_that_nobody_knows_is_told_and_tried_until_the_deadline(
+        self, world: ControlPlane, shape: ClaimShape, type: type[errors.CloudError]
     ) -> None:
+        """Also while what failed is removed before the next try."""
         cloud = ScriptedCloud(world.clock)
-        cloud.answer = errors.CloudError("something went wrong", retry_after=250)
+        cloud.answer = type("something went wrong", reason="LaunchFailed", retry_after=250)
         async with controller(world, cloud, LIMITS):
             await create(world, shape)
             await until(world, 599.9)

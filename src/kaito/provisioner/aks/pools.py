@@ -61,7 +61,7 @@ class Pool:
     """An agent pool as it was read.
 
     uids: the claims that it names as its owner; more than one is nobody. state: Azure's word (Creating, Succeeded, …).
-    created: when its claim was made; None where it does not say. started: when it was asked for, as far as known. error: Azure's reason
+    created: when its claim was made; None where it does not say. started: when it was asked for. error: Azure's reason
     of a failure: code, message, details; empty where it tells none.
     """
 

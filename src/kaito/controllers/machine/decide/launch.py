@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from kaito.api import labels
 from kaito.api.conditions import Status
@@ -34,11 +34,6 @@ from kaito.controllers.machine.shapes import RESTRICTED_KEYS, ClaimShape, Invali
 from kaito.provisioner.cloud import Instance
 from kaito.provisioner.errors import CloudError, InstancePending
 from kaito.runtime.clock import parse_time
-
-REPLACEABLE: Final = (InstancePending, CloudError)
-"""Answers after which a claim is given up in the end, exactly these: the cloud does not finish, or fails and nobody
-knows why. Another claim could fare better then. It could not where a turn, quota, rights, capacity or the cluster are
-missing: that is waited for, and the claim says so all the while."""
 
 
 def claim_patch(shape: ClaimShape, claim: Object) -> dict[str, Any] | None:
@@ -108,13 +103,11 @@ def _not_launched(
         error.why,
         error.message,
         wait=error.retry_after,
-        quiet=isinstance(error, InstancePending),
+        quiet=isinstance(error, InstancePending) and error.why == error.reason,
     )
-    if type(error) not in REPLACEABLE:
+    begun = _begun(error, conditions.get(observed.shape.launched))
+    if begun is None:
         return failed
-    begun = parse_time(conditions.get(observed.shape.launched)["lastTransitionTime"])
-    if isinstance(error, InstancePending) and error.since is not None:
-        begun = error.since
     left = seconds_left(begun, limits.launch_timeout, now)
     if left > 0:
         return replace(failed, requeue_after=min(error.retry_after, left))
@@ -123,6 +116,16 @@ def _not_launched(
         f"Last, {error.why}: {error.message}"
     )
     return give_up(observed, Warned("LaunchTimeout", message[:MESSAGE_LIMIT]), failed)
+
+
+def _begun(error: CloudError, launched: Mapping[str, Any]) -> datetime | None:
+    """Since when another claim could fare better: the cloud does not finish, or fails and nobody knows why.
+
+    None: it could not. A turn, quota, rights, capacity or the cluster are missing: the claim waits, and says so.
+    """
+    if isinstance(error, InstancePending) and error.since is not None:
+        return error.since
+    return parse_time(launched["lastTransitionTime"]) if error.why == CloudError.reason else None
 
 
 def _failed(
