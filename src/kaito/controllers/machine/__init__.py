@@ -20,6 +20,7 @@ from kaito.controllers.machine.reconciler import CLAIM_INDEX, PROVIDER_INDEX, Ma
 from kaito.controllers.machine.repair import NodeRepair, repair_facts
 from kaito.controllers.machine.running import RunningCluster
 from kaito.controllers.machine.shapes import MACHINE_SHAPE, NODECLAIM_SHAPE, SHAPES, ClaimShape
+from kaito.controllers.machine.surroundings import Surroundings
 from kaito.provisioner.cloud import CloudProvider, existing_id
 from kaito.runtime.controller import Controller, ControllerOptions, Watch
 from kaito.runtime.events import EventRecorder
@@ -107,26 +108,16 @@ def setup(
 
     provider.subscribe(wake)
     running = RunningCluster(cloud, manager.clock)
-    collector = GarbageCollector(
-        client,
-        cloud,
-        recorder,
-        manager.clock,
-        claims=informers,
-        nodes=nodes,
-        running=running,
-        metrics=metrics,
-        hidden=provider.hidden,
-    )
-    repair = NodeRepair(
-        client, recorder, manager.clock, claims=informers, nodes=nodes, running=running, metrics=metrics
-    )
+    around = Surroundings(client, cloud, recorder, manager.clock, informers, nodes, running, metrics)
+    _look_after(manager, around, drains, hidden=provider.hidden)
+
+
+def _look_after(manager: Manager, around: Surroundings, drains: DrainWatch, *, hidden: bool) -> None:
+    """Garbage collection, node repair, and what can be seen of both and of drains."""
+    collector, repair = GarbageCollector(around, hidden=hidden), NodeRepair(around)
     manager.add(collector)
-    manager.add(
-        Controller(
-            f"{FIELD_MANAGER}-repair", repair.reconcile, primary=NODES, predicates=[changed(repair_facts)]
-        )
-    )
+    name = f"{FIELD_MANAGER}-repair"
+    manager.add(Controller(name, repair.reconcile, primary=NODES, predicates=[changed(repair_facts)]))
     manager.metrics.add(EndMetrics(drains, collector, repair))
 
 

@@ -12,19 +12,15 @@ from typing import Any, Final
 from kaito.api.conditions import is_true
 from kaito.api.labels import CLAIM_UID_ANNOTATION, TERMINATION_FINALIZER
 from kaito.controllers.machine import garbage
-from kaito.controllers.machine.metrics import MachineMetrics
 from kaito.controllers.machine.nodes import provider_key
 from kaito.controllers.machine.reconciler import PROVIDER_INDEX
-from kaito.controllers.machine.running import RunningCluster
 from kaito.controllers.machine.shapes import SHAPES, ClaimShape
-from kaito.provisioner.cloud import CloudProvider, Instance, InstanceRef
+from kaito.controllers.machine.surroundings import Surroundings
+from kaito.provisioner.cloud import Instance, InstanceRef
 from kaito.provisioner.errors import CloudError, InstanceNotFound
-from kaito.runtime.client import Client
-from kaito.runtime.clock import Clock, parse_time
+from kaito.runtime.clock import parse_time
 from kaito.runtime.errors import ApiError, NotFound, TransportError
-from kaito.runtime.events import EventRecorder
 from kaito.runtime.finalizers import FinalizerError, remove_finalizer
-from kaito.runtime.informer import Informer
 from kaito.runtime.logs import get_logger
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import NODES
@@ -42,29 +38,17 @@ class GarbageCollector:
     ended for it, each counted once.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        provider: CloudProvider,
-        recorder: EventRecorder,
-        clock: Clock,
-        *,
-        claims: Mapping[ClaimShape, Informer],
-        nodes: Informer,
-        running: RunningCluster,
-        metrics: MachineMetrics,
-        hidden: bool,
-    ) -> None:
+    def __init__(self, around: Surroundings, *, hidden: bool) -> None:
         self.leaked = 0
         self.ended = 0
-        self._client = client
-        self._provider = provider
-        self._recorder = recorder
-        self._clock = clock
-        self._claims = claims
-        self._nodes = nodes
-        self._running = running
-        self._metrics = metrics
+        self._client = around.client
+        self._cloud = around.cloud
+        self._recorder = around.recorder
+        self._clock = around.clock
+        self._claims = around.claims
+        self._nodes = around.nodes
+        self._running = around.running
+        self._metrics = around.metrics
         self._hidden = hidden
         self._asked: set[str] = set()
         self._problem = ""
@@ -91,7 +75,7 @@ class GarbageCollector:
             self.leaked = 0
             return
         await self._running.check()
-        instances = await self._provider.list()
+        instances = await self._cloud.list()
         await self._end(garbage.orphans(instances, self._claim_uids(), self._clock.wall()))
         for shape, claim in lost:
             if not garbage.has_instance(claim, instances):
@@ -129,7 +113,7 @@ class GarbageCollector:
                 continue
             self.leaked += 1
             try:
-                await self._provider.delete(instance.ref)
+                await self._cloud.delete(instance.ref)
             except InstanceNotFound:
                 pass
             except CloudError as error:
@@ -161,7 +145,7 @@ class GarbageCollector:
         metadata = claim["metadata"]
         ref_id = claim["status"]["providerID"]
         try:
-            await self._provider.get(_ref(claim))
+            await self._cloud.get(_ref(claim))
             return  # the list was behind
         except InstanceNotFound:
             pass

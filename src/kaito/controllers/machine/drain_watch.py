@@ -92,16 +92,19 @@ class DrainWatch:
         self._group: asyncio.TaskGroup | None = None
         self._nodes: dict[str, _Followed] = {}
         self._attachments: _Followed | None = None
-        self._done: set[Owner] = set()
+        self._done: dict[Owner, str] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                await asyncio.Event().wait()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self._group = None
         finally:
-            self._group, self._attachments = None, None
+            self._attachments = None
             self._nodes.clear()
 
     # -- what the claims' passes ask --------------------------------------------------------------------------
@@ -142,20 +145,20 @@ class DrainWatch:
         """Deletes pods, each with its seconds; the Node's pods as they are after that."""
         return await self._ask(node, [(pod, grace, self._delete) for pod, grace in pods])
 
-    def is_done(self, owner: Owner) -> bool:
-        """Whether the claim's Nodes were drained by this process."""
-        return owner in self._done
+    def is_done(self, owner: Owner, uid: str) -> bool:
+        """Whether the Nodes of the claim with this uid were drained by this process."""
+        return self._done.get(owner) == uid
 
-    def done(self, owner: Owner) -> None:
+    def done(self, owner: Owner, uid: str) -> None:
         """Nothing keeps the claim's Nodes any more: they are followed no longer."""
-        if owner not in self._done:
-            self._done.add(owner)
+        if not self.is_done(owner, uid):
+            self._done[owner] = uid
             self.drained += sum(owner in followed.wakes for followed in self._nodes.values())
         self._let_go(owner)
 
     def forget(self, owner: Owner) -> None:
         """There is no such claim any more."""
-        self._done.discard(owner)
+        self._done.pop(owner, None)
         self._let_go(owner)
 
     # -- following --------------------------------------------------------------------------------------------

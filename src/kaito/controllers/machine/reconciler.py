@@ -131,7 +131,7 @@ class MachineReconciler:
             claim,
             tuple(node.decode() for node in found),
             hold=self._hold_left(cached),
-            drained=self._drains.is_done(self.owner(cached.key)),
+            drained=self._drains.is_done(self.owner(cached.key), cached.meta.uid),
         )
 
     def owner(self, key: ObjectKey) -> tuple[str, str]:
@@ -228,7 +228,7 @@ class _Pass:
             case CheckRunning():
                 await self._check_running()
             case Terminate(provider_id):
-                self._owner._drains.done(self._owner.owner(self._cached.key))
+                self._owner._drains.done(self._owner.owner(self._cached.key), self._cached.meta.uid)
                 await self._terminate(provider_id)
             case ReleaseNode(node):
                 await self._release_node(node)

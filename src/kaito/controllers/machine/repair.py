@@ -11,17 +11,13 @@ from typing import Any, Final
 from kaito.api import labels
 from kaito.api.conditions import find_condition, is_true
 from kaito.controllers.machine import health
-from kaito.controllers.machine.metrics import MachineMetrics
 from kaito.controllers.machine.nodes import is_lent, provider_key
 from kaito.controllers.machine.reconciler import PROVIDER_INDEX
-from kaito.controllers.machine.running import RunningCluster
 from kaito.controllers.machine.shapes import ClaimShape
+from kaito.controllers.machine.surroundings import Surroundings
 from kaito.provisioner.errors import CloudError
-from kaito.runtime.client import Client
-from kaito.runtime.clock import Clock
-from kaito.runtime.errors import Conflict, NotFound
-from kaito.runtime.events import EventRecorder
-from kaito.runtime.informer import Informer
+from kaito.runtime.errors import Conflict, Invalid, NotFound
+from kaito.runtime.logs import get_logger
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import ObjectKey
 from kaito.runtime.result import Result
@@ -33,29 +29,21 @@ BLOCKED_EVENT: Final = 900.0
 LEAST_WAIT: Final = 10.0
 """Seconds between two questions whether the cluster runs."""
 
+log = get_logger(__name__)
+
 
 class NodeRepair:
     """Reconciles Nodes. blocked: names of sick Nodes whose replacement is held back, with when that was told."""
 
-    def __init__(
-        self,
-        client: Client,
-        recorder: EventRecorder,
-        clock: Clock,
-        *,
-        claims: Mapping[ClaimShape, Informer],
-        nodes: Informer,
-        running: RunningCluster,
-        metrics: MachineMetrics,
-    ) -> None:
+    def __init__(self, around: Surroundings) -> None:
         self.blocked: dict[str, float] = {}
-        self._client = client
-        self._recorder = recorder
-        self._clock = clock
-        self._claims = claims
-        self._nodes = nodes
-        self._running = running
-        self._metrics = metrics
+        self._client = around.client
+        self._recorder = around.recorder
+        self._clock = around.clock
+        self._claims = around.claims
+        self._nodes = around.nodes
+        self._running = around.running
+        self._metrics = around.metrics
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
         """One look at one Node."""
@@ -112,8 +100,7 @@ class NodeRepair:
         """Pods get no time: their kubelet has said nothing for too long. The deadline says so to the drain."""
         metadata = claim["metadata"]
         try:
-            if (patch := health.termination_patch(claim, self._clock.wall())) is not None:
-                await self._client.patch(shape.resource, metadata["name"], patch=patch)
+            await self._set_deadline(shape, claim)
             message = f"its Node {node['metadata']['name']} is not healthy: {sick}; it is replaced"
             self._recorder.event(claim, "Warning", "NodeUnhealthy", message)
             await self._client.delete(shape.resource, metadata["name"], uid=metadata["uid"])
@@ -123,6 +110,16 @@ class NodeRepair:
             return Result(requeue_after=0)
         self._metrics.claims(shape).gave_up("NodeUnhealthy")
         return None
+
+    async def _set_deadline(self, shape: ClaimShape, claim: dict[str, Any]) -> None:
+        patch = health.termination_patch(claim, self._clock.wall())
+        if patch is None:
+            return
+        try:
+            await self._client.patch(shape.resource, claim["metadata"]["name"], patch=patch)
+        except Invalid:
+            # A claim of older days, which may be deleted and not changed: its pods have a minute past their grace.
+            log.info("a claim takes no deadline", claim=claim["metadata"]["name"])
 
 
 def repair_facts(node: CachedObject) -> Hashable:
