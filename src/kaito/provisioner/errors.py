@@ -47,8 +47,8 @@ class InstanceNotFound(CloudError):
 class InstancePending(CloudError):
     """The instance is being made; ask again. Nothing is wrong.
 
-    since: when the cloud began to make it; A launch's deadline runs from then. None: not known,
-    or not begun; nothing runs.
+    since: when the cloud began to make it: a launch's deadline runs from then. None: not known, or not begun, so that
+        no deadline runs.
     """
 
     reason = "LaunchInProgress"
@@ -88,7 +88,7 @@ class OperationInProgress(CloudError):
 
 
 class PreconditionFailed(OperationInProgress):
-    """What was asked for held for another state of the instance: it is there already, or has changed since it was read."""
+    """What was asked for held for another state of the instance: it is there already, or has changed meanwhile."""
 
     delay = 1.0
 
