@@ -5,6 +5,7 @@ python loaded_modules.py operator|provisioner CLOUD
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import fields
 
@@ -24,7 +25,7 @@ async def nobody(request: Request) -> BufferedResponse:
     return BufferedResponse(404)
 
 
-def main(command: str, provider: str) -> None:
+async def main(command: str, provider: str) -> None:
     known = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
     context = known.make_context(command, [f"--cloud-provider={provider}"])
     given = {**context.params, "images": ()}
@@ -44,4 +45,4 @@ def _only(config: type, given: dict[str, object]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    asyncio.run(main(*sys.argv[1:]))
