@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kaito.api import labels
-from kaito.provisioner.aks.provider import POLL
+from kaito.provisioner.aks.provider import EARLY, EARLY_POLL, POLL
 from kaito.runtime.testing.virtual import VirtualClock
 from support.agentpools import A100, AgentPools, a_claim, agent_pools
 
@@ -29,7 +29,7 @@ async def test_a_claim_becomes_a_pool_and_the_pool_an_instance(world: AgentPools
     assert instance.image_id.startswith("AKSUbuntu")
     assert stages == ["LaunchInProgress"]
     assert world.clock.now() == 300
-    assert len(world.arm.calls("get_pool")) == 1 + 300 / POLL
+    assert len(world.arm.calls("get_pool")) == 1 + EARLY / EARLY_POLL + (300 - EARLY) / POLL
     assert world.puts() == 1
 
 

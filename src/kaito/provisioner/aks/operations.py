@@ -99,12 +99,12 @@ class PoolOperations:
 
         What is missing there or has failed is read by itself: only that proves absence, and says why.
         """
-        if self.queue.running <= 1:
-            return (await self.read(name))[0]
         async with self._listing:
-            if self._clock.now() >= self._listed_at + TOGETHER:
+            fresh = self._clock.now() < self._listed_at + TOGETHER
+            if not fresh and self.queue.running > 1:
                 await self.list()
-        pool = self._listed.get(name)
+                fresh = True
+        pool = self._listed.get(name) if fresh else None
         if pool is None or pool.phase is Phase.FAILED:
             pool, _ = await self.read(name)
         return pool

@@ -19,6 +19,8 @@ from kaito.provisioner.errors import CloudError, InstancePending, NameTaken, Wai
 
 NODE_POLL: Final = 5.0
 """Seconds between two looks into the cache for the Node of a pool that is made."""
+EXACTLY: Final = 5
+"""How many that were there first are counted one by one."""
 MACHINE_ZONE_LABEL: Final = "karpenter.k8s.azure/zone"
 """Where Machines show their zone."""
 NVIDIA_FAMILY: Final = "standard_n"
@@ -113,13 +115,13 @@ def joining(pool: Pool, nodes: int) -> InstancePending:
 
 
 def queued(wait: Wait, cluster: str) -> str:
-    """Why nothing was started."""
-    behind = f"{wait.ahead} were there first" if wait.ahead != 1 else "1 was there first"
-    if wait.running:
-        names = ", ".join(wait.running[:3]) + (" and more" if len(wait.running) > 3 else "")
-        holds = f"the operation on the agent pool {names} is awaited" if len(wait.running) == 1 else names
-        return f"in line for the cluster {cluster}, which takes one operation at a time: {holds}; {behind}"
-    return f"in line for the cluster {cluster}: {behind}"
+    """Why nothing was started. Many are counted in tens: each change of the text is a write for each that waits."""
+    if wait.ahead == 0:
+        awaited = f"; the operation on {', '.join(wait.running)} is awaited" if wait.running else ""
+        return f"next in line for the cluster {cluster}, which takes one operation at a time{awaited}"
+    many = wait.ahead if wait.ahead <= EXACTLY else -(-wait.ahead // 10) * 10
+    were = "1 was" if many == 1 else f"{'up to ' if many > EXACTLY else ''}{many} were"
+    return f"in line for the cluster {cluster}, which takes one operation at a time; {were} there first"
 
 
 def refused_turn(cluster: str, message: str) -> str:
@@ -137,7 +139,7 @@ def node_of(pool: Pool, nodes: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]
         node
         for node in nodes
         if _labels(node).get(POOL_LABEL) == pool.name
-        and "deletionTimestamp" not in node["metadata"]
+        and not node["metadata"].get("deletionTimestamp")
         and (node.get("spec") or {}).get("providerID")
         and _labels(node).get(labels.INSTANCE_TYPE_LABEL, size).lower() == size
         and _labels(node).get(labels.CLAIM_UID_ANNOTATION, pool.uid) == pool.uid

@@ -226,10 +226,8 @@ def _is_gpu_provisioners(node_labels: Mapping[str, str]) -> bool:
 
 
 def _created(text: str) -> datetime | None:
-    try:
-        return datetime.strptime(text, CREATED_FORMAT).replace(tzinfo=UTC)
-    except ValueError:
-        return None
+    """Reads `CREATED_FORMAT`; pools are read often, and strptime is slow."""
+    return _time(f"{text[:10]}{text[10:].replace('-', ':')}") if text else None
 
 
 def _time(text: str) -> datetime | None:

@@ -42,9 +42,13 @@ from kaito.runtime.clock import Clock, rfc3339_micro
 from kaito.runtime.lister import Lister
 from kaito.runtime.logs import get_logger
 from kaito.runtime.metrics import MetricSource
+from kaito.runtime.objects import CachedObject
 
 POLL: Final = 15.0
 """Seconds between two looks at pools with an operation, where Azure names no figure."""
+EARLY_POLL: Final = 30.0
+"""The same while a pool has been made for less than `EARLY` seconds: AKS takes some minutes."""
+EARLY: Final = 180.0
 MADE_POLL: Final = 60.0
 """Seconds between two looks at a pool that is made and whose machine has not joined."""
 AFRESH: Final = 1.0
@@ -66,13 +70,14 @@ class Gate(MetricSource, Protocol):
 class _Known:
     """What was last seen for a claim, and until when it is not looked at again.
 
-    operation: URL of the pool's creation. cause: why the pool is being removed. failure: why the last try for this
-    claim failed, for a reason that other offerings share, and until when nothing is tried.
+    period: seconds between two looks, as Azure wants it. operation: URL of the pool's creation. cause: why the pool
+    is being removed. failure: why the last try for this claim failed, for a reason that other offerings share, and
+    until when nothing is tried.
     """
 
     pool: Pool | None = None
     until: float = float("-inf")
-    period: float = POLL
+    period: float | None = None
     operation: str = ""
     cause: CloudError | None = None
     failure: tuple[CloudError, float] | None = None
@@ -185,18 +190,29 @@ class AksProvider(CloudProvider):
     async def _look(self, name: str, known: _Known) -> None:
         """Reads the pool, and says until when that holds."""
         if known.pool is not None and known.pool.phase in (Phase.BUSY, Phase.DELETING):
-            known.pool, retry_after = await self._operations.poll(name), known.period
-            wait = self._operations.until_next_poll(retry_after)
+            known.pool = await self._operations.poll(name)
+            wait = self._operations.until_next_poll(self._period(known))
         else:
-            known.pool, told = await self._operations.read(name)
-            wait = told or POLL
+            known.pool, known.period = await self._operations.read(name)
+            wait = self._period(known)
         known.until = self._clock.now() + _holds(known.pool, wait)
+
+    def _period(self, known: _Known) -> float:
+        """Seconds until the pool is looked at again while an operation runs on it."""
+        if known.period is not None:
+            return known.period
+        pool = known.pool
+        if pool is None or pool.phase is not Phase.BUSY or pool.started is None:
+            return POLL
+        return EARLY_POLL if (self._clock.wall() - pool.started).total_seconds() < EARLY else POLL
 
     def _awaited(self, claim: ClaimSpec, known: _Known, pool: Pool) -> InstancePending:
         left = max(AFRESH, known.until - self._clock.now())
         if pool.phase is not Phase.DELETING:
             return outcome.awaited(pool, left)
-        if known.cause is None and pool.error:  # it failed, and another process began to remove it
+        if (
+            known.cause is None and pool.error and pool.is_of(claim)
+        ):  # it failed, and another process began to remove it
             error = self._arm.problem(pool.error)
             if isinstance(error, OFFERING_ERRORS):
                 self._failed(claim, known, pool, error)
@@ -220,7 +236,7 @@ class AksProvider(CloudProvider):
         return found
 
     def _nodes_of(self, pool: str) -> Sequence[Mapping[str, Any]]:
-        return [node.decode() for node in self._nodes.list(selector={POOL_LABEL: pool})]
+        return [node.cached_view(_essentials) for node in self._nodes.list(selector={POOL_LABEL: pool})]
 
     # Making
 
@@ -252,12 +268,13 @@ class AksProvider(CloudProvider):
         except BaseException:
             known.until = float("-inf")  # nobody knows whether it arrived
             raise
-        known.operation, known.period = answer.operation, answer.retry_after or POLL
+        known.operation, known.period = answer.operation, answer.retry_after
         known.cause = known.failure = None
         known.pool = outcome.just_made(claim, offering, started)
-        known.until = self._clock.now() + known.period
+        wait = self._period(known)
+        known.until = self._clock.now() + wait
         log.info("an agent pool is being made", pool=claim.name, offering=str(offering), claim=claim.uid)
-        return outcome.making(claim.name, offering, known.period, started)
+        return outcome.making(claim.name, offering, wait, started)
 
     async def _prepare(self, claim: ClaimSpec) -> tuple[PoolOptions, Offering]:
         """What is made for the claim; one that cannot have anything does not hold up the line."""
@@ -363,6 +380,13 @@ class AksProvider(CloudProvider):
         self._operations.leave(name)
         if uid:
             self._gate.given_up(uid)
+
+
+def _essentials(node: CachedObject) -> dict[str, Any]:
+    """What is asked of a Node, read once for each version."""
+    tree = node.decode()
+    metadata = {key: tree["metadata"].get(key) for key in ("name", "labels", "deletionTimestamp")}
+    return {"metadata": metadata, "spec": {"providerID": (tree.get("spec") or {}).get("providerID")}}
 
 
 def _holds(pool: Pool | None, poll: float) -> float:
