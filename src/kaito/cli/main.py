@@ -68,6 +68,7 @@ ClaimKinds = Annotated[
 LaunchTimeout = Annotated[
     float,
     typer.Option(
+        envvar="LAUNCH_TIMEOUT",
         min=1.0,
         help="Seconds a cloud may take to make a claim's machine before the claim is replaced. Time in a queue or "
         "without quota does not count.",
@@ -75,11 +76,16 @@ LaunchTimeout = Annotated[
 ]
 RegistrationTimeout = Annotated[
     float,
-    typer.Option(min=1.0, help="Seconds until a machine has become a node, else its claim is replaced."),
+    typer.Option(
+        envvar="REGISTRATION_TIMEOUT",
+        min=1.0,
+        help="Seconds until a machine has become a node, else its claim is replaced.",
+    ),
 ]
 InitializationTimeout = Annotated[
     float,
     typer.Option(
+        envvar="INITIALIZATION_TIMEOUT",
         min=1.0,
         help="Seconds until a node can take pods: else its claim is replaced, or says that the GPUs are missing.",
     ),
