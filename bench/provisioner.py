@@ -54,7 +54,7 @@ def virtual(count: int, runs: int) -> Tree:
 
 
 def figures(found: Tree, count: int) -> Tree:
-    """What is measured of each mode, medians."""
+    """What is measured of each mode: medians, but the least processor time, which other work only adds to."""
     made: Tree = {}
     for mode, runs in found.items():
         made[mode] = {
@@ -67,7 +67,10 @@ def figures(found: Tree, count: int) -> Tree:
             "requests per claim": round(
                 statistics.median(sum(run["requests to Azure"].values()) for run in runs) / count, 2
             ),
-            "cpu per claim": round(statistics.median(map(ours, runs)) / count, 4),
+            "requests an hour once settled": max(
+                sum(run["requests to Azure in an hour once settled"].values()) for run in runs
+            ),
+            "cpu per claim": round(min(map(ours, runs)) / count, 4),
         }
     return made
 
@@ -110,7 +113,7 @@ def measure(count: int, runs: int, *, processes: bool) -> Tree:
         },
         "count": count,
         "operation seconds": OPERATION,
-        "median": made,
+        "figures": made,
     }
     if processes:
         provisioner = provisioner_processes.provisioner(count)

@@ -16,6 +16,7 @@ from azure.core.exceptions import (
     ResourceModifiedError,
     ResourceNotFoundError,
     ServiceRequestError,
+    ServiceResponseError,
 )
 from azure.mgmt.containerservice.aio import ContainerServiceClient
 
@@ -278,3 +279,32 @@ class TestFailing:
             with pytest.raises(ServiceRequestError):
                 await create(sdk, arm)
             assert len(arm.pools) == made
+
+
+class TestLatency:
+    async def test_an_answer_takes_its_time(
+        self, sdk: ContainerServiceClient, arm: FakeArm, virtual_clock: VirtualClock
+    ) -> None:
+        arm.latency = 2.5
+        await sdk.managed_clusters.get(*names(arm)[:2])
+        assert virtual_clock.now() == 2.5
+
+    async def test_a_client_that_waits_no_longer_has_had_its_effect(
+        self, sdk: ContainerServiceClient, arm: FakeArm, virtual_clock: VirtualClock
+    ) -> None:
+        arm.latency = 60
+        with pytest.raises(ServiceResponseError):
+            await create(sdk, arm, polling=False, read_timeout=20)
+        assert virtual_clock.now() == 20
+        assert list(arm.pools) == ["ws1"]
+
+
+async def test_the_cluster_is_stopped_and_started_through_the_sdk(
+    sdk: ContainerServiceClient, arm: FakeArm, virtual_clock: VirtualClock
+) -> None:
+    seen = []
+    for begin in (sdk.managed_clusters.begin_stop, sdk.managed_clusters.begin_start):
+        await (await begin(*names(arm)[:2])).result()
+        cluster = await sdk.managed_clusters.get(*names(arm)[:2])
+        seen.append((virtual_clock.now(), cluster.power_state.code, cluster.provisioning_state))
+    assert seen == [(120, "Stopped", "Succeeded"), (300, "Running", "Succeeded")]
