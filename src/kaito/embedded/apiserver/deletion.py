@@ -35,7 +35,10 @@ ORPHANS_WARNING: Final = (
 """For the deletion of a Job that says nothing of its pods."""
 
 _RETURNS_OBJECT: Final = frozenset(
-    {"pods", "services", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims", "podtemplates"}
+    {
+        *("pods", "services", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims"),
+        *("podtemplates", "volumeattachments.storage.k8s.io"),
+    }
 )
 """Kinds whose deletion answers with the object instead of a Status."""
 

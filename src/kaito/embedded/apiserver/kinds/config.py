@@ -410,8 +410,11 @@ class VolumeAttachmentStrategy(BuiltinStrategy):
 
     def check(self, obj: Object) -> list[FieldError]:
         spec = obj.get("spec") or {}
-        errors = checks.required(spec.get("attacher"), "spec.attacher")
-        errors += checks.required(spec.get("nodeName"), "spec.nodeName")
+        attacher, node = spec.get("attacher") or "", spec.get("nodeName") or ""
+        # Kubernetes asks for the attacher in two places.
+        errors = 2 * checks.required(attacher, "spec.attacher")
+        errors += checks.syntax(attacher.lower(), names.dns_subdomain, "spec.attacher")
+        errors += checks.syntax(node, names.dns_subdomain, "spec.nodeName")
         if len(spec.get("source") or {}) != 1:
             text = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
             errors.append(FieldError("spec.source", REQUIRED, text))

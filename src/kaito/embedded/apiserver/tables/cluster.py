@@ -8,6 +8,7 @@ from typing import Any
 from kaito.embedded.apiserver.strategy import Object
 from kaito.embedded.apiserver.tables.durations import age
 from kaito.embedded.apiserver.tables.printer import (
+    NAME,
     Cells,
     Printer,
     age_of,
@@ -162,6 +163,18 @@ def _volume(obj: Object, now: datetime) -> Cells:
     ]
 
 
+def _volume_attachment(obj: Object, now: datetime) -> Cells:
+    spec = obj["spec"]
+    return [
+        name_of(obj),
+        spec["attacher"],
+        dig(spec, "source", "persistentVolumeName", default=""),
+        spec["nodeName"],
+        dig(obj, "status", "attached", default=False),
+        age_of(obj, now),
+    ]
+
+
 def _storage_class(obj: Object, now: datetime) -> Cells:
     default = dig(obj, "metadata", "annotations", "storageclass.kubernetes.io/is-default-class") == "true"
     return [
@@ -243,6 +256,9 @@ PRINTERS: dict[tuple[str, str], Printer] = {
     ),
     ("coordination.k8s.io", "Lease"): Printer(columns("Name|Holder|Age"), _lease),
     ("apiextensions.k8s.io", "CustomResourceDefinition"): Printer(columns("Name|Created At"), _crd),
+    ("storage.k8s.io", "VolumeAttachment"): Printer(
+        [NAME, {**NAME, "name": "Attacher"}, *columns("PV|Node|?Attached|Age")], _volume_attachment
+    ),
     ("storage.k8s.io", "StorageClass"): Printer(
         columns("Name|Provisioner|ReclaimPolicy|VolumeBindingMode|AllowVolumeExpansion|Age"), _storage_class
     ),
