@@ -74,6 +74,8 @@ def setup(
     manager.add(drains)
     claim_of = _NodesClaim(provider.claim_label)
     nodes.add_indexer(CLAIM_INDEX, claim_of)
+    if provider.claim_label:
+        nodes.add_label_index(provider.claim_label)
     wakers: list[Callable[[ObjectKey], None]] = []
     informers: dict[ClaimShape, Informer] = {}
     for shape in shapes:
