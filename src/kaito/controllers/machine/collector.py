@@ -74,12 +74,16 @@ class GarbageCollector:
         if not (self._hidden or lost or strays or self._is_lent_to_nobody(uids)):
             self.leaked = 0
             return
-        await self._running.check()
         instances = await self._cloud.list()
-        await self._end(garbage.orphans(instances, self._claim_uids(), self._clock.wall()))
+        orphans = garbage.orphans(instances, self._claim_uids(), self._clock.wall())
+        lost = [(shape, claim) for shape, claim in lost if not garbage.has_instance(claim, instances)]
+        self.leaked = len(orphans)
+        if not (orphans or lost or strays):
+            return
+        await self._running.check()
+        await self._end(orphans)
         for shape, claim in lost:
-            if not garbage.has_instance(claim, instances):
-                await self._give_up(shape, claim)
+            await self._give_up(shape, claim)
         for node in strays:
             await self._release(node, instances)
 
@@ -107,11 +111,10 @@ class GarbageCollector:
     # -- what is done about it --------------------------------------------------------------------------------
 
     async def _end(self, orphans: Sequence[Instance]) -> None:
-        self.leaked = 0
         for instance in orphans:
             if await self._has_claim(instance):
+                self.leaked -= 1
                 continue
-            self.leaked += 1
             try:
                 await self._cloud.delete(instance.ref)
             except InstanceNotFound:

@@ -37,6 +37,7 @@ class Pools(CloudProvider):
         self.deletions: list[float] = []
         self.gets = 0
         self.lists = 0
+        self.checks = 0
 
     async def create(self, claim: ClaimSpec) -> Instance:
         if claim.uid not in self.instances:
@@ -70,6 +71,7 @@ class Pools(CloudProvider):
         return list(self.instances.values())
 
     async def check_running(self) -> None:
+        self.checks += 1
         if self.refusal is not None:
             raise self.refusal
 

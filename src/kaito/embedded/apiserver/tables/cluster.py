@@ -164,12 +164,12 @@ def _volume(obj: Object, now: datetime) -> Cells:
 
 
 def _volume_attachment(obj: Object, now: datetime) -> Cells:
-    spec = obj["spec"]
+    spec = obj.get("spec") or {}
     return [
         name_of(obj),
-        spec["attacher"],
+        spec.get("attacher", ""),
         dig(spec, "source", "persistentVolumeName", default=""),
-        spec["nodeName"],
+        spec.get("nodeName", ""),
         dig(obj, "status", "attached", default=False),
         age_of(obj, now),
     ]
