@@ -19,9 +19,10 @@ from kaito.cli.uninstall.run import Options, Uninstall
 from kaito.controllers import adapter, workspace
 from kaito.controllers.adapter import AdapterOptions
 from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig
+from kaito.controllers.workspace.decide.pool import replicas_manifest
 from kaito.controllers.workspace.names import pool_name
 from kaito.provisioner.instant import InstantCloud
-from kaito.runtime.errors import Invalid
+from kaito.runtime.errors import Conflict, Invalid
 from kaito.runtime.resources import DEPLOYMENTS, NODES, PODS
 from kaito.testing.backends import simulated_node
 from kaito.testing.nodepool import nodepool_definition
@@ -176,6 +177,7 @@ async def test_what_an_administrator_writes_into_the_pool_stays_while_replicas_f
             await client.create(WORKSPACES, body)
             await world.until(lambda: ready(world), "WorkspaceReady")
             assert await has(1), "the node that is there is one of the two"
+            early = await client.get(NODEPOOLS, pool)
             await client.patch(NODEPOOLS, pool, patch={"spec": edited})
             await client.delete(NODES, node)
             await world.until(lambda: has(2), "two replicas")
@@ -184,6 +186,8 @@ async def test_what_an_administrator_writes_into_the_pool_stays_while_replicas_f
             await until_quiet(world)
             live = await client.get(NODEPOOLS, pool)
             assert live["spec"]["replicas"] == 2, "a node that comes back costs no other its life"
+            with pytest.raises(Conflict):
+                await client.apply(NODEPOOLS, replicas_manifest(early, 1))  # as from a cache that is behind
             assert live["spec"]["disruption"]["budgets"] == edited["disruption"]["budgets"]
             assert live["spec"]["template"]["spec"]["terminationGracePeriod"] == "1h"
             ours = [each for each in live["metadata"]["managedFields"] if each["operation"] == "Apply"]

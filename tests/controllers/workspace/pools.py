@@ -51,11 +51,17 @@ def go(
 def _stored(live: Object | None, body: Object, verb: str) -> Object:
     if verb == "create":
         assert live is None, "a pool that is there is never made again"
-        metadata = {**body["metadata"], "uid": "uid-of-pool", "creationTimestamp": "2026-11-21T13:00:00Z"}
+        metadata = {
+            **body["metadata"],
+            "uid": "uid-of-pool",
+            "resourceVersion": "3",
+            "creationTimestamp": "2026-11-21T13:00:00Z",
+        }
         return {**body, "metadata": metadata}
     assert live is not None
     assert set(body["spec"]) == {"replicas"}, "of a pool that is there only the number is ours"
-    assert body["metadata"] == {"name": live["metadata"]["name"], "uid": live["metadata"]["uid"]}
+    meant = {key: live["metadata"][key] for key in ("name", "uid", "resourceVersion")}
+    assert body["metadata"] == meant, "this very pool in this version"
     return {**live, "spec": {**live["spec"], **body["spec"]}}
 
 

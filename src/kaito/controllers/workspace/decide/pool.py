@@ -64,11 +64,13 @@ def pool_manifest(workspace: Object, plan: Plan, config: WorkspaceConfig, replic
 
 
 def replicas_manifest(pool: Object, replicas: int) -> Object:
-    """What is applied to a pool that is there: this one number, of this very pool."""
+    """What is applied to a pool that is there: this one number, of this very pool in this version. A cache that is
+    behind must not take away what was asked for meanwhile."""
+    seen = metadata(pool)
     return {
         "apiVersion": "karpenter.sh/v1",
         "kind": "NodePool",
-        "metadata": {"name": metadata(pool)["name"], "uid": metadata(pool)["uid"]},
+        "metadata": {key: seen[key] for key in ("name", "uid", "resourceVersion") if key in seen},
         "spec": {"replicas": replicas},
     }
 
