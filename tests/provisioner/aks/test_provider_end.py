@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kaito.provisioner.errors import (
+    CloudUnavailable,
     ClusterNotFound,
     ClusterNotRunning,
+    InstanceNotFound,
     InvalidConfiguration,
     Throttled,
     Unauthorized,
     WaitingForTurn,
 )
 from kaito.runtime.testing.virtual import VirtualClock
-from support.agentpools import AgentPools, a_claim, agent_pools, ref_of
+from support.agentpools import T4, AgentPools, a_claim, agent_pools, ref_of
 
 
 @pytest.fixture
@@ -60,6 +62,28 @@ async def test_asking_often_costs_no_requests(world: AgentPools) -> None:
 
 async def test_a_claim_that_never_got_anything_is_gone_at_once(world: AgentPools) -> None:
     assert await world.provider.delete(ref_of(a_claim())) is True
+
+
+async def test_a_claim_whose_name_no_pool_can_have_is_gone_without_asking(world: AgentPools) -> None:
+    claim = a_claim(name="no-pool")
+    assert await world.provider.delete(ref_of(claim)) is True
+    with pytest.raises(InstanceNotFound):
+        await world.provider.get(ref_of(claim))
+    assert not world.arm.requests
+
+
+async def test_a_pool_that_cannot_be_deleted_while_it_is_made_does_not_slow_down_the_others(
+    world: AgentPools,
+) -> None:
+    for number in (1, 2):
+        await world.refusal(a_claim(number))
+    world.arm.fail_next(
+        "delete_pool", code="OperationNotAllowed", message="Another operation is in progress", status=409
+    )
+    assert await world.provider.delete(ref_of(a_claim(1))) is False
+    assert (await world.refusal(a_claim(3, T4))).why == "LaunchInProgress", "all at once, still"
+    await world.end(ref_of(a_claim(1)))
+    assert "ws1" not in world.arm.pools
 
 
 async def test_a_claim_may_go_while_its_pool_is_being_made(world: AgentPools) -> None:
@@ -210,6 +234,19 @@ class TestRefusals:
         order = [call.pool for call in world.arm.calls("put_pool", refused=False)]
         assert order == [f"ws{number}" for number in range(30)]
         assert world.puts(refused=True) <= 12
+
+    async def test_a_listing_that_fails_is_not_repeated_by_everybody(self, world: AgentPools) -> None:
+        claims = [a_claim(number, T4) for number in range(10)]
+        for claim in claims:
+            await world.refusal(claim)
+        await world.clock.sleep(40)
+        before = len(world.arm.calls("list_pools"))
+        world.arm.fail_next("list_pools", code="InternalServerError", status=500, times=None)
+        answers = await asyncio.gather(*map(world.refusal, claims))
+        assert {type(answer) for answer in answers} == {CloudUnavailable}
+        assert len(world.arm.calls("list_pools")) == before + 1
+        world.arm.forgive()
+        await asyncio.gather(*map(world.launch, claims))
 
     async def test_somebody_elses_operation_is_awaited(self, virtual_clock: VirtualClock) -> None:
         async with agent_pools(virtual_clock, exclusive=True) as world:

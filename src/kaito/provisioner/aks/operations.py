@@ -81,6 +81,7 @@ class PoolOperations:
         self._listing = asyncio.Lock()
         self._listed: dict[str, Pool] = {}
         self._listed_at = float("-inf")
+        self._not_listed: tuple[CloudError, float] | None = None
         self._throttled: dict[str, tuple[Throttled, float]] = {}
 
     async def read(self, name: str) -> tuple[Pool | None, float | None]:
@@ -102,12 +103,25 @@ class PoolOperations:
         async with self._listing:
             fresh = self._clock.now() < self._listed_at + TOGETHER
             if not fresh and self.queue.running > 1:
-                await self.list()
+                await self._list_for_all()
                 fresh = True
         pool = self._listed.get(name) if fresh else None
         if pool is None or pool.phase is Phase.FAILED:
             pool, _ = await self.read(name)
         return pool
+
+    async def _list_for_all(self) -> None:
+        """A listing whose failure, too, is everybody's answer for a while."""
+        now = self._clock.now()
+        if self._not_listed is not None and now < self._not_listed[1]:
+            error = self._not_listed[0]
+            raise type(error)(error.message, reason=error.why, retry_after=error.retry_after)
+        try:
+            await self.list()
+        except CloudError as error:
+            self._not_listed = (error, self._clock.now() + TOGETHER)
+            raise
+        self._not_listed = None
 
     async def list(self) -> list[Pool]:
         """All pools of the cluster, as they are now."""
@@ -168,9 +182,12 @@ class PoolOperations:
             queue.left(name)
             raise
         except OperationInProgress as error:
+            text = outcome.refused_turn(self._cluster, error.message)
+            if queue.runs_itself(name):
+                queue.left(name)
+                raise WaitingForTurn(text, reason=error.why, retry_after=error.retry_after) from error
             given = None if error.retry_after == error.delay else error.retry_after
             pause = queue.refused(name, given, self._clock.now())
-            text = outcome.refused_turn(self._cluster, error.message)
             raise WaitingForTurn(text, reason=error.why, retry_after=pause) from error
         except BaseException:
             queue.left(name)

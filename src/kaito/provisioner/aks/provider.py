@@ -22,7 +22,7 @@ from kaito.provisioner.aks.offerings import (
     offerings,
 )
 from kaito.provisioner.aks.operations import PoolOperations, PoolSource
-from kaito.provisioner.aks.options import PoolOptions, check_name, read_options
+from kaito.provisioner.aks.options import POOL_NAME, PoolOptions, check_name, read_options
 from kaito.provisioner.aks.outcome import Unwanted, Wanted
 from kaito.provisioner.aks.pool_metrics import PoolMetrics
 from kaito.provisioner.aks.pools import POOL_LABEL, Phase, Pool, pool_body, pool_of
@@ -143,13 +143,15 @@ class AksProvider(CloudProvider):
 
     async def get(self, ref: InstanceRef) -> Instance:
         name = _pool_name(ref)
-        pool, _ = await self._operations.read(name)
+        pool = (await self._operations.read(name))[0] if POOL_NAME.match(name) else None
         if pool is None or not pool.is_meant(ref):
             raise InstanceNotFound(f"there is no agent pool {name} of the claim {ref.claim_name or name}")
         return self._instance(pool, ref.provider_id)
 
     async def delete(self, ref: InstanceRef) -> bool:
         name = _pool_name(ref)
+        if not POOL_NAME.match(name):
+            return True  # nothing was ever made for such a claim
         if self._clock.now() < self._resting.get(name, float("-inf")):
             return False
         polled = name in self._resting

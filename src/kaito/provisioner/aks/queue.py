@@ -137,6 +137,10 @@ class LaunchQueue:
         self._called.update(dict.fromkeys(found, now))
         return found
 
+    def runs_itself(self, name: str) -> bool:
+        """Whether an operation of its own runs; a refusal then says nothing about the cluster."""
+        return name in self._running
+
     def any_running(self, now: float) -> bool:
         """Whether an operation of ours runs, as far as known."""
         return bool(self._others("", now))
