@@ -70,6 +70,9 @@ def figures(found: Tree, count: int) -> Tree:
             "requests an hour once settled": max(
                 sum(run["requests to Azure in an hour once settled"].values()) for run in runs
             ),
+            "cpu of an hour once settled": round(
+                min(run["cpu in 75 minutes once settled"] for run in runs) / 1.25, 3
+            ),
             "cpu per claim": round(min(map(ours, runs)) / count, 4),
         }
     return made
