@@ -173,7 +173,7 @@ def test_capacity_types_of_a_requirement_win() -> None:
 
 def test_other_systems_than_linux_are_refused() -> None:
     assert "must allow linux" in complaint(requirements={labels.OS_LABEL: ("windows",)})
-    assert read(requirements={labels.OS_LABEL: ("windows", "linux")})
+    assert read(requirements={labels.OS_LABEL: ("windows", "linux")}) == PoolOptions(disk_gib=100)
 
 
 def test_a_claim_without_machine_size_is_refused() -> None:

@@ -156,9 +156,9 @@ def test_a_refusal_among_many_ends_the_parallel_mode() -> None:
     for number, name in enumerate("abc"):
         assert queue.ask(name, order(number), number) is None
         queue.accepted(name, number)
-    assert queue.mode is Mode.PARALLEL
-    assert queue.ask("d", order(4), 5) is None
+    assert [queue.ask("d", order(4), 5), queue.ask("e", order(5), 5)] == [None, None], "both at once"
     queue.refused("d", None, 5)
+    queue.left("e")
     assert queue.mode is Mode.EXCLUSIVE
     assert queue.any_running(5)
 
