@@ -95,6 +95,7 @@ class MachineReconciler:
         self.enqueue: Callable[[ObjectKey], object] = self.wake
         """Asks for another pass: the controller's, once there is one."""
         self._told: dict[ObjectKey, Warned] = {}
+        self._ended: dict[ObjectKey, str] = {}
         self._holds: dict[ObjectKey, _Hold] = {}
         self._woken: set[ObjectKey] = set()
 
@@ -105,6 +106,7 @@ class MachineReconciler:
         if cached is None:
             self._holds.pop(key, None)
             self._told.pop(key, None)
+            self._ended.pop(key, None)
             self._metrics.gone(key.name)
             self._drains.forget(self.owner(key))
             return None
@@ -126,12 +128,15 @@ class MachineReconciler:
     def _observe(self, cached: CachedObject, claim: dict[str, Any]) -> Observed:
         provider_id = (claim.get("status") or {}).get("providerID")
         found = self._nodes.lister.by_index(PROVIDER_INDEX, provider_key(provider_id)) if provider_id else []
+        ended = self._ended.get(cached.key) == cached.meta.uid
         return Observed(
             self._shape,
             claim,
             tuple(node.decode() for node in found),
+            instance="absent" if ended else None,
             hold=self._hold_left(cached),
             drained=self._drains.is_done(self.owner(cached.key), cached.meta.uid),
+            ended=ended,
         )
 
     def owner(self, key: ObjectKey) -> tuple[str, str]:
@@ -303,6 +308,8 @@ class _Pass:
         except CloudError as error:
             self._observed = replace(self._observed, instance=error, ended=True)
             return
+        if gone:  # for good: whatever is left to do, the cloud need not be asked again
+            self._owner._ended[self._cached.key] = self._cached.meta.uid
         self._observed = replace(self._observed, instance="absent" if gone else "leaving", ended=True)
 
     def _ref(self, provider_id: str) -> InstanceRef:

@@ -104,6 +104,15 @@ class TestClaims:
             assert await is_gone(world, CLAIMS)
             assert await is_gone(world, NODES)
 
+    async def test_what_is_gone_for_good_is_not_asked_for_again(self, world: ControlPlane) -> None:
+        cloud = Pools(world.clock)
+        async with controller(world, cloud):
+            await a_claim(world)
+            await delete(world)
+            await world.clock.sleep(1)
+            assert await is_gone(world, CLAIMS)
+        assert len(cloud.deletions) == 1
+
     async def test_a_provider_that_cannot_end_it_is_asked_again_when_it_says(
         self, world: ControlPlane
     ) -> None:
