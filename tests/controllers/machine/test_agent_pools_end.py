@@ -1,0 +1,111 @@
+"""How claims and agent pools end: over the fake AKS and the real SDK, on virtual time."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from controllers.machine.builders import SHAPES, claim
+from controllers.machine.lives import NAME, POOL_LABEL, stage, until, warnings
+from controllers.machine.parity.ends import a_pod, ends, leaving
+from controllers.machine.provisioners import provisioner
+from kaito.controllers.machine import ClaimShape
+from kaito.provisioner.testing import FakeArm, FakeKubelets
+from kaito.runtime.errors import NotFound
+from kaito.runtime.resources import NODES
+from support.control_plane import ControlPlane
+
+pytestmark = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.resource.kind)
+
+
+async def exists(world: ControlPlane, shape: ClaimShape) -> bool:
+    with suppress(NotFound):
+        await world.client.get(shape.resource, NAME)
+        return True
+    return False
+
+
+async def ready_claim(world: ControlPlane, shape: ClaimShape) -> str:
+    """Name of the Node of a claim that is ready."""
+    await world.client.create(shape.resource, claim(shape))
+    await until(world, 400)
+    assert await stage(world, shape, "Ready") == ("True", "Ready")
+    (node,) = await world.client.list(NODES, label_selector=f"{POOL_LABEL}={NAME}")
+    return str(node["metadata"]["name"])
+
+
+async def test_a_pool_is_deleted_once_when_its_pods_are_gone(
+    world: ControlPlane, fake: FakeArm, kubelets: FakeKubelets, shape: ClaimShape
+) -> None:
+    async with provisioner(world, fake):
+        node = await ready_claim(world, shape)
+        await a_pod(world, node=node)
+        await world.client.delete(shape.resource, NAME)
+        await until(world, 420)
+        assert await leaving(world, "web") == [True]
+        assert fake.pools[NAME].state == "Succeeded"
+        await ends(world, "web")
+        assert fake.pools[NAME].state == "Deleting"
+        assert await stage(world, shape, "Drained") == ("True", "Drained")
+        assert await stage(world, shape, "InstanceTerminating") == ("True", "InstanceTerminating")
+        await until(world, 1200)
+        assert not await exists(world, shape)
+        assert await world.client.list(NODES) == []
+    assert not fake.pools
+    assert len(fake.calls("delete_pool")) == 1
+
+
+async def test_a_pool_whose_claim_vanished_is_collected_with_its_node_and_a_users_pool_stays(
+    world: ControlPlane, fake: FakeArm, kubelets: FakeKubelets, shape: ClaimShape
+) -> None:
+    """Somebody took the claim's finalizer off while no provisioner ran."""
+    fake.portal.create_pool("users")
+    async with provisioner(world, fake):
+        await ready_claim(world, shape)
+    await world.client.patch(shape.resource, NAME, patch={"metadata": {"finalizers": None}})
+    await world.client.delete(shape.resource, NAME)
+    async with provisioner(world, fake):
+        await until(world, 515)
+        assert fake.pools[NAME].state == "Succeeded"
+        await until(world, 530)
+        assert fake.pools[NAME].state == "Deleting"
+        await until(world, 1500)
+        owners = [each["metadata"]["labels"][POOL_LABEL] for each in await world.client.list(NODES)]
+        assert set(owners) <= {"users"}
+    assert list(fake.pools) == ["users"]
+
+
+async def test_a_silent_machine_is_replaced_after_ten_minutes(
+    world: ControlPlane, fake: FakeArm, kubelets: FakeKubelets, shape: ClaimShape
+) -> None:
+    async with provisioner(world, fake):
+        await ready_claim(world, shape)
+        await until(world, 1000)
+        kubelets.silent.add(NAME)
+        kubelets.look()
+        await until(world, 1000 + 630)
+        assert fake.pools[NAME].state == "Succeeded"
+        await until(world, 1000 + 700)
+        assert fake.pools[NAME].state == "Deleting"
+        await until(world, 2600)
+        assert not await exists(world, shape)
+        assert "NodeUnhealthy" in await warnings(world)
+
+
+async def test_a_cluster_that_was_stopped_for_hours_keeps_its_pools_although_its_nodes_are_long_unknown(
+    world: ControlPlane, fake: FakeArm, kubelets: FakeKubelets, shape: ClaimShape
+) -> None:
+    """The provisioner starts together with the cluster, and sees Nodes that have been unknown for two hours."""
+    async with provisioner(world, fake):
+        await ready_claim(world, shape)
+    fake.stop_cluster()
+    kubelets.look()
+    await until(world, 7600)
+    fake.start_cluster()
+    async with provisioner(world, fake):
+        kubelets.look()
+        await until(world, 12_000)
+        assert await stage(world, shape, "Ready") == ("True", "Ready")
+    assert len(fake.calls("delete_pool")) == 0
+    assert len(fake.calls("put_pool")) == 1
