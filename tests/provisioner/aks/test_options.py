@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,3 +190,10 @@ def test_a_name_that_no_pool_can_have_is_refused(name: str) -> None:
 
 def test_a_name_that_a_pool_can_have_passes() -> None:
     check_name(a_claim(name="ws0123abcdef"))
+
+
+def test_the_guide_lists_every_option_and_no_other() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "aks.md").read_text(encoding="utf-8")
+    section = guide.partition("\n## Options\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE)
+    assert rows == [option.name for option in OPTIONS]

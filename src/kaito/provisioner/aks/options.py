@@ -133,8 +133,8 @@ def _read_all(texts: Mapping[str, str], shown: str, problems: list[str]) -> dict
     for name, text in sorted(texts.items()):
         option = _BY_NAME.get(name)
         if option is None:
-            near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.4) or sorted(_BY_NAME)[:3]
-            problems.append(f"{shown.format(name)} is no option; there is {' and '.join(near)}")
+            near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.6) or sorted(_BY_NAME)
+            problems.append(f"{shown.format(name)} is no option; there is {', '.join(near)}")
             continue
         try:
             values[option.field] = option.read(text.strip())
