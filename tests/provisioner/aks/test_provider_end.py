@@ -51,6 +51,16 @@ async def test_a_pool_that_changed_since_it_was_read_is_looked_at_again(world: A
     assert not world.arm.pools
 
 
+async def test_a_pool_that_is_never_as_it_was_read_is_asked_for_seldom(world: AgentPools) -> None:
+    await world.launch(a_claim())
+    before = len(world.arm.requests)
+    world.arm.fail_next("delete_pool", code="OriginalEtagNotExpect", status=412, times=None)
+    while world.clock.now() < 1200:
+        await world.provider.delete(ref_of(a_claim()))
+        await world.clock.sleep(5)
+    assert len(world.arm.requests) - before <= 10 * (1200 - 300) / 60
+
+
 async def test_asking_often_costs_no_requests(world: AgentPools) -> None:
     await world.launch(a_claim())
     await world.provider.delete(ref_of(a_claim()))
@@ -265,7 +275,19 @@ class TestRefusals:
             times = [call.at for call in world.arm.calls("put_pool")]
             assert times == [0, 15, 45, 105]
 
-    async def test_a_pool_that_is_scaled_to_nothing_or_stopped_says_so(self, world: AgentPools) -> None:
+    async def test_a_pool_that_is_stopped_is_looked_at_each_minute(self, world: AgentPools) -> None:
+        world.joins = False
+        await world.refusal(a_claim())
+        await world.clock.sleep(310)
+        world.arm.stop_cluster(seconds=0)
+        before = len(world.arm.requests)
+        while world.clock.now() < 910:
+            error = await world.refusal(a_claim())
+            assert "is stopped" in error.message
+            await world.clock.sleep(error.retry_after)
+        assert len(world.arm.requests) - before <= 10
+
+    async def test_a_node_without_a_provider_id_is_awaited(self, world: AgentPools) -> None:
         world.joins = False
         await world.refusal(a_claim())
         await world.clock.sleep(310)

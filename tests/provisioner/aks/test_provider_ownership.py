@@ -79,6 +79,21 @@ async def test_a_pool_that_appears_between_look_and_request_is_not_overwritten(w
     assert sent[0].request.headers["if-none-match"] == "*"
 
 
+async def test_a_cluster_that_takes_everything_for_changed_is_asked_less_and_less_often(
+    world: AgentPools,
+) -> None:
+    rule = world.arm.fail_next("put_pool", code="OriginalEtagNotExpect", status=412, times=None)
+    while world.clock.now() < 600:
+        error = await world.refusal(a_claim())
+        await world.clock.sleep(error.retry_after)
+    assert (error.why, error.retry_after) == ("OperationInProgress", 60)
+    assert "OriginalEtagNotExpect" in error.message, "what Azure says, not that there is a pool"
+    assert world.puts() <= 15
+    assert len(world.arm.requests) <= 45
+    rule.cancel()
+    await world.launch(a_claim())
+
+
 async def test_a_request_whose_answer_was_lost_is_found_and_not_repeated(world: AgentPools) -> None:
     world.arm.drop_next("put_pool", applied=True, times=2)
     error = await world.refusal(a_claim())

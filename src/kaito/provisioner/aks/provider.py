@@ -50,9 +50,9 @@ EARLY_POLL: Final = 30.0
 """The same while a pool has been made for less than `EARLY` seconds: AKS takes some minutes."""
 EARLY: Final = 180.0
 MADE_POLL: Final = 60.0
-"""Seconds between two looks at a pool that is made and whose machine has not joined."""
+"""Seconds between two looks at a pool that is made and whose machine has not joined, or that somebody stopped."""
 AFRESH: Final = 1.0
-"""Seconds until a claim goes on whose pool was not as it seemed."""
+"""Seconds until a claim goes on whose pool was not as it seemed; doubles up to `MADE_POLL` as long as that repeats."""
 
 log = get_logger(__name__)
 
@@ -72,7 +72,7 @@ class _Known:
 
     period: seconds between two looks, as Azure wants it. operation: URL of the pool's creation. cause: why the pool
     is being removed. failure: why the last try for this claim failed, for a reason that other offerings share, and
-    until when nothing is tried.
+    until when nothing is tried. contested: how often Azure has said that there is a pool already, or something else.
     """
 
     pool: Pool | None = None
@@ -81,6 +81,7 @@ class _Known:
     operation: str = ""
     cause: CloudError | None = None
     failure: tuple[CloudError, float] | None = None
+    contested: int = 0
 
 
 class AksProvider(CloudProvider):
@@ -254,10 +255,8 @@ class AksProvider(CloudProvider):
         body = pool_body(claim, options, offering, gpu=gpu, started=started)
         try:
             answer = await self._operations.make(claim.name, _place(claim), body)
-        except PreconditionFailed:
-            known.until = float("-inf")
-            text = f"an agent pool {claim.name} is there already; it is looked at"
-            return InstancePending(text, retry_after=AFRESH)
+        except PreconditionFailed as error:
+            return self._contested(claim, known, error)
         except OFFERING_ERRORS as error:
             self._cannot_have(claim, offering, error)
             await self._choose(claim, options)
@@ -271,12 +270,23 @@ class AksProvider(CloudProvider):
             known.until = float("-inf")  # nobody knows whether it arrived
             raise
         known.operation, known.period = answer.operation, answer.retry_after
-        known.cause = known.failure = None
+        known.cause, known.failure, known.contested = None, None, 0
         known.pool = outcome.just_made(claim, offering, started)
         wait = self._period(known)
         known.until = self._clock.now() + wait
         log.info("an agent pool is being made", pool=claim.name, offering=str(offering), claim=claim.uid)
         return outcome.making(claim.name, offering, wait, started)
+
+    def _contested(self, claim: ClaimSpec, known: _Known, error: PreconditionFailed) -> CloudError:
+        """Azure takes something for changed: mostly a pool that came meanwhile, which is looked at. Where there is none
+        the cluster itself is in trouble, and asking each second would only use up what Azure allows for all claims."""
+        known.until, known.contested = float("-inf"), known.contested + 1
+        if known.contested == 1:
+            text = f"an agent pool {claim.name} is there already; it is looked at"
+            return InstancePending(text, retry_after=AFRESH)
+        wait = min(MADE_POLL, AFRESH * 2**known.contested)
+        known.failure = (error, self._clock.now() + wait)
+        return PreconditionFailed(error.message, reason=error.why, retry_after=wait)
 
     async def _prepare(self, claim: ClaimSpec) -> tuple[PoolOptions, Offering]:
         """What is made for the claim; one that cannot have anything does not hold up the line."""
@@ -329,8 +339,8 @@ class AksProvider(CloudProvider):
         )
         try:
             answer = await self._operations.delete(pool)
-        except (InstanceNotFound, PreconditionFailed):
-            known.until, wait = float("-inf"), AFRESH
+        except (InstanceNotFound, PreconditionFailed) as changed:
+            known.until, wait = float("-inf"), AFRESH if isinstance(changed, InstanceNotFound) else POLL
         except WaitingForTurn as waiting:
             wait = waiting.retry_after
             known.until = self._clock.now() + wait
@@ -363,8 +373,10 @@ class AksProvider(CloudProvider):
     async def _delete(self, pool: Pool) -> None:
         try:
             answer = await self._operations.delete(pool)
-        except (InstanceNotFound, PreconditionFailed):
+        except InstanceNotFound:
             self._resting.pop(pool.name, None)
+        except PreconditionFailed:
+            self._rest(pool.name, POLL)
         except WaitingForTurn as waiting:
             log.info("a deletion waits", pool=pool.name, why=waiting.message)
             self._resting[pool.name] = self._clock.now() + waiting.retry_after
@@ -401,9 +413,9 @@ def _holds(pool: Pool | None, poll: float) -> float:
     match pool.phase:
         case Phase.BUSY | Phase.DELETING:
             return poll
-        case Phase.READY:
+        case Phase.READY | Phase.STOPPED:
             return MADE_POLL
-        case _:
+        case Phase.FAILED:
             return 0.0
 
 
