@@ -67,9 +67,9 @@ def test_an_option_of_pools_that_is_none_is_said_before_any_pool_is_made(
     for name, value in HERE.items():
         environment.setenv(name, value)
     said = refusal(command, "--cloud-provider=aks", "--aks-option=os-sku=Windows")
-    assert said.startswith('--aks-option: os-sku says "Windows"; allowed is Ubuntu')
+    assert said.startswith('--aks-option or AKS_OPTIONS: os-sku says "Windows"; allowed is Ubuntu')
     assert refusal(command, "--cloud-provider=aks", "--aks-option=spot") == (
-        "--aks-option=spot: write NAME=VALUE, such as os-sku=AzureLinux."
+        "--aks-option=spot (or AKS_OPTIONS): write NAME=VALUE, such as os-sku=AzureLinux."
     )
 
 

@@ -116,6 +116,11 @@ CASES = {
         "The requested size for resource 'Standard_NC24ads_A100_v4' is currently not available in location 'eastus'.",
         errors.InstanceTypeUnavailable, "SKUNotAvailable", 30, ("name another size", "eastus"),
     ),
+    "zone not in the region": Case(
+        400, "AvailabilityZoneNotSupported",
+        "The zone(s) '9' for resource 'agentpool' is not supported. The supported zones for location 'eastus' are '1,2'",
+        errors.InstanceTypeUnavailable, "SKUNotAvailable", 30, ("'1,2'", "name zones that the region has"),
+    ),
     "size not supported": Case(
         400, "VMSizeNotSupported", "Virtual machine size Standard_NC24 is retired.",
         errors.InstanceTypeUnavailable, "SKUNotAvailable", 30,

@@ -122,7 +122,7 @@ def _aks(flags: CloudFlags) -> Make:
     try:
         aks.check_defaults(defaults)
     except ValueError as error:
-        raise CliError(f"--aks-option: {error}") from None
+        raise CliError(f"--aks-option or AKS_OPTIONS: {error}") from None
 
     def make(manager: Manager) -> CloudProvider:
         provider = aks.build(config, manager.clock, manager.cache.informer(NODES).lister, defaults=defaults)
@@ -139,7 +139,9 @@ def _named(options: Sequence[str]) -> dict[str, str]:
     for option in options:
         name, equals, value = option.partition("=")
         if not (name and equals):
-            raise CliError(f"--aks-option={option}: write NAME=VALUE, such as os-sku=AzureLinux.")
+            raise CliError(
+                f"--aks-option={option} (or AKS_OPTIONS): write NAME=VALUE, such as os-sku=AzureLinux."
+            )
         named[name] = value
     return named
 

@@ -156,17 +156,17 @@ def _live(name: str, nodes: int, report: Report) -> Live:
 
 
 def _counted(offer: Offer, nodes: int, rows: Iterable[Any], report: Report) -> Live:
-    needed = offer.cores * nodes
+    needed, verb = offer.cores * nodes, "needs" if nodes == 1 else "need"
     for row in rows:
         if needed > row.limit:
             text = (
-                f"{nodes} x {offer.name} need {needed} of {row.title} in {report.location}, where {row.limit} are "
+                f"{nodes} x {offer.name} {verb} {needed} of {row.title} in {report.location}, where {row.limit} are "
                 f"allowed: raise the quota at {report.quota_page}"
             )
             return Live(offer.name, False, False, text)
         if needed > row.free:
             text = (
-                f"{nodes} x {offer.name} need {needed} of {row.title} in {report.location}, of which "
+                f"{nodes} x {offer.name} {verb} {needed} of {row.title} in {report.location}, of which "
                 f"{max(row.free, 0)} are free now: the nodes will wait"
             )
             return Live(offer.name, True, False, text)

@@ -127,10 +127,13 @@ RULES: Final[Sequence[Rule]] = (
                 "InvalidVMSize",
                 "VMSkuNotSupported",
                 "AgentPoolVMSizeNotSupported",
-                "AvailabilityZoneNotSupported",
             ),
-            *("AvailabilityZonesNotSupported",),
         ),
+    ),
+    Rule(
+        InstanceTypeUnavailable,
+        _codes("AvailabilityZoneNotSupported", "AvailabilityZonesNotSupported"),
+        advice="name zones that the region has for this size, or none",
     ),
     Rule(
         InstanceTypeUnavailable,
