@@ -154,3 +154,23 @@ async def test_nothing_happens_while_the_cluster_is_stopped_and_everything_is_ke
     assert [each["uid"] for each in node["metadata"]["ownerReferences"]] == [made["metadata"]["uid"]]
     assert len(fake.calls("put_pool")) == 1
     assert fake.calls("delete_pool") == []
+
+
+async def test_a_machine_that_does_not_come_back_after_the_clusters_start_is_replaced(
+    world: ControlPlane, fake: FakeArm, kubelets: FakeKubelets, shape: ClaimShape
+) -> None:
+    kubelets.forgets_stopped = True
+    async with provisioner(world, fake):
+        await world.client.create(shape.resource, claim(shape))
+        await until(world, 400)
+        fake.stop_cluster()
+        kubelets.look()
+        await until(world, 3 * 3600)
+        kubelets.silent.add(NAME)
+        fake.start_cluster()
+        while await world.client.list(shape.resource):
+            await until(world, world.clock.now() + 60)
+            assert world.clock.now() < 4 * 3600
+        assert world.clock.now() > 3 * 3600 + 900, "the time of the stop does not count"
+        assert await warnings(world) == ["RegistrationTimeout"]
+    assert not fake.pools

@@ -277,10 +277,25 @@ class TestJoin:
         assert asked(observed).step == rules.CheckInstance("instant://ws123456789")
         assert asked(replace(observed, instance="absent")).step == rules.CheckRunning()
         assert asked(replace(observed, instance="absent", running=True)).step == rules.DeleteClaim()
-        assert asked(replace(observed, instance="present")) == Decision(requeue_after=rules.MISSING_NODE_POLL)
         assert asked(replace(observed, instance=errors.Throttled("wait", retry_after=40))) == Decision(
             requeue_after=40
         )
+
+    def test_a_node_that_does_not_come_back_is_given_up_though_its_instance_is_there(
+        self, shape: ClaimShape
+    ) -> None:
+        there = Observed(shape, launched(shape, shape.registered, shape.initialized), instance="present")
+        assert asked(there).step == rules.CheckRunning()
+        wait = Decision(requeue_after=rules.MISSING_NODE_POLL)
+        assert asked(replace(there, running=True)) == wait
+        assert asked(replace(there, running=errors.ClusterNotRunning("stopped"))) == wait
+        assert asked(replace(there, running=True, missing=890.0)) == Decision(requeue_after=10)
+        late = replace(there, missing=900.0)
+        assert asked(replace(late, running=errors.ClusterNotRunning("stopped"))).step is None
+        decision = asked(replace(late, running=True))
+        assert decision.step == rules.DeleteClaim()
+        assert decision.warning is not None
+        assert decision.warning.reason == "RegistrationTimeout"
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.resource.kind)

@@ -96,6 +96,7 @@ class MachineReconciler:
         """Asks for another pass: the controller's, once there is one."""
         self._told: dict[ObjectKey, Warned] = {}
         self._ended: dict[ObjectKey, str] = {}
+        self._missing: dict[ObjectKey, tuple[str, float]] = {}
         self._holds: dict[ObjectKey, _Hold] = {}
         self._woken: set[ObjectKey] = set()
 
@@ -107,6 +108,7 @@ class MachineReconciler:
             self._holds.pop(key, None)
             self._told.pop(key, None)
             self._ended.pop(key, None)
+            self._missing.pop(key, None)
             self._metrics.gone(key.name)
             self._drains.forget(self.owner(key))
             return None
@@ -137,7 +139,23 @@ class MachineReconciler:
             hold=self._hold_left(cached),
             drained=self._drains.is_done(self.owner(cached.key), cached.meta.uid),
             ended=ended,
+            missing=self._missing_for(cached, bool(found)),
         )
+
+    def _missing_for(self, cached: CachedObject, found: bool) -> float:
+        uid, since = self._missing.get(cached.key, ("", 0.0))
+        if not found and uid == cached.meta.uid:
+            return self._clock.now() - since
+        self._missing.pop(cached.key, None)
+        return 0.0
+
+    def misses_node(self, cached: CachedObject, running: bool) -> None:
+        """The instance is there and its Node is not. running: as far as known; the time of a cluster
+        that stands still does not count."""
+        if running:
+            self._missing.setdefault(cached.key, (cached.meta.uid, self._clock.now()))
+        else:
+            self._missing.pop(cached.key, None)
 
     def owner(self, key: ObjectKey) -> tuple[str, str]:
         """Who a claim is among claims of all kinds."""
@@ -290,12 +308,15 @@ class _Pass:
             self._observed = replace(self._observed, instance=error)
         else:
             self._observed = replace(self._observed, instance="present")
+            if not self._observed.nodes:
+                self._owner.misses_node(self._cached, running=True)
 
     async def _check_running(self) -> None:
         try:
             await self._provider.check_running()
         except CloudError as error:
             self._observed = replace(self._observed, running=error)
+            self._owner.misses_node(self._cached, running=False)
         else:
             self._observed = replace(self._observed, running=True)
 

@@ -11,6 +11,7 @@ from kaito.controllers.machine.conditions import ConditionSet
 from kaito.controllers.machine.decide.steps import (
     MINIMUM_POLL,
     CheckInstance,
+    CheckRunning,
     Decision,
     Limits,
     Object,
@@ -41,7 +42,7 @@ def join(observed: Observed, now: datetime, limits: Limits) -> Decision:
     was_registered = conditions.is_true(shape.registered)
     if not observed.nodes:
         if was_registered:
-            return _node_missing(observed)
+            return _node_missing(observed, limits)
         return _wait_for_node(observed, conditions, now, limits)
     if len(observed.nodes) > 1:
         names = ", ".join(sorted(node["metadata"]["name"] for node in observed.nodes))
@@ -165,9 +166,9 @@ def _node_deleted(observed: Observed, node: Object) -> Decision:
     )
 
 
-def _node_missing(observed: Observed) -> Decision:
-    """The Node of a registered claim is gone. Without an instance the claim is worthless; with one, keep
-    asking."""
+def _node_missing(observed: Observed, limits: Limits) -> Decision:
+    """The Node of a registered claim is gone. Without an instance the claim is worthless; with one, it may come back
+    for as long as a Node may take to join."""
     provider_id = observed.claim["status"]["providerID"]
     match observed.instance:
         case None if observed.hold > 0:
@@ -179,5 +180,13 @@ def _node_missing(observed: Observed) -> Decision:
             return give_up(observed, Warned("InstanceGone", message))
         case CloudError(retry_after=seconds):
             return Decision(requeue_after=max(seconds, MINIMUM_POLL))
-        case _:
-            return Decision(requeue_after=MISSING_NODE_POLL)
+    if observed.running is None:
+        return Decision(CheckRunning())  # the time of a cluster that stands still does not count
+    left = limits.registration_timeout - observed.missing
+    if left > 0 or observed.running is not True:
+        return Decision(requeue_after=min(left, MISSING_NODE_POLL) if left > 0 else MISSING_NODE_POLL)
+    message = (
+        f"its Node is gone and has not come back within {minutes(limits.registration_timeout)}, although the cloud "
+        f"still has its instance {provider_id}; it will be replaced"
+    )
+    return give_up(observed, Warned("RegistrationTimeout", message))

@@ -29,7 +29,7 @@ class Limits:
 
     launch_timeout: from the cloud's beginning to make the instance until its id is known. AKS takes 5 to 15 minutes for
         a GPU pool; twice the slowest. Time in a queue, or for quota, rights or capacity, does not count.
-    registration_timeout: from then until its Node is there (Karpenter: 15 min).
+    registration_timeout: from then until its Node is there (Karpenter: 15 min); also for one that goes and comes back.
     initialization_timeout: from then until the Node can take pods. Karpenter waits without end; the driver and the
         device plugin of a healthy GPU node are up within minutes.
     """
@@ -49,6 +49,7 @@ class Observed:
     hold: seconds that must pass before the provider is asked again, whatever else happens meanwhile.
     pods, volumes: by Node, once looked at in this pass. drained: nothing kept its Nodes in an earlier pass.
     ended: the provider was asked to end the instance in this pass.
+    missing: seconds for which the claim's Node has been away although the cluster ran.
     """
 
     shape: ClaimShape
@@ -63,6 +64,7 @@ class Observed:
     volumes: Mapping[str, VolumesOfNode] = field(default_factory=dict)
     drained: bool = False
     ended: bool = False
+    missing: float = 0.0
 
     @property
     def asked(self) -> bool:
