@@ -6,10 +6,11 @@ from contextlib import suppress
 
 import pytest
 
-from controllers.machine.builders import SHAPES, claim
+from controllers.machine.builders import NC6, SHAPES, claim
 from controllers.machine.lives import NAME, POOL_LABEL, stage, until, warnings
 from controllers.machine.parity.ends import a_pod, ends, leaving
 from controllers.machine.provisioners import provisioner
+from kaito.api.labels import CLAIM_UID_ANNOTATION, WORKSPACE_LABEL
 from kaito.controllers.machine import ClaimShape
 from kaito.provisioner.testing import FakeArm, FakeKubelets
 from kaito.runtime.errors import NotFound
@@ -54,6 +55,24 @@ async def test_a_pool_is_deleted_once_when_its_pods_are_gone(
         assert await world.client.list(NODES) == []
     assert not fake.pools
     assert len(fake.calls("delete_pool")) == 1
+
+
+async def test_where_one_operation_runs_at_a_time_a_pool_without_a_claim_has_its_turn_and_holds_up_nobody(
+    world: ControlPlane, shape: ClaimShape
+) -> None:
+    fake = FakeArm(world.clock, exclusive=True)
+    owner = {CLAIM_UID_ANNOTATION: "gone", WORKSPACE_LABEL: "phi"}
+    async with FakeKubelets(fake, world.client, world.clock), provisioner(world, fake):
+        for name in ("ws1", "ws2", "ws3"):
+            body = claim(shape)
+            await world.client.create(shape.resource, {**body, "metadata": body["metadata"] | {"name": name}})
+        await until(world, 400)
+        fake.portal.create_pool("leaked", NC6, nodeLabels=owner)
+        await until(world, 1200)
+    (deletion,) = fake.calls("delete_pool")
+    _, second, third = fake.calls("put_pool", refused=False)
+    assert deletion.at - second.at <= 310, "next, once it was seen"
+    assert third.at - deletion.at <= 120 + 120 + 10, "its end is seen at the next look"
 
 
 async def test_a_pool_whose_claim_vanished_is_collected_with_its_node_and_a_users_pool_stays(

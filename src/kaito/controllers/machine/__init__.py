@@ -104,23 +104,28 @@ def setup(
         reconciler.enqueue = controller.enqueue
         wakers.append(_waker(claims, reconciler, controller))
 
+    running = RunningCluster(cloud, manager.clock)
+    around = Surroundings(client, cloud, recorder, manager.clock, informers, nodes, running, metrics)
+    collector = _look_after(manager, around, drains, hidden=provider.hidden)
+
     def wake(claim: str) -> None:
         for each in wakers:
             each(ObjectKey(None, claim))
+        collector.wake(claim)
 
     provider.subscribe(wake)
-    running = RunningCluster(cloud, manager.clock)
-    around = Surroundings(client, cloud, recorder, manager.clock, informers, nodes, running, metrics)
-    _look_after(manager, around, drains, hidden=provider.hidden)
 
 
-def _look_after(manager: Manager, around: Surroundings, drains: DrainWatch, *, hidden: bool) -> None:
+def _look_after(
+    manager: Manager, around: Surroundings, drains: DrainWatch, *, hidden: bool
+) -> GarbageCollector:
     """Garbage collection, node repair, and what can be seen of both and of drains."""
     collector, repair = GarbageCollector(around, hidden=hidden), NodeRepair(around)
     manager.add(collector)
     name = f"{FIELD_MANAGER}-repair"
     manager.add(Controller(name, repair.reconcile, primary=NODES, predicates=[changed(repair_facts)]))
     manager.metrics.add(EndMetrics(drains, collector, repair))
+    return collector
 
 
 def _waker(

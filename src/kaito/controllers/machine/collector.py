@@ -6,6 +6,7 @@ looks left over; the API server is asked only before an instance is ended.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -51,12 +52,14 @@ class GarbageCollector:
         self._metrics = around.metrics
         self._hidden = hidden
         self._asked: set[str] = set()
+        self._orphans: frozenset[str] = frozenset()
+        self._called = asyncio.Event()
         self._problem = ""
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self._clock.sleep(PERIOD)
+            await self._pause()
             try:
                 await self.look()
                 self._problem = ""
@@ -65,6 +68,19 @@ class GarbageCollector:
                     self._problem = str(error)
                     log.warning("garbage is not collected; tried again every two minutes", cause=str(error))
 
+    async def _pause(self) -> None:
+        try:
+            async with self._clock.timeout(PERIOD):
+                await self._called.wait()
+        except TimeoutError:
+            pass
+        self._called.clear()
+
+    def wake(self, claim: str) -> None:
+        """The provider asks for this claim: where it is gone, only this one can answer for its instance."""
+        if claim in self._orphans:
+            self._called.set()
+
     async def look(self) -> None:
         """One look, and what follows from it. Raises `CloudError` where the cloud cannot be asked, and what a client
         raises."""
@@ -72,12 +88,13 @@ class GarbageCollector:
         lost = self._may_be_lost()
         strays = [node for node in self._nodes.lister.list() if garbage.left_behind(node.meta, uids)]
         if not (self._hidden or lost or strays or self._is_lent_to_nobody(uids)):
-            self.leaked = 0
+            self.leaked, self._orphans = 0, frozenset()
             return
         instances = await self._cloud.list()
         orphans = garbage.orphans(instances, self._claim_uids(), self._clock.wall())
         lost = [(shape, claim) for shape, claim in lost if not garbage.has_instance(claim, instances)]
-        self.leaked = len(orphans)
+        self.leaked, self._orphans = len(orphans), frozenset(each.claim_name for each in orphans)
+        self._asked &= {each.claim_uid for each in orphans}
         if not (orphans or lost or strays):
             return
         await self._running.check()

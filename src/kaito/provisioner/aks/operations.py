@@ -130,6 +130,9 @@ class PoolOperations:
         self._listed, self._listed_at = {pool.name: pool for pool in pools}, now
         for pool in pools:
             self._saw(pool.name, pool)
+        for name in self.queue.unseen(now):
+            if name not in self._listed:
+                self._saw(name, None)  # nobody may look at it by itself, as at one whose claim is gone
         return pools
 
     def until_next_poll(self, period: float) -> float:

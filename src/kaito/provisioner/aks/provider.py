@@ -170,7 +170,10 @@ class AksProvider(CloudProvider):
         return True
 
     async def list(self) -> Sequence[Instance]:
-        return [self._instance(pool) for pool in await self._operations.list() if pool.for_a_claim]
+        pools = await self._operations.list()
+        for name in self._resting.keys() - {pool.name for pool in pools}:
+            del self._resting[name]  # gone; where there is no claim nobody asks for it again
+        return [self._instance(pool) for pool in pools if pool.for_a_claim]
 
     async def check_running(self) -> None:
         own = self._operations.queue.any_running(self._clock.now())

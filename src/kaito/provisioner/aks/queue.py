@@ -123,6 +123,10 @@ class LaunchQueue:
         """It was seen without: made, failed or gone. True: that is news."""
         return self._running.pop(name, None) is not None
 
+    def unseen(self, since: float) -> list[str]:
+        """Those that run as far as known, and have not been seen since that time."""
+        return [name for name, seen in self._running.items() if seen < since]
+
     def calls(self, now: float) -> list[str]:
         """Those whose turn it is and who have not been called for it; they are told to ask again."""
         self._forget_silent(now)
