@@ -48,6 +48,10 @@ def gpu_provisioners(created: str = CREATED, **more: str) -> Object:
     return {"nodeLabels": {**marks, **more}}
 
 
+def _without(properties: Object, label: str) -> Object:
+    return {key: value for key, value in properties["nodeLabels"].items() if key != label}
+
+
 def test_the_body_of_a_plain_claim() -> None:
     assert body() == {
         "mode": "User",
@@ -176,6 +180,8 @@ def test_a_pool_of_which_little_is_left_is_neither_ready_nor_anybodys(half: Obje
         (gpu_provisioners(), True),
         (gpu_provisioners("2026-01-01T00-00-02Z"), False),
         (gpu_provisioners("yesterday"), False),
+        ({"nodeLabels": _without(gpu_provisioners(), "kaito.sh/workspace")}, True),
+        ({"nodeLabels": _without(gpu_provisioners(), "kaito.sh/machine-type")}, False),
         ({"nodeLabels": {"kaito.sh/workspace": "phi", "karpenter.sh/nodepool": "kaito"}}, False),
         (gpu_provisioners(**{"kaito.sh/claim-uid": "uid-2"}), False),
     ],

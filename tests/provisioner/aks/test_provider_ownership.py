@@ -202,6 +202,24 @@ async def test_gpu_provisioners_pool_of_an_older_claim_of_that_name_is_not_taken
     assert isinstance(await world.refusal(a_claim(created=a_claim(2).created)), NameTaken)
 
 
+async def test_a_pool_that_the_claim_was_launched_into_and_nobody_marked_is_neither_deleted_nor_forgotten(
+    world: AgentPools,
+) -> None:
+    instance = await world.launch(a_claim())
+    ref = ref_of(a_claim(), instance.provider_id)
+    world.arm.portal.change_pool("ws1", tags={}, nodeLabels={"karpenter.sh/provisioner-name": "default"})
+    assert (await world.provider.get(ref)).instance_type == A100, "it is not taken for gone"
+    with pytest.raises(NameTaken, match="az aks nodepool delete --name ws1") as refused:
+        await world.provider.delete(ref)
+    assert refused.value.retry_after == 300
+    assert world.arm.calls("delete_pool") == []
+    assert await world.provider.delete(ref_of(a_claim())) is True, (
+        "one that was never launched has nothing there"
+    )
+    world.arm.portal.delete_pool("ws1")
+    assert await world.provider.delete(ref) is True
+
+
 async def test_the_list_has_what_was_made_for_claims_and_nothing_else(world: AgentPools) -> None:
     world.arm.portal.create_pool("system")
     world.arm.portal.create_pool("old", A100, **GPU_PROVISIONERS)

@@ -19,6 +19,8 @@ from kaito.provisioner.errors import CloudError, InstancePending, NameTaken, Wai
 
 NODE_POLL: Final = 5.0
 """Seconds between two looks into the cache for the Node of a pool that is made."""
+UNMARKED_POLL: Final = 300.0
+"""Seconds between two looks at a pool of which a person has to say whose it is."""
 EXACTLY: Final = 5
 """How many that were there first are counted one by one."""
 MACHINE_ZONE_LABEL: Final = "karpenter.k8s.azure/zone"
@@ -45,6 +47,8 @@ class Unwanted(Enum):
     """There is none, or it is not the claim's."""
     LEAVING = "leaving"
     DELETE = "delete"
+    UNMARKED = "unmarked"
+    """It may be the claim's, and nothing says so."""
 
 
 def wanted(pool: Pool | None, claim: ClaimSpec) -> Wanted:
@@ -60,9 +64,20 @@ def wanted(pool: Pool | None, claim: ClaimSpec) -> Wanted:
 
 
 def unwanted(pool: Pool | None, ref: InstanceRef) -> Unwanted:
-    if pool is None or not pool.is_meant(ref):
+    if pool is None:
         return Unwanted.GONE
+    if not pool.is_meant(ref):
+        return Unwanted.UNMARKED if pool.may_be_meant(ref) else Unwanted.GONE
     return Unwanted.LEAVING if pool.phase is Phase.DELETING else Unwanted.DELETE
+
+
+def unmarked(pool: Pool) -> NameTaken:
+    return NameTaken(
+        f"the claim's machine was in the agent pool {pool.name}, which does not say (any more) that it was made for "
+        f"the claim; it is left alone, and the claim stays: delete it (`az aks nodepool delete --name {pool.name}`) "
+        "or, should it be somebody else's by now, take the claim's finalizer off",
+        retry_after=UNMARKED_POLL,
+    )
 
 
 def name_taken(pool: Pool, claim: ClaimSpec) -> NameTaken:

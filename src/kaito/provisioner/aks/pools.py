@@ -98,6 +98,12 @@ class Pool:
         name."""
         return self._is_of(ref.claim_name or self.name, ref.claim_uid, ref.created, ref.provider_id)
 
+    def may_be_meant(self, ref: InstanceRef) -> bool:
+        """Whether the claim's machine was in a pool of this name, and this one says nothing of whose it is: an old
+        gpu-provisioner's, or somebody took the marks off."""
+        launched_here = ref.claim_name in ("", self.name) and pool_of(ref.provider_id) == self.name
+        return launched_here and not self.uids and not self.is_meant(ref)
+
     def _is_of(self, name: str, uid: str, created: datetime | None, provider_id: str) -> bool:
         if name != self.name:
             return False
@@ -216,10 +222,11 @@ def _offering(properties: Mapping[str, Any]) -> Offering:
 
 
 def _is_gpu_provisioners(node_labels: Mapping[str, str]) -> bool:
-    """gpu-provisioner's marks: its pool, a KAITO object, the machine type and the claim's creation."""
+    """gpu-provisioner's marks, which claims get also that no KAITO object made: its pool, the machine type, the claim's
+    creation."""
     return (
         node_labels.get(labels.NODEPOOL_LABEL) == labels.NODEPOOL_KAITO
-        and (labels.WORKSPACE_LABEL in node_labels or labels.RAGENGINE_LABEL in node_labels)
+        and labels.MACHINE_TYPE_LABEL in node_labels
         and CREATED_LABEL in node_labels
         and UID_LABEL not in node_labels
     )

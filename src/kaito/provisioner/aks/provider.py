@@ -145,7 +145,7 @@ class AksProvider(CloudProvider):
     async def get(self, ref: InstanceRef) -> Instance:
         name = _pool_name(ref)
         pool = (await self._operations.read(name))[0] if POOL_NAME.match(name) else None
-        if pool is None or not pool.is_meant(ref):
+        if pool is None or not (pool.is_meant(ref) or pool.may_be_meant(ref)):
             raise InstanceNotFound(f"there is no agent pool {name} of the claim {ref.claim_name or name}")
         return self._instance(pool, ref.provider_id)
 
@@ -164,6 +164,8 @@ class AksProvider(CloudProvider):
             case Unwanted.DELETE, Pool() as pool:
                 await self._delete(pool)
                 return False
+            case Unwanted.UNMARKED, Pool() as pool:
+                raise outcome.unmarked(pool)
         if pool is not None:
             log.info("an agent pool of somebody else is left alone", pool=name, claim=ref.claim_name)
         self._forget(name, ref.claim_uid)
