@@ -112,7 +112,8 @@ class CloudProvider(Protocol):
         """Raises `InstanceNotFound`: it is really not there, or it is somebody else's."""
 
     async def delete(self, ref: InstanceRef) -> bool:
-        """Ends the instance. True: it is gone for good, or never was; False: on its way, ask again.
+        """Ends the instance. True: it is gone for good, or never was; False: on its way, ask again. Raises
+        `InstancePending` with the reason where that has not begun.
 
         Never touches what was made for another claim than `ref.claim_uid`, where that is given.
         """

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from controllers.machine.builders import NC6, SHAPES, claim
-from controllers.machine.lives import NAME, POOL_LABEL, stage, until, warnings
+from controllers.machine.lives import NAME, POOL_LABEL, message, stage, until, warnings
 from controllers.machine.parity.ends import a_pod, ends, leaving
 from controllers.machine.provisioners import provisioner
 from kaito.api.labels import CLAIM_UID_ANNOTATION, WORKSPACE_LABEL
@@ -55,6 +55,26 @@ async def test_a_pool_is_deleted_once_when_its_pods_are_gone(
         assert await world.client.list(NODES) == []
     assert not fake.pools
     assert len(fake.calls("delete_pool")) == 1
+
+
+async def test_a_deletion_that_stands_in_line_says_so(world: ControlPlane, shape: ClaimShape) -> None:
+    fake = FakeArm(world.clock, exclusive=True)
+    async with FakeKubelets(fake, world.client, world.clock), provisioner(world, fake):
+        await ready_claim(world, shape)
+        fake.fail_next(
+            "delete_pool",
+            code="OperationNotAllowed",
+            message="Another operation (upgrade) is in progress",
+            status=409,
+            times=3,
+        )
+        await world.client.delete(shape.resource, NAME)
+        await until(world, world.clock.now() + 10)
+        assert await stage(world, shape, "InstanceTerminating") == ("True", "InstanceTerminating")
+        assert "another operation holds the cluster" in await message(world, shape, "InstanceTerminating")
+        await until(world, world.clock.now() + 600)
+        assert not await exists(world, shape)
+        assert await warnings(world) == []
 
 
 async def test_where_one_operation_runs_at_a_time_a_pool_without_a_claim_has_its_turn_and_holds_up_nobody(

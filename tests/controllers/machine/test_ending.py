@@ -115,7 +115,9 @@ class TestOrder:
         error = errors.InstancePending("the pool is being deleted", retry_after=33)
         decision = asked(Observed(shape, ending(shape), instance=error, ended=True))
         assert (decision.requeue_after, decision.warning) == (33, None)
-        assert condition(decision, rules.TERMINATING)["status"] == "True"
+        found = condition(decision, rules.TERMINATING)
+        assert (found["status"], found["reason"]) == ("True", rules.TERMINATING)
+        assert found["message"] == "the pool is being deleted"
 
     def test_nothing_is_done_once_our_finalizer_is_off(self, shape: ClaimShape) -> None:
         made = ending(shape)

@@ -90,7 +90,8 @@ async def test_a_pool_that_cannot_be_deleted_while_it_is_made_does_not_slow_down
     world.arm.fail_next(
         "delete_pool", code="OperationNotAllowed", message="Another operation is in progress", status=409
     )
-    assert await world.provider.delete(ref_of(a_claim(1))) is False
+    with pytest.raises(WaitingForTurn, match="another operation holds the cluster"):
+        await world.provider.delete(ref_of(a_claim(1)))
     assert (await world.refusal(a_claim(3, T4))).why == "LaunchInProgress", "all at once, still"
     await world.end(ref_of(a_claim(1)))
     assert "ws1" not in world.arm.pools
@@ -198,6 +199,9 @@ class TestStoppedCluster:
     async def test_other_peoples_operations_are(self, world: AgentPools) -> None:
         world.arm.portal.set_cluster(state="Upgrading")
         assert isinstance(await world.refusal(a_claim()), ClusterNotRunning)
+        with pytest.raises(ClusterNotRunning):
+            await world.provider.check_running()
+        assert world.puts() == 0, "nothing is tried"
 
     async def test_a_launch_goes_on_after_stop_and_start(self, world: AgentPools) -> None:
         await world.refusal(a_claim())

@@ -18,7 +18,7 @@ from kaito.controllers.machine.reconciler import PROVIDER_INDEX
 from kaito.controllers.machine.shapes import SHAPES, ClaimShape
 from kaito.controllers.machine.surroundings import Surroundings
 from kaito.provisioner.cloud import Instance, InstanceRef
-from kaito.provisioner.errors import CloudError, InstanceNotFound
+from kaito.provisioner.errors import CloudError, InstanceNotFound, InstancePending
 from kaito.runtime.clock import parse_time
 from kaito.runtime.errors import ApiError, NotFound, TransportError
 from kaito.runtime.finalizers import FinalizerError, remove_finalizer
@@ -136,6 +136,8 @@ class GarbageCollector:
                 await self._cloud.delete(instance.ref)
             except InstanceNotFound:
                 pass
+            except InstancePending:
+                continue
             except CloudError as error:
                 log.warning(
                     "an instance without a claim cannot be ended",

@@ -383,8 +383,8 @@ class AksProvider(CloudProvider):
         except PreconditionFailed:
             self._rest(pool.name, POLL)
         except WaitingForTurn as waiting:
-            log.info("a deletion waits", pool=pool.name, why=waiting.message)
-            self._resting[pool.name] = self._clock.now() + waiting.retry_after
+            self._rest(pool.name, waiting.retry_after)
+            raise
         else:
             log.info("an agent pool is being deleted", pool=pool.name, claim=pool.uid)
             self._rest(pool.name, answer.retry_after or POLL)

@@ -88,13 +88,12 @@ def _ending(observed: Observed, now: datetime) -> Decision:
     match observed.instance:
         case CloudError() as error if not isinstance(error, InstancePending):
             return _cannot_end(observed, now, error)
-        case InstancePending(retry_after=seconds):
-            wait = seconds
+        case InstancePending(message=why, retry_after=seconds):
+            why, wait = why[:MESSAGE_LIMIT], seconds
         case _:
-            wait = TERMINATION_POLL
-    return Decision(
-        status=status_with(observed, drained(observed, now).set_true(TERMINATING)), requeue_after=wait
-    )
+            why, wait = "", TERMINATION_POLL
+    conditions = drained(observed, now).set(TERMINATING, "True", TERMINATING, why)
+    return Decision(status=status_with(observed, conditions), requeue_after=wait)
 
 
 def _cannot_end(observed: Observed, now: datetime, error: CloudError) -> Decision:
