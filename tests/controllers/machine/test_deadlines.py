@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 import pytest
@@ -104,6 +105,19 @@ class TestLaunch:
             await until(world, 600.2)
             assert await given_up(world, shape)
             assert await warnings(world) == ["LaunchFailed", "LaunchTimeout"]
+
+    async def test_what_a_claim_is_told_stands_once_in_the_log(
+        self, world: ControlPlane, shape: ClaimShape, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cloud = ScriptedCloud(world.clock)
+        cloud.answer = errors.Unauthorized("the role lacks a right", retry_after=30)
+        with caplog.at_level(logging.WARNING, logger="kaito.controllers.machine"):
+            async with controller(world, cloud, LIMITS):
+                await create(world, shape)
+                await until(world, 100)
+        assert len(cloud.times("create")) == 4
+        assert caplog.text.count("a claim is in trouble") == 1
+        assert 'reason=Unauthorized  why="the role lacks a right"' in caplog.text
 
     @pytest.mark.parametrize("error", WAITED_FOR, ids=lambda error: type(error).__name__)
     async def test_what_another_claim_would_lack_as_well_is_waited_for_without_end(

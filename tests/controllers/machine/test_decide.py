@@ -24,6 +24,7 @@ from kaito.api.conditions import find_condition
 from kaito.controllers.machine import MACHINE_SHAPE, NODECLAIM_SHAPE, ClaimShape
 from kaito.controllers.machine import decide as rules
 from kaito.controllers.machine.decide import Decision, Limits, Observed, decide
+from kaito.controllers.machine.decide.steps import minutes
 from kaito.controllers.machine.shapes import is_positive
 from kaito.provisioner import errors
 from kaito.provisioner.cloud import Instance
@@ -335,3 +336,10 @@ def test_ours_is_told_by_node_class_or_by_label_and_never_where_the_class_is_som
 )  # fmt: skip
 def test_positive_quantities(quantity: str | int, positive: bool) -> None:
     assert is_positive(quantity) is positive
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(60, "1 minute"), (900, "15 minutes"), (90, "1.5 minutes"), (25, "25 seconds")]
+)
+def test_limits_are_said_in_whole_figures(seconds: float, words: str) -> None:
+    assert minutes(seconds) == words

@@ -20,6 +20,7 @@ from controllers.workspace.builders import (
 )
 from kaito.api.reasons import SIZE_REFUSED
 from kaito.controllers.workspace import Observed
+from kaito.controllers.workspace.decide.failures import sentences
 from kaito.controllers.workspace.names import claim_name
 
 SIZES = ["Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5"]
@@ -83,6 +84,15 @@ def test_when_all_sizes_are_refused_it_pauses_and_says_what_each_said() -> None:
     assert len(entry(again)["failures"]) == 2
     ready_at_last, _ = step(provisioned(again), now=later(31))
     assert "failures" not in entry(ready_at_last)
+
+
+def test_a_size_that_the_sentence_names_already_is_named_once() -> None:
+    said = {
+        "instanceType": "A",
+        "reason": "AllocationFailure",
+        "message": "A: none left; the pool is removed",
+    }
+    assert sentences([said]) == "A: AllocationFailure: none left; the pool is removed"
 
 
 def test_the_pauses_between_rounds_grow_and_end_at_ten_minutes() -> None:

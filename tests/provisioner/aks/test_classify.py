@@ -118,7 +118,7 @@ CASES = {
     ),
     "zone not in the region": Case(
         400, "AvailabilityZoneNotSupported",
-        "The zone(s) '9' for resource 'agentpool' is not supported. The supported zones for location 'eastus' are '1,2'",
+        "The zone(s) '9' for resource 'agentpool' is not supported. The supported zones for 'eastus' are '1,2'",
         errors.InstanceTypeUnavailable, "SKUNotAvailable", 30, ("'1,2'", "name zones that the region has"),
     ),
     "size not supported": Case(
@@ -322,6 +322,25 @@ def test_every_error_has_its_type_reason_delay_and_sentence_in_both_shapes(name:
     assert found.why in CLOUD_REASONS
     assert len(found.message) <= 800, "a condition shows no more"
     assert "\n" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("said", "scope"),
+    [
+        (DENIED.replace(CLUSTER, POOL), CLUSTER),
+        (DENIED, CLUSTER),
+        (
+            DENIED.replace(
+                "Microsoft.ContainerService/managedClusters/agentPools/write", "Microsoft.Compute/skus/read"
+            ),
+            "/subscriptions/0c0de",
+        ),
+    ],
+    ids=["of a pool the cluster", "the cluster", "of sizes the subscription"],
+)
+def test_a_role_that_lacks_is_to_be_given_where_it_lasts(said: str, scope: str) -> None:
+    found = classify(error(403, nested("AuthorizationFailed", said)), ABOUT)
+    assert found.message.endswith(f" --scope {scope}")
 
 
 BY_CODE = [

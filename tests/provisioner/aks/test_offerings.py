@@ -157,3 +157,8 @@ def test_when_the_cluster_is_left_alone(
 ) -> None:
     found = not_running(a_cluster(power, state), own_operations=own)
     assert (found is None) if text is None else (found is not None and text in found)
+
+
+def test_what_holds_the_cluster_is_said_once() -> None:
+    text = outcome.refused_turn("c", "another operation holds the cluster: PUT is in progress")
+    assert text == "another operation holds the cluster c, and its end is awaited (PUT is in progress)"

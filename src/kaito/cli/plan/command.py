@@ -44,7 +44,7 @@ async def run_plan(flags: PlanFlags) -> None:
     documents = [document for file in flags.files for document in read_documents(file)]
     plans = plan_documents(documents, config, flags.namespace, LoopClock().wall())
     if not plans:
-        raise CliError("There is no Workspace in the file.")
+        raise CliError(f"There is no Workspace in {', '.join(str(file) for file in flags.files)}.")
     if flags.live:
         plans = await _live(plans, flags.location)
     if flags.json:

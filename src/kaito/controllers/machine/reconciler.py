@@ -49,9 +49,12 @@ from kaito.runtime.errors import Conflict, Invalid, NotFound
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.finalizers import remove_finalizer
 from kaito.runtime.informer import Informer
+from kaito.runtime.logs import get_logger
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import NODES, ObjectKey
 from kaito.runtime.result import Result
+
+log = get_logger(__name__)
 
 PROVIDER_INDEX: Final = "provider-id"
 """Claims and Nodes by `provider_key` of their id."""
@@ -372,6 +375,7 @@ class _Pass:
             if self._owner._told.get(self._cached.key) == warning:
                 return
             self._owner._told[self._cached.key] = warning
+        log.warning("a claim is in trouble", reason=warning.reason, why=warning.message)
         self._owner._recorder.event(self._observed.claim, "Warning", warning.reason, warning.message)
 
 

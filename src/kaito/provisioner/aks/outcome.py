@@ -14,6 +14,7 @@ from kaito.provisioner.aks.offerings import Offering
 from kaito.provisioner.aks.options import ZONE_LABEL
 from kaito.provisioner.aks.pools import POOL_LABEL, Phase, Pool
 from kaito.provisioner.aks.queue import Wait
+from kaito.provisioner.aks.sentences import ANOTHER_OPERATION
 from kaito.provisioner.cloud import ClaimSpec, Instance, InstanceRef
 from kaito.provisioner.errors import CloudError, InstancePending, NameTaken, WaitingForTurn
 
@@ -140,7 +141,8 @@ def queued(wait: Wait, cluster: str) -> str:
 
 
 def refused_turn(cluster: str, message: str) -> str:
-    return f"another operation holds the cluster {cluster}, and its end is awaited ({message})"
+    said = message.removeprefix(f"{ANOTHER_OPERATION}: ")
+    return f"{ANOTHER_OPERATION} {cluster}, and its end is awaited ({said})"
 
 
 def node_of(pool: Pool, nodes: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:

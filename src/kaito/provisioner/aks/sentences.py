@@ -45,6 +45,7 @@ class About:
         return f"the identity {self.identity}" if self.identity else "the provisioner's identity"
 
 
+ANOTHER_OPERATION: Final = "another operation holds the cluster"
 _DENIED: Final = re.compile(
     r"perform action '(?P<action>[^']+)'(?:.*?over scope '(?P<scope>[^']+)')?", re.IGNORECASE | re.DOTALL
 )
@@ -97,7 +98,7 @@ def refusal(rule: Rule, signal: Signal, about: About) -> str:
     if issubclass(kind, ClusterNotFound):
         return no_cluster(signal, about)
     prefix, advice = {
-        Throttled: ("Azure asks for fewer requests", ""),
+        Throttled: ("Azure asks for fewer requests", "it is tried again when Azure allows it"),
         InstanceTypeUnavailable: (
             f"the machine size is not to be had in {about.location or 'this region'} for this subscription",
             "name another size",
@@ -107,7 +108,7 @@ def refusal(rule: Rule, signal: Signal, about: About) -> str:
             "it is tried again; other sizes or zones may be there sooner",
         ),
         ClusterNotRunning: (_cluster(about) + " does not run", "start it, or wait until it has started"),
-        OperationInProgress: ("another operation holds the cluster", ""),
+        OperationInProgress: (ANOTHER_OPERATION, ""),
         PreconditionFailed: ("the node pool has changed since it was read", ""),
         CloudUnavailable: ("Azure cannot do it at the moment", ""),
     }.get(kind, ("Azure refuses the node pool", ""))
@@ -126,7 +127,8 @@ def denied(signal: Signal, about: About) -> str:
         return (
             f"Azure does not accept {about.whose}: {said}; check its role assignments, tenant and credential"
         )
-    action, scope = match["action"], match["scope"] or _cluster_scope(about)
+    action = match["action"]
+    scope = _assignable(match["scope"] or _cluster_scope(about), action, about)
     role = next((role for prefix, role in _ROLES if action.lower().startswith(prefix)), "Contributor")
     assignee = about.identity or "CLIENT_ID"
     return (
@@ -178,6 +180,15 @@ def _cluster(about: About) -> str:
         return "the managed cluster"
     group = f" in the resource group {about.resource_group}" if about.resource_group else ""
     return f"the managed cluster {about.cluster}{group}"
+
+
+def _assignable(scope: str, action: str, about: About) -> str:
+    """The scope for which a role is to be given: of a pool, whose name is new each time, the cluster; of sizes and
+    quotas, which lie in nothing smaller, the subscription."""
+    if action.lower().startswith(("microsoft.compute/skus", "microsoft.compute/locations")):
+        return f"/subscriptions/{about.subscription_id}" if about.subscription_id else scope
+    cluster = _cluster_scope(about)
+    return cluster if cluster and scope.lower().startswith(f"{cluster.lower()}/agentpools") else scope
 
 
 def _cluster_scope(about: About) -> str:

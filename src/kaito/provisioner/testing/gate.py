@@ -54,14 +54,21 @@ class Gate:
 
     def check_action(self, action: str) -> None:
         if action and action.lower() in self._script.denied:
+            place = self._world.place
+            scope = f"/subscriptions/{place.subscription}" if _is_wide(action) else place.cluster_id
             raise refused(
                 403,
                 "AuthorizationFailed",
                 "The client '11111111-1111-1111-1111-111111111111' with object id "
                 "'11111111-1111-1111-1111-111111111111' does not have authorization to perform action "
-                f"'{action}' over scope '{self._world.place.cluster_id}' or the scope is invalid. If access was "
+                f"'{action}' over scope '{scope}' or the scope is invalid. If access was "
                 "recently granted, please refresh your credentials.",
             )
+
+
+def _is_wide(action: str) -> bool:
+    """Whether it is asked of the whole subscription."""
+    return action.lower().startswith(("microsoft.compute/", "microsoft.containerservice/locations/"))
 
 
 def refused(status: int, code: str, message: str) -> Refused:

@@ -209,6 +209,8 @@ def seconds_left(since: datetime, timeout: float, now: datetime) -> float:
 
 def minutes(seconds: float) -> str:
     """A limit in words."""
+    if seconds % 30:
+        return f"{seconds:g} seconds"
     return "1 minute" if seconds == 60 else f"{seconds / 60:g} minutes"
 
 

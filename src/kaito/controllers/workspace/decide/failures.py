@@ -27,9 +27,11 @@ def failed_before(failures: Sequence[Object], reason: str) -> bool:
 
 
 def sentences(failures: Sequence[Object]) -> str:
-    """What each size said."""
+    """What each size said, by its name once."""
     return "; ".join(
-        f"{each.get('instanceType')}: {each.get('reason')}: {each.get('message')}" for each in failures
+        f"{size}: {each.get('reason')}: {str(each.get('message')).removeprefix(f'{size}: ')}"
+        for each in failures
+        for size in (each.get("instanceType"),)
     )
 
 
