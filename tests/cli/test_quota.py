@@ -94,6 +94,15 @@ async def test_a_person_reads_a_table(azure: FakeArm, capsys: pytest.CaptureFixt
     assert "https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas" in output
 
 
+async def test_a_region_without_gpus_or_misspelt_is_said_to_be(
+    azure: FakeArm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await run_quota("estus", None, None, json=False)
+    assert "Azure offers no size with GPUs in estus; `az account list-locations" in capsys.readouterr().out
+    await run_quota(None, None, None, json=False)
+    assert "no size with GPUs" not in capsys.readouterr().out
+
+
 async def test_no_cluster_is_needed_to_look(
     azure: FakeArm, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,13 @@ def show(report: Report, console: Console) -> None:
             _short(row.title), *numbers, free, _sizes(row), _presets(row), end_section=row is _last(report)
         )
     console.print(table)
+    if not report.families:
+        console.print(
+            f"Azure offers no size with GPUs in {report.location}; `az account list-locations --output table` has the "
+            "names of all regions.",
+            soft_wrap=True,
+            highlight=False,
+        )
     console.print(f"Raise a quota: {report.quota_page}", soft_wrap=True, highlight=False)
 
 

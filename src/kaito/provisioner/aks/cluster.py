@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from kaito.provisioner.errors import CloudError, ClusterNotRunning
 from kaito.runtime.clock import Clock
+from kaito.runtime.logs import get_logger
 
 if TYPE_CHECKING:
     from kaito.provisioner.aks.arm import Answer
+
+log = get_logger(__name__)
 
 FRESH: Final = 30.0
 """Seconds for which an answer about the cluster is believed."""
@@ -31,15 +34,17 @@ class ClusterSource(Protocol):
 
 
 class ClusterGuard:
-    """The state of the cluster, asked for at most every `FRESH` seconds."""
+    """The state of the cluster, asked for at most every `FRESH` seconds. location: where it is said to be."""
 
-    def __init__(self, arm: ClusterSource, clock: Clock) -> None:
+    def __init__(self, arm: ClusterSource, clock: Clock, location: str) -> None:
         self._arm = arm
         self._clock = clock
         self._lock = asyncio.Lock()
         self._told = float("-inf")
         self._body: Mapping[str, Any] = {}
         self._error: CloudError | None = None
+        self._location = location
+        self._lost = False
 
     async def require_running(self, *, own_operations: bool) -> None:
         """Raises `ClusterNotRunning`, or what keeps the cloud from telling. own_operations: pools are being made or
@@ -57,9 +62,22 @@ class ClusterGuard:
     async def _ask(self) -> None:
         try:
             self._body, self._error = (await self._arm.get_cluster()).body, None
+            self._check_location()
         except CloudError as error:
             self._error = error
         self._told = self._clock.now()
+
+    def _check_location(self) -> None:
+        """Tells once that sizes and quotas are looked up where the cluster is not."""
+        found = str(self._body.get("location") or self._location)
+        if not self._lost and found.lower().replace(" ", "") != self._location:
+            self._lost = True
+            log.warning(
+                "the cluster is in another region than LOCATION says; correct LOCATION, or quotas are not checked",
+                cluster=str(self._body.get("name") or ""),
+                region=found,
+                location=self._location,
+            )
 
 
 def not_running(body: Mapping[str, Any], *, own_operations: bool) -> str | None:

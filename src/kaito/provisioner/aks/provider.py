@@ -112,7 +112,7 @@ class AksProvider(CloudProvider):
         self._location = location
         self._defaults = dict(defaults)
         self._catalog = catalog if catalog is not None else load_catalog()
-        self._guard = ClusterGuard(arm, clock)
+        self._guard = ClusterGuard(arm, clock, location)
         self._operations = PoolOperations(arm, clock, self._guard, cluster, self._wake)
         self._gate = gate(self._wake)
         self._unavailable = Unavailable()
