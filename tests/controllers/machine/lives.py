@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from controllers.machine.builders import NC6, claim
 from kaito.api import labels
 from kaito.api.conditions import find_condition
@@ -14,10 +16,11 @@ from kaito.controllers import machine
 from kaito.controllers.machine import ClaimShape, Limits
 from kaito.provisioner.cloud import ClaimSpec, CloudProvider, Instance, InstanceRef
 from kaito.provisioner.errors import CloudError, InstanceNotFound, InstancePending
+from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.errors import NotFound
 from kaito.runtime.manager import Manager
-from kaito.runtime.resources import EVENTS, NODES
+from kaito.runtime.resources import EVENTS, NODES, Resource
 from support.control_plane import ControlPlane
 
 NAME = "ws123456789"
@@ -163,6 +166,20 @@ async def message(world: ControlPlane, shape: ClaimShape, type: str) -> str:
     found = find_condition((await world.client.get(shape.resource, NAME))["status"]["conditions"], type)
     assert found is not None
     return str(found["message"])
+
+
+def deletions_of(shape: ClaimShape, monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """Collects the uids under which claims are deleted from now on: without one, a successor of that name might go."""
+    uids: list[str | None] = []
+    delete = Client.delete
+
+    async def noted(client: Client, resource: Resource, *names: str, **options: Any) -> Any:
+        if resource == shape.resource:
+            uids.append(options.get("uid"))
+        return await delete(client, resource, *names, **options)
+
+    monkeypatch.setattr(Client, "delete", noted)
+    return uids
 
 
 async def given_up(world: ControlPlane, shape: ClaimShape) -> bool:

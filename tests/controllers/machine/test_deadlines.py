@@ -15,6 +15,7 @@ from controllers.machine.lives import (
     ScriptedCloud,
     controller,
     create,
+    deletions_of,
     given_up,
     join,
     message,
@@ -179,6 +180,19 @@ class TestInitialization:
             await until(world, 120.3)
             assert await given_up(world, shape)
             assert await warnings(world) == ["InitializationTimeout"]
+
+    async def test_the_claim_that_is_given_up_is_the_one_that_was_seen(
+        self, world: ControlPlane, shape: ClaimShape, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        uids = deletions_of(shape, monkeypatch)
+        cloud = ScriptedCloud(world.clock)
+        cloud.answer = INSTANCE
+        async with controller(world, cloud, LIMITS):
+            made = await create(world, shape)
+            await join(world)
+            await ready(world, ready=False)
+            await until(world, 121)
+        assert uids == [made["metadata"]["uid"]]
 
     async def test_gpus_that_stay_away_are_named_and_the_claim_stays(
         self, world: ControlPlane, shape: ClaimShape

@@ -10,6 +10,7 @@ import pytest
 from kaito.api import labels
 from kaito.provisioner.aks.offerings import Offering
 from kaito.provisioner.aks.options import PoolOptions
+from kaito.provisioner.aks.outcome import node_of
 from kaito.provisioner.aks.pools import Phase, pool_body, pool_of, read_pool
 from kaito.provisioner.cloud import ClaimSpec, InstanceRef
 from kaito.runtime.testing.virtual import EPOCH
@@ -230,3 +231,16 @@ def test_what_a_failed_pool_says_is_kept() -> None:
 def test_the_machine_type_follows_the_size() -> None:
     cpu = pool_body(a_claim(), PoolOptions(30), Offering("Standard_D4s_v5"), gpu=False, started=EPOCH)
     assert cpu["properties"]["nodeLabels"][labels.MACHINE_TYPE_LABEL] == "cpu"
+
+
+def test_a_pools_node_is_not_that_of_an_earlier_claim_of_its_name() -> None:
+    found = read_pool(pool(**stamped()))
+
+    def node(**more: str) -> Object:
+        marks = {"kubernetes.azure.com/agentpool": "ws1", labels.INSTANCE_TYPE_LABEL: A100}
+        return {"metadata": {"name": "n", "labels": marks | more}, "spec": {"providerID": PROVIDER_ID}}
+
+    own, unmarked, earlier = node(**stamped()["nodeLabels"]), node(), node(**{"kaito.sh/claim-uid": "uid-0"})
+    assert node_of(found, [earlier]) is None
+    assert node_of(found, [earlier, own]) is own
+    assert node_of(found, [unmarked]) is unmarked

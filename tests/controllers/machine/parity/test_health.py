@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controllers.machine.builders import SHAPES
-from controllers.machine.lives import controller
+from controllers.machine.lives import controller, deletions_of
 from controllers.machine.parity.ends import (
     NAME,
     Pools,
@@ -113,6 +113,19 @@ async def test_a_node_that_is_sick_for_ten_minutes_is_replaced(
         assert cloud.instances == {}
         (event,) = await events(world, "NodeUnhealthy")
         assert f"Ready={status} since" in event["message"]
+
+
+async def test_the_claim_that_is_replaced_is_the_one_that_was_seen(
+    world: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uids = deletions_of(NODECLAIM_SHAPE, monkeypatch)
+    async with controller(world, Pools(world.clock)):
+        await a_claim(world, NODECLAIM_SHAPE)
+        (made,) = await world.client.list(NODECLAIM_SHAPE.resource)
+        await world.clock.sleep(3600)
+        await turn(world, ready="False")
+        await world.clock.sleep(700)
+    assert uids == [made["metadata"]["uid"]]
 
 
 async def test_pods_budgets_and_protection_do_not_hold_it_up(world: ControlPlane) -> None:
