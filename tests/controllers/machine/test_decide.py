@@ -242,6 +242,15 @@ class TestJoin:
             'Resource "fpga.io/x" was requested but not registered'
         )
 
+    def test_gpus_that_are_not_there_yet_are_told_with_the_node_and_what_to_look_at(
+        self, shape: ClaimShape
+    ) -> None:
+        made = launched(shape, shape.registered, spec={"resources": {"requests": {labels.GPU_RESOURCE: "1"}}})
+        node = registered_node(status={"allocatable": {labels.GPU_RESOURCE: "0"}})
+        message = condition(asked(Observed(shape, made, (node,))), shape.initialized)["message"]
+        assert f"by the node {node['metadata']['name']}" in message
+        assert "device plugin" in message
+
     def test_a_usable_node_makes_it_ready(self, shape: ClaimShape) -> None:
         made = launched(shape, shape.registered)
         own = registered_node(labels.INITIALIZED_LABEL)

@@ -148,8 +148,19 @@ def not_initialized(claim: Object, node: Object) -> tuple[str, str] | None:
     allocatable = status.get("allocatable") or {}
     for name in expected_resources(claim):
         if not is_positive(allocatable.get(name, "0")):
-            return "ResourceNotRegistered", f'Resource "{name}" was requested but not registered'
+            return (
+                "ResourceNotRegistered",
+                f'Resource "{name}" was requested but not registered{_advice(name, node)}',
+            )
     return None
+
+
+def _advice(resource: str, node: Object) -> str:
+    """What to look at while GPUs are missing: drivers take minutes, a missing device plugin for ever."""
+    if resource != labels.GPU_RESOURCE:
+        return ""
+    name = node["metadata"]["name"]
+    return f" by the node {name}: its driver may still be starting; if not, does the NVIDIA device plugin run there?"
 
 
 def expected_resources(claim: Object) -> list[str]:
