@@ -41,9 +41,10 @@ format: ## Format the code
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-manifests: ## Write what in manifests/ is made from code: CRDs, rights, webhook, alerts, dashboards, health checks
+manifests: ## Write what is made from code in manifests/ (CRDs, rights, webhook, alerts, dashboards, health checks) and the schema of presets/catalog
 	@hack/venv.sh dev
 	@.venv/bin/python -m kaito.api.generate
+	@.venv/bin/python -m kaito.catalog.generate
 	@.venv/bin/python -m kaito.cli.rbac.generate
 	@.venv/bin/python -m kaito.cli.operator.webhook_manifest
 	@.venv/bin/python -m hack.alerts

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kaito.catalog import Catalog, CatalogError, load_catalog
+from kaito.catalog import Catalog, CatalogError, catalog_directory, load_catalog
+from kaito.catalog.generate import drift, main
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +57,12 @@ def test_dimensions_explain_the_cache_size(catalog: Catalog) -> None:
     checked = 0
     for preset in catalog.presets:
         dims = preset.dimensions
-        if (
-            dims is None
-            or preset.bytes_per_token is None
-            or (preset.architecture or "").startswith("Deepseek")
-        ):
+        if dims is None or preset.bytes_per_token is None:
             continue
-        head = dims.hidden_size // dims.attention_heads
-        assert preset.bytes_per_token == 2 * dims.key_value_heads * head * dims.layers * 2, preset.name
+        numbers = dims.latent or 2 * dims.key_value_heads * dims.head_size
+        assert preset.bytes_per_token == numbers * dims.layers * 2, preset.name
         checked += 1
-    assert checked > 10
+    assert checked == 61
 
 
 def test_nearest_names(catalog: Catalog) -> None:
@@ -94,7 +91,60 @@ def test_sizes_that_hold_a_preset_come_smallest_first_and_are_on_offer(catalog: 
     assert "Standard_NC6s_v3" not in catalog.skus_for(mini, "azure", limit=50)
 
 
+def test_sizes_of_another_cloud_or_without_a_runtime_are_never_advised(catalog: Catalog) -> None:
+    assert all(name.startswith("Standard_") for name in catalog.nearest_skus("g5.xlarg", 50, "azure"))
+    assert catalog.nearest_skus("g5.xlarg", cloud="aws")[0] == "g5.xlarge"
+    assert "g4ad.xlarge" not in catalog.nearest_skus("g4ad.xlarge", limit=100)
+    preset = catalog.preset("phi-3-mini-4k-instruct")
+    assert preset is not None
+    for name in catalog.skus_for(preset, "aws", limit=100):
+        assert not name.startswith(("g5g", "g4ad", "trn", "inf"))
+
+
+@pytest.mark.parametrize("name", ["Standard_ND96asr_v4", "standard_nd96asr_a100_v4"])
+def test_the_a100_40_gb_size_is_found_by_both_names_and_asked_for_by_azures(
+    catalog: Catalog, name: str
+) -> None:
+    sku = catalog.sku(name)
+    assert sku is not None
+    assert sku.name == "Standard_ND96asr_v4"
+    assert (sku.gpus, sku.memory_per_gpu_gib, sku.nvme) == (8, 40, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("Standard_NG32ads_V620_v1", "AMD Radeon PRO V620"),
+        ("g4ad.16xlarge", "AMD Radeon Pro V520"),
+        ("trn1.2xlarge", "AWS Trainium"),
+        ("inf2.48xlarge", "AWS Inferentia2"),
+        ("g5g.metal", "arm64"),
+    ],
+)
+def test_sizes_that_no_runtime_works_on_say_why(catalog: Catalog, name: str, says: str) -> None:
+    sku = catalog.sku(name)
+    assert sku is not None
+    assert says in sku.unusable
+
+
+def test_the_schema_beside_the_files_is_that_of_the_models(tmp_path: Path) -> None:
+    directory = catalog_directory()
+    assert drift(directory) == [], "run `python -m kaito.catalog.generate`"
+    assert drift(tmp_path) == ["catalog.schema.json"]
+    assert main([str(tmp_path)]) == 0
+    assert main(["--check", str(tmp_path)]) == 0
+    (tmp_path / "catalog.schema.json").write_text("{}")
+    assert main(["--check", str(tmp_path)]) == 1
+
+
+def test_every_file_names_the_schema() -> None:
+    for file in catalog_directory().glob("*.yaml"):
+        assert file.read_text().startswith("# yaml-language-server: $schema=catalog.schema.json\n"), file.name
+
+
 PRESET = "{name: a, runtimes: [vllm], tag: '1'}"
+DIMS = "{hidden_size: 8, layers: 3, attention_heads: 2, key_value_heads: 1}"
+SPLIT = "attention_layers: {full: 1, recurrent: 1}"
 SKU = "{name: A, cloud: azure, gpus: 1, memory_gib: 1, model: X}"
 
 
@@ -109,6 +159,10 @@ SKU = "{name: A, cloud: azure, gpus: 1, memory_gib: 1, model: X}"
         (f"presets: [{PRESET}, {PRESET.replace('name: a', 'name: b, aliases: [A]')}]", "both answer to a"),
         (f"skus: [{SKU}, {SKU.replace('name: A', 'name: a')}]", "twice: a"),
         ("presets: [", "broken.yaml"),
+        (f"skus: [{SKU}, {SKU.replace('name: A', 'name: B, aliases: [a]')}]", "twice: a"),
+        (f"skus: [{SKU.replace('name: A', 'name: A, replacement: B')}]", "replacement B is not on offer"),
+        (f"presets: [{PRESET.replace('name: a', f'name: a, dimensions: {DIMS}, {SPLIT}')}]", "do not add up"),
+        (f"presets: [{PRESET.replace('name: a', 'name: a, attention_layers: {full: 1, sliding: 1}')}]", "window"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path, text: str, says: str) -> None:

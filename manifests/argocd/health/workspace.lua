@@ -41,6 +41,7 @@ local stuck = {
   UnknownInstanceType = true,
   UnknownPreset = true,
   Unschedulable = true,
+  UnsupportedInstanceType = true,
 }
 
 local function answer(status, message)

@@ -31,6 +31,7 @@ WORKSPACE_REASONS: Final[Mapping[str, Course]] = {
     "UnknownPreset": Course.STUCK,
     "DeprecatedPreset": Course.STUCK,
     "UnknownInstanceType": Course.STUCK,
+    "UnsupportedInstanceType": Course.STUCK,
     "InstanceTypeMissing": Course.STUCK,
     "InsufficientGpuMemory": Course.STUCK,
     "AdaptersNotSupported": Course.STUCK,

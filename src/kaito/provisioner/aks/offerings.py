@@ -108,17 +108,19 @@ def nothing_left(refusals: Mapping[Offering, CloudError], catalog: Catalog) -> C
 
 
 def successor(name: str, catalog: Catalog) -> GpuSku | None:
-    """The smallest size on offer with as many GPUs and as much memory as one that the cloud has retired; None where the
-    catalogue does not know that it has."""
+    """What to use instead of a size that the cloud has retired: what the catalogue names, or else the smallest one on
+    offer with as many GPUs and as much memory. None where the catalogue does not know that it was retired."""
     sku = catalog.sku(name)
     if sku is None or sku.retired is None:
         return None
+    if sku.replacement is not None:
+        return catalog.sku(sku.replacement)
     fitting = [
         each
         for each in catalog.skus
         if each.cloud == sku.cloud
         and each.retired is None
-        and each.nvidia == sku.nvidia
+        and not each.unusable
         and each.gpus >= sku.gpus
         and each.memory_gib >= sku.memory_gib
         and (each.compute_capability or 0) >= (sku.compute_capability or 0)

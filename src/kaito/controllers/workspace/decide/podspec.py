@@ -59,7 +59,7 @@ def pod_template(
         "labels": labels,
         "config_hash": (config_hash or "") if plan.config_map is not None else "",
         "image": plan.preset_options.get("image")
-        or f"{config.registry}/kaito-{plan.preset.name}:{plan.preset.tag}",
+        or f"{config.registry}/{plan.preset.image_name}:{plan.preset.tag}",
         "image_pull_secrets": _pull_secrets(plan, adapters),
         "affinity": affinity,
         "tolerations": tolerations(None),

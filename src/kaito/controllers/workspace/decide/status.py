@@ -40,6 +40,7 @@ PROBLEM_CONDITIONS: Final = frozenset(
         "UnknownPreset",
         "DeprecatedPreset",
         "UnknownInstanceType",
+        "UnsupportedInstanceType",
         "InstanceTypeMissing",
         "InsufficientGpuMemory",
         "AdaptersNotSupported",

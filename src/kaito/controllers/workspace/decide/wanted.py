@@ -136,6 +136,13 @@ def _preset_problem(inference: Object, preset: Preset | None, catalog: Catalog) 
     if preset.deprecated:
         nearest = ", ".join(catalog.nearest_presets(name))
         return Problem.at(path, "DeprecatedPreset", f"{name} is no longer supported; instead use {nearest}")
+    options = (inference.get("preset") or {}).get("presetOptions") or {}
+    if preset.private and not options.get("image"):
+        return Problem.at(
+            "inference.preset.presetOptions.image",
+            "InvalidSpec",
+            f"{preset.name} may not be published as an image; write the name of one that you made with its weights",
+        )
     if inference.get("adapters") and not preset.lora:
         return Problem.at(
             "inference.adapters",
@@ -161,6 +168,8 @@ def _sizes(
         if not name:
             return _no_size(path, preset, catalog, config)
         sku = catalog.sku(name)
+        if sku is not None and sku.unusable and not bypass and preset is not None and preset.gpus > 0:
+            return Problem.at(path, "UnsupportedInstanceType", _unusable(sku, preset, catalog, config))
         if sku is None and not bypass and not _plain_machine(name, preset, config):
             return Problem.at(path, "UnknownInstanceType", _unknown_size(name, preset, catalog, config))
         if sku is not None and not bypass and not _holds(sku, preset, count):
@@ -212,8 +221,15 @@ def _no_size(path: str, preset: Preset | None, catalog: Catalog, config: Workspa
     return Problem.at(path, "InstanceTypeMissing", f"write the machine size to use{fitting}")
 
 
+def _unusable(sku: GpuSku, preset: Preset, catalog: Catalog, config: WorkspaceConfig) -> str:
+    return (
+        f"{sku.name} cannot serve {preset.name}: {sku.unusable}; sizes that fit: "
+        f"{fitting_sizes(preset, catalog, config)}"
+    )
+
+
 def _unknown_size(name: str, preset: Preset | None, catalog: Catalog, config: WorkspaceConfig) -> str:
-    text = f"{name} is not known; nearest: {', '.join(catalog.nearest_skus(name))}"
+    text = f"{name} is not known; nearest: {', '.join(catalog.nearest_skus(name, cloud=config.cloud))}"
     if preset is not None and preset.gpus > 0:
         text += f"; sizes that fit {preset.name}: {fitting_sizes(preset, catalog, config)}"
     return f"{text}; the annotation {BYPASS_RESOURCE_CHECKS_ANNOTATION} lets any name pass"
