@@ -259,5 +259,19 @@ CASES: Mapping[str, tuple[Case, ...]] = {
             workspace(**{**tuning(), "resource": {**SELECTOR, "count": 1}}),
         ),
     ),
+    "K17": (
+        Case(sized(instanceType="Standard_NG32ads_V620_v1"), PLAIN),
+        Case(
+            sized(instanceType="trn1.2xlarge"),
+            sized(instanceType="g5.xlarge"),
+            config=WorkspaceConfig(cloud="aws"),
+        ),
+    ),
+    "K18": (
+        Case(
+            served(preset={"name": "llama-2-7b"}),
+            served(preset={"name": "llama-2-7b", "presetOptions": {"image": "r.example/llama:1"}}),
+        ),
+    ),
 }
 """`fine` is fine by its own rule; another may have something to say."""

@@ -53,6 +53,17 @@ TINY = WorkspaceConfig(stand_in_weights="tiny-phi-3")
             "sizes that fit phi-3-mini-4k-instruct",
         ),
         (
+            workspace(instance_type="Standard_NG32adms_V620_v1"),
+            "UnsupportedInstanceType",
+            "resource.instanceType: Standard_NG32adms_V620_v1 cannot serve phi-3-mini-4k-instruct: its accelerators "
+            "are AMD Radeon PRO V620, and every runtime here needs NVIDIA GPUs; sizes that fit: Standard_NC16as_T4_v3",
+        ),
+        (
+            workspace("llama-2-7b"),
+            "InvalidSpec",
+            "inference.preset.presetOptions.image: llama-2-7b may not be published as an image",
+        ),
+        (
             workspace(instance_type=None),
             "InstanceTypeMissing",
             "resource.instanceType: write the machine size",
