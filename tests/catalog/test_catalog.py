@@ -162,7 +162,10 @@ SKU = "{name: A, cloud: azure, gpus: 1, memory_gib: 1, model: X}"
         (f"skus: [{SKU}, {SKU.replace('name: A', 'name: B, aliases: [a]')}]", "twice: a"),
         (f"skus: [{SKU.replace('name: A', 'name: A, replacement: B')}]", "replacement B is not on offer"),
         (f"presets: [{PRESET.replace('name: a', f'name: a, dimensions: {DIMS}, {SPLIT}')}]", "do not add up"),
-        (f"presets: [{PRESET.replace('name: a', 'name: a, attention_layers: {full: 1, sliding: 1}')}]", "window"),
+        (
+            f"presets: [{PRESET.replace('name: a', 'name: a, attention_layers: {full: 1, sliding: 1}')}]",
+            "window",
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path, text: str, says: str) -> None:
