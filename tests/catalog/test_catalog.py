@@ -144,7 +144,7 @@ def test_every_file_names_the_schema() -> None:
 
 PRESET = "{name: a, runtimes: [vllm], tag: '1'}"
 DIMS = "{hidden_size: 8, layers: 3, attention_heads: 2, key_value_heads: 1}"
-SPLIT = "attention_layers: {full: 1, recurrent: 1}"
+SPLIT = "attention_layers: {full: 1, recurrent: 3}"
 SKU = "{name: A, cloud: azure, gpus: 1, memory_gib: 1, model: X}"
 
 
@@ -161,7 +161,10 @@ SKU = "{name: A, cloud: azure, gpus: 1, memory_gib: 1, model: X}"
         ("presets: [", "broken.yaml"),
         (f"skus: [{SKU}, {SKU.replace('name: A', 'name: B, aliases: [a]')}]", "twice: a"),
         (f"skus: [{SKU.replace('name: A', 'name: A, replacement: B')}]", "replacement B is not on offer"),
-        (f"presets: [{PRESET.replace('name: a', f'name: a, dimensions: {DIMS}, {SPLIT}')}]", "do not add up"),
+        (
+            f"presets: [{PRESET.replace('name: a', f'name: a, dimensions: {DIMS}, {SPLIT}')}]",
+            "more than dimensions.layers",
+        ),
         (
             f"presets: [{PRESET.replace('name: a', 'name: a, attention_layers: {full: 1, sliding: 1}')}]",
             "window",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from catalog.reference_rows import rows
 
+from catalog.reference_rows import rows
 from kaito.catalog import Catalog, Preset, load_catalog
 
 FIRST_CLASS = rows("first_class")
@@ -68,7 +68,7 @@ def test_a_model_served_by_its_hub_id_has_the_recorded_facts(row: dict[str, str]
     mistral = "mistral" if mode == "mistral" else None
     assert (preset.vllm.load_format, preset.vllm.config_format) == (mistral, mistral)
     assert (preset.vllm.reasoning_parser or "-") == row["reasoning_parser"]
-    assert preset.vllm.tool_call_parser == MENDED_PARSERS.get(repo, None) or (
+    assert preset.vllm.tool_call_parser == MENDED_PARSERS.get(repo) or (
         (preset.vllm.tool_call_parser or "-") == row["tool_parser"]
     )
     assert preset.vllm.chat_template == TEMPLATES[row["chat_template"]]
@@ -153,6 +153,7 @@ def test_seven_presets_remember_the_commit_of_their_first_images() -> None:
         ("google/gemma-3-27b-it", 62, (10, 52, 1024, 0)),
         ("Qwen/Qwen3.5-9B", 32, (8, 0, None, 24)),
         ("Qwen/Qwen3.6-35B-A3B", 40, (10, 0, None, 30)),
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 52, (6, 0, None, 23)),
     ],
 )
 def test_hybrid_models_say_which_layers_keep_a_cache(

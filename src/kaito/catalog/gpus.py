@@ -1,6 +1,6 @@
 """What serving knows of a machine's GPUs, whoever told it: the catalogue, or the labels of a Node that is there.
 
-NVIDIA's GPU feature discovery writes the labels: https://github.com/NVIDIA/k8s-device-plugin, docs/gpu-feature-discovery.
+NVIDIA's GPU feature discovery writes the labels (github.com/NVIDIA/k8s-device-plugin, docs/gpu-feature-discovery).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Pure arithmetic in GiB (2^30 bytes). A model is cut into `tensor` x `pipeline` parts, one for each GPU of a copy.
 
-Where a figure comes from is said beside it. "Go KAITO" are the constants that its estimator found by measuring vLLM; the
-arithmetic around them is ours. What the catalogue does not know is counted at the larger possible value.
+Where a figure comes from is said beside it. "Go KAITO": a constant of its estimator, which was measured with vLLM; the
+arithmetic around it is ours. What the catalogue does not know is counted at the larger possible value.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def cache_bytes(preset: Preset, machine: Machine) -> int:
 def kv_gib(preset: Preset, machine: Machine, parallelism: Parallelism, tokens: int, sequences: int) -> float:
     """Cache of one GPU for `sequences` of `tokens` each.
 
-    Heads are shared among the GPUs of a layer, but never fewer than one whole head for each; what MLA keeps is needed by
-    all of them, so each has it all. Raises ValueError when the catalogue knows neither shape nor bytes_per_token.
+    Heads are shared among the GPUs of a layer, but never fewer than one whole head for each; what MLA keeps is needed
+    by all of them, so each has it all. Raises ValueError when the catalogue knows neither shape nor bytes_per_token.
     """
     share = _stage_share(preset.dimensions, parallelism.pipeline)
     width = cache_bytes(preset, machine)

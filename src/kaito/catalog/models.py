@@ -64,7 +64,7 @@ class Dimensions(_Frozen):
 
 class AttentionLayers(_Frozen):
     """How the layers of a hybrid model remember: `full` cache every token, `sliding` the last `window`, `recurrent`
-    keep a state of fixed size for a sequence (Mamba, gated delta nets)."""
+    keep a state of fixed size for a sequence (Mamba, gated delta nets). Layers that are none of these keep nothing."""
 
     full: int = Field(ge=0)
     sliding: int = Field(default=0, ge=0)
@@ -181,8 +181,8 @@ class Preset(_Frozen):
         kinds, dims = self.attention_layers, self.dimensions
         if kinds is None:
             return self
-        if dims is None or kinds.full + kinds.sliding + kinds.recurrent != dims.layers:
-            raise ValueError("attention_layers do not add up to dimensions.layers")
+        if dims is None or kinds.full + kinds.sliding + kinds.recurrent > dims.layers:
+            raise ValueError("attention_layers are more than dimensions.layers")
         return self
 
     @property

@@ -297,12 +297,11 @@ def _by_stated_memory(preset: Preset, machine: Machine, demand: Demand) -> Sizin
     nodes = max(by_memory, math.ceil(preset.gpus / machine.gpus))
     if nodes > 1 and not preset.multi_node:
         short = need / machine.gpus - machine.memory_gib
-        what = f"needs {need:g} GiB of GPU memory" + (f" on {preset.gpus} GPUs" if preset.gpus > 1 else "")
-        return Refused(
-            machine,
-            f"{preset.name} {what}; {_named(machine)} has {machine.gpus * machine.memory_gib:g} GiB on {machine.gpus}",
-            short if short > 0 else None,
-        )
+        have = f"{_named(machine)} has {machine.gpus * machine.memory_gib:g} GiB"
+        if preset.gpus > machine.gpus:
+            have += f" on {machine.gpus} GPUs, where {preset.gpus} are needed"
+        text = f"{preset.name} needs {need:g} GiB of GPU memory; {have}"
+        return Refused(machine, text, short if short > 0 else None)
     if demand.nodes is not None and demand.nodes < nodes:
         return _too_few(preset, machine, nodes, demand.nodes)
     copies = (demand.nodes or 1) if nodes == 1 else 1
