@@ -36,6 +36,8 @@ app = typer.Typer(
 )
 local = typer.Typer(help="A Kubernetes on this machine with the operator in it.", no_args_is_help=True)
 app.add_typer(local, name="local")
+models = typer.Typer(help="The models that a Workspace may name: list and search.", no_args_is_help=True)
+app.add_typer(models, name="models")
 
 
 @local.command("up")
@@ -247,6 +249,34 @@ def quota(
     from kaito.cli.quota.command import run_quota
 
     run(run_quota(location, kubeconfig, context, json=json))
+
+
+Json = Annotated[bool, typer.Option("--json", help="For programs: all that is known of each model.")]
+
+
+@models.command("list")
+def models_list(json: Json = False) -> None:
+    """Show all models."""
+    from kaito.cli.models.command import run_models
+
+    run_models((), json=json)
+
+
+@models.command("search")
+def models_search(
+    words: Annotated[
+        list[str],
+        typer.Argument(help="Parts of a name, a licence, an architecture, a property: all must occur."),
+    ],
+    json: Json = False,
+) -> None:
+    """Show the models that all words are about, such as: kaito models search mit tuning.
+
+    Exit status: 0 some were found; 1 none.
+    """
+    from kaito.cli.models.command import run_models
+
+    run_models(words, json=json)
 
 
 @app.command()

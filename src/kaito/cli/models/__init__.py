@@ -1,0 +1,1 @@
+"""`kaito models`: the models that a Workspace may name."""
