@@ -65,11 +65,6 @@ def recipe(wanted: str, tag: str, weights: Path | None) -> Recipe:
         raise BuildError(
             f"{wanted} is no image: write operator, puller, runtime-mistralrs or the name of a preset."
         )
-    if preset.image is not None:
-        raise BuildError(
-            f"{preset.name} has no image of its own: it is served by {preset.image}, which gets the weights from the "
-            "hub when it starts."
-        )
     if weights is None and preset.architecture == "Phi3ForCausalLM":
         weights = DEMO_WEIGHTS
     if weights is None:

@@ -269,6 +269,10 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     ),
     "K18": (
         Case(
+            served(preset={"name": "Qwen/Qwen3.5-9B"}),
+            served(preset={"name": "Qwen/Qwen3.5-9B", "presetOptions": {"image": "r.example/qwen:1"}}),
+        ),
+        Case(
             served(preset={"name": "llama-2-7b"}),
             served(preset={"name": "llama-2-7b", "presetOptions": {"image": "r.example/llama:1"}}),
         ),

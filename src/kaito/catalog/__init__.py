@@ -4,7 +4,7 @@ from kaito.catalog.fit import ARCHITECTURE_MODULES, AdapterFacts, Verdict, adapt
 from kaito.catalog.gpus import Machine, UnreadableGpus, machine_of_labels, machine_of_sku, part_of, slice_of
 from kaito.catalog.load import CatalogError, catalog_directory, load_catalog
 from kaito.catalog.memory import Ledger, Parallelism
-from kaito.catalog.models import AttentionLayers, Catalog, Dimensions, GpuSku, Preset, Quantization
+from kaito.catalog.models import AttentionLayers, Catalog, Cloud, Dimensions, GpuSku, Preset, Quantization
 from kaito.catalog.sizing import Demand, Refused, Sizing, choices, max_context, size
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "AttentionLayers",
     "Catalog",
     "CatalogError",
+    "Cloud",
     "Demand",
     "Dimensions",
     "GpuSku",

@@ -116,7 +116,12 @@ def size(preset: Preset, machine: Machine, demand: Demand = _ANYTHING) -> Sizing
         if isinstance(answer, Sizing):
             return answer
         refused.append(answer)
-    return max(refused, key=lambda each: (each.nodes is not None, each.short_gib is not None))
+    return min(refused, key=_distance)
+
+
+def _distance(refused: Refused) -> tuple[bool, float]:
+    """How far it is from working: more nodes would do, then the less memory is missing, then the rest."""
+    return refused.nodes is None, math.inf if refused.short_gib is None else refused.short_gib
 
 
 def max_context(preset: Preset, machine: Machine, parallelism: Parallelism, sequences: int = 1) -> int:

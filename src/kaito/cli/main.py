@@ -36,7 +36,9 @@ app = typer.Typer(
 )
 local = typer.Typer(help="A Kubernetes on this machine with the operator in it.", no_args_is_help=True)
 app.add_typer(local, name="local")
-models = typer.Typer(help="The models that a Workspace may name: list and search.", no_args_is_help=True)
+models = typer.Typer(
+    help="The models that a Workspace may name, and the machine sizes they fit.", no_args_is_help=True
+)
 app.add_typer(models, name="models")
 
 
@@ -277,6 +279,33 @@ def models_search(
     from kaito.cli.models.command import run_models
 
     run_models(words, json=json)
+
+
+@models.command("sizes")
+def models_sizes(
+    model: Annotated[str, typer.Argument(help="A model's name or hub id.")],
+    cloud: Annotated[
+        str,
+        typer.Option(envvar="CLOUD_PROVIDER", help="azure | aws | arc: whose machine sizes are looked at."),
+    ] = "azure",
+    context: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens that a request may have. Default: as many as fit, 8192 or more."),
+    ] = None,
+    sequences: Annotated[int, typer.Option(min=1, help="Requests at the same time that have all of it.")] = 1,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="transformers | vllm | mistralrs. Default: the first of the model's that can."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Estimate what a model takes of each machine size: nodes, GPU memory, longest context. Least memory first.
+
+    Exit status: 0 some size will do; 1 none.
+    """
+    from kaito.cli.models.sizes import SizesFlags, run_sizes
+
+    run_sizes(SizesFlags(model, cloud, context, sequences, runtime, json))
 
 
 @app.command()

@@ -64,6 +64,11 @@ TINY = WorkspaceConfig(stand_in_weights="tiny-phi-3")
             "inference.preset.presetOptions.image: llama-2-7b may not be published as an image",
         ),
         (
+            workspace("Qwen/Qwen3.5-9B", instance_type="Standard_NC24ads_A100_v4"),
+            "InvalidSpec",
+            "qwen3.5-9b has no image of its own, and servers do not download weights yet; write the name of an image",
+        ),
+        (
             workspace(instance_type=None),
             "InstanceTypeMissing",
             "resource.instanceType: write the machine size",

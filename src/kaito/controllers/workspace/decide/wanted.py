@@ -137,12 +137,9 @@ def _preset_problem(inference: Object, preset: Preset | None, catalog: Catalog) 
         nearest = ", ".join(catalog.nearest_presets(name))
         return Problem.at(path, "DeprecatedPreset", f"{name} is no longer supported; instead use {nearest}")
     options = (inference.get("preset") or {}).get("presetOptions") or {}
-    if preset.private and not options.get("image"):
-        return Problem.at(
-            "inference.preset.presetOptions.image",
-            "InvalidSpec",
-            f"{preset.name} may not be published as an image; write the name of one that you made with its weights",
-        )
+    if not options.get("image") and (why := _no_image(preset)):
+        text = f"{preset.name} {why}; write the name of an image that you made with its weights"
+        return Problem.at("inference.preset.presetOptions.image", "InvalidSpec", text)
     if inference.get("adapters") and not preset.lora:
         return Problem.at(
             "inference.adapters",
@@ -150,6 +147,15 @@ def _preset_problem(inference: Object, preset: Preset | None, catalog: Catalog) 
             f"{preset.name} cannot be served with LoRA adapters; remove the adapters",
         )
     return None
+
+
+def _no_image(preset: Preset) -> str:
+    """Why no node is bought for a preset before the user has an image for it; "" where one is pulled by its name."""
+    if preset.private:
+        return "may not be published as an image"
+    if preset.image is not None:
+        return "has no image of its own, and servers do not download weights yet"
+    return ""
 
 
 def _sizes(

@@ -1,0 +1,160 @@
+"""`kaito models sizes`: what a model takes of each machine size, GPU by GPU, and why others will not do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from kaito.catalog import Catalog, Cloud, Demand, Preset, Refused, Sizing, choices, load_catalog
+from kaito.cli.errors import CliError
+from kaito.cli.models.command import WIDTH
+from kaito.controllers.workspace import parse_cloud
+
+RUNTIMES: Final = ("transformers", "vllm", "mistralrs")
+FIGURES: Final = ("reserved", "weights", "kv_cache", "activations", "runtime", "free", "capacity")
+
+
+@dataclass(frozen=True, slots=True)
+class SizesFlags:
+    """The flags of `kaito models sizes`, as given."""
+
+    model: str
+    cloud: str
+    context: int | None
+    sequences: int
+    runtime: str | None
+    json: bool
+
+
+def run_sizes(flags: SizesFlags) -> None:
+    """Prints the sizes. Raises CliError for an unknown model or runtime, typer.Exit(1) where no size will do."""
+    catalog = load_catalog()
+    preset = catalog.preset(flags.model)
+    if preset is None:
+        nearest = ", ".join(catalog.nearest_presets(flags.model))
+        raise CliError(f"{flags.model} is not known; nearest: {nearest}")
+    try:
+        cloud = parse_cloud(flags.cloud)
+    except ValueError as error:
+        raise CliError(str(error)) from None
+    found, refused = sizes_of(preset, catalog, cloud, _demand(flags))
+    if flags.json:
+        text = orjson.dumps(as_json(preset, found, refused), option=orjson.OPT_INDENT_2)
+        typer.echo(text.decode())
+    else:
+        console = Console()
+        show(preset, found, refused, console if console.is_terminal else Console(width=WIDTH))
+    if not found:
+        raise typer.Exit(1)
+
+
+def sizes_of(
+    preset: Preset, catalog: Catalog, cloud: Cloud, demand: Demand
+) -> tuple[list[Sizing], list[Refused]]:
+    """Sizes of one cloud that serve the preset, the least GPU memory first, and those that will not do."""
+    return choices(preset, (sku for sku in catalog.skus if sku.cloud == cloud), demand)
+
+
+def _demand(flags: SizesFlags) -> Demand:
+    for each in RUNTIMES:
+        if flags.runtime == each:
+            return Demand(flags.context, flags.sequences, each)
+    if flags.runtime is not None:
+        raise CliError(f"--runtime {flags.runtime}: write {', '.join(RUNTIMES)}")
+    return Demand(flags.context, flags.sequences)
+
+
+def as_json(preset: Preset, found: list[Sizing], refused: list[Refused]) -> dict[str, Any]:
+    """Memory is in GiB of one GPU, the fullest."""
+    return {
+        "model": preset.name,
+        "sizes": [_sizing(each) for each in found],
+        "refused": [
+            {
+                "name": each.machine.name,
+                "message": each.sentence,
+                "nodes": each.nodes,
+                "shortGiB": each.short_gib,
+            }
+            for each in refused
+        ],
+    }
+
+
+def _sizing(each: Sizing) -> dict[str, Any]:
+    way = each.parallelism
+    memory = None
+    if each.ledger is not None:
+        memory = {name: round(getattr(each.ledger, name), 3) for name in FIGURES}
+    return {
+        "name": each.machine.name,
+        "gpus": each.machine.gpus,
+        "gpuModel": each.machine.model,
+        "nodes": each.nodes,
+        "runtime": each.runtime,
+        "dtype": each.dtype,
+        "tensorParallel": way.tensor,
+        "pipelineParallel": way.pipeline,
+        "dataParallel": way.data,
+        "context": each.context,
+        "plannedContext": each.planned,
+        "memory": memory,
+        "notes": list(each.notes),
+    }
+
+
+def show(preset: Preset, found: list[Sizing], refused: list[Refused], console: Console) -> None:
+    """Prints a table of what fits, then a sentence for each size that does not."""
+    if found:
+        console.print(_table(found))
+    planned = {each.planned for each in found if each.planned is not None}
+    if planned:
+        console.print(
+            f"GiB of one GPU, the fullest. CACHE is for {max(planned):,} tokens; what is FREE becomes cache too, and "
+            "CONTEXT is what one request may have with it.",
+            soft_wrap=True,
+            highlight=False,
+        )
+    for note in dict.fromkeys(note for each in found for note in each.notes):
+        console.print(f"Note: {note}.", soft_wrap=True, highlight=False)
+    for each in refused:
+        console.print(f"Not {each.machine.name}: {each.sentence}.", soft_wrap=True, highlight=False)
+
+
+def _table(found: list[Sizing]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("SIZE", no_wrap=True)
+    table.add_column("NODES", justify="right")
+    table.add_column("GPUS OF A NODE", no_wrap=True)
+    table.add_column("RUNTIME", no_wrap=True)
+    table.add_column("PARALLEL", no_wrap=True)
+    for name in ("WEIGHTS", "CACHE", "OTHER", "FREE", "CONTEXT"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in found:
+        parts = each.ledger
+        memory = ["?"] * 4
+        if parts is not None:
+            other = parts.reserved + parts.activations + parts.runtime
+            memory = [f"{value:.1f}" for value in (parts.weights, parts.kv_cache, other, parts.free)]
+        table.add_row(
+            each.machine.name,
+            str(each.nodes),
+            f"{each.machine.gpus} x {each.machine.model}, {each.machine.memory_gib:g} GiB",
+            f"{each.runtime}, {each.dtype}",
+            _parallel(each),
+            *memory,
+            f"{each.context:,}" if each.context is not None else "?",
+        )
+    return table
+
+
+def _parallel(each: Sizing) -> str:
+    way = each.parallelism
+    said = (("tensor", way.tensor), ("pipeline", way.pipeline), ("data", way.data))
+    return ", ".join(f"{name} {number}" for name, number in said if number > 1) or "-"
