@@ -268,6 +268,8 @@ def test_nodes_below_the_need_are_refused_and_above_it_are_used() -> None:
     assert answer.nodes == 3
     more = fits("llama-3.3-70b-instruct", "Standard_NC24ads_A100_v4", Demand(nodes=4))
     assert (more.nodes, more.copies, more.parallelism) == (4, 1, Parallelism(1, 4, 1))
+    most = refused("llama-3.3-70b-instruct", "Standard_NC24ads_A100_v4", Demand(nodes=81))
+    assert most.nodes == 80, "a layer is the least that a node can have"
     copies = fits("phi-3-mini-4k-instruct", "Standard_NC6s_v3", Demand(nodes=3, context=4096))
     assert (copies.nodes, copies.copies, copies.parallelism) == (3, 3, Parallelism())
     assert copies.total_gib == 48

@@ -233,7 +233,11 @@ def _settled(
         return _too_few(preset, machine, need, nodes)
     copies = nodes if need == 1 else 1
     if nodes > need > 1:
-        way = next(iter(_ways(preset, machine, runtime, min(nodes, _most_nodes(preset, machine, runtime)))))
+        most = _most_nodes(preset, machine, runtime)
+        if nodes > most:
+            text = f"{preset.name} has too few layers for {nodes} nodes of {_named(machine)}; {most} can share them"
+            return Refused(machine, text, nodes=most)
+        way = next(iter(_ways(preset, machine, runtime, nodes)))
     sequences = math.ceil(demand.sequences / (way.data * copies))
     return Sizing(
         machine,
