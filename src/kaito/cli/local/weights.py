@@ -72,11 +72,6 @@ def _source(preset: Preset) -> Source:
 
     if preset.repo is None:
         raise CliError(f"--preset {preset.name}: its weights are not published on a hub.")
-    if preset.image is not None:
-        raise CliError(
-            f"--preset {preset.name}: the local mode runs presets with an image of their own, and this one is served "
-            f"by {preset.image}."
-        )
     return Source(preset.repo, preset.revision or "main", gguf_repository=preset.gguf_repo)
 
 
