@@ -59,6 +59,11 @@ TINY = WorkspaceConfig(stand_in_weights="tiny-phi-3")
             "are AMD Radeon PRO V620, and every runtime here needs NVIDIA GPUs; sizes that fit: Standard_NC16as_T4_v3",
         ),
         (
+            workspace(instance_type="p5.48xlarge"),
+            "UnknownInstanceType",
+            "resource.instanceType: p5.48xlarge is a size of aws, and this operator's are those of azure; nearest:",
+        ),
+        (
             workspace("llama-2-7b"),
             "InvalidSpec",
             "inference.preset.presetOptions.image: llama-2-7b may not be published as an image",

@@ -174,6 +174,8 @@ def _sizes(
         if not name:
             return _no_size(path, preset, catalog, config)
         sku = catalog.sku(name)
+        if sku is not None and sku.cloud != config.cloud and not bypass:
+            return Problem.at(path, "UnknownInstanceType", _of_another_cloud(sku, catalog, config))
         if sku is not None and sku.unusable and not bypass and preset is not None and preset.gpus > 0:
             return Problem.at(path, "UnsupportedInstanceType", _unusable(sku, preset, catalog, config))
         if sku is None and not bypass and not _plain_machine(name, preset, config):
@@ -225,6 +227,11 @@ def _holds(sku: GpuSku, preset: Preset | None, count: int) -> bool:
 def _no_size(path: str, preset: Preset | None, catalog: Catalog, config: WorkspaceConfig) -> Problem:
     fitting = f"; sizes that fit: {fitting_sizes(preset, catalog, config)}" if preset is not None else ""
     return Problem.at(path, "InstanceTypeMissing", f"write the machine size to use{fitting}")
+
+
+def _of_another_cloud(sku: GpuSku, catalog: Catalog, config: WorkspaceConfig) -> str:
+    nearest = ", ".join(catalog.nearest_skus(sku.name, cloud=config.cloud))
+    return f"{sku.name} is a size of {sku.cloud}, and this operator's are those of {config.cloud}; nearest: {nearest}"
 
 
 def _unusable(sku: GpuSku, preset: Preset, catalog: Catalog, config: WorkspaceConfig) -> str:
