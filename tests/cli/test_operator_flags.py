@@ -70,3 +70,13 @@ def test_a_value_that_is_none_is_named(flags: list[str], sentence: str) -> None:
     result = CliRunner().invoke(app, ["operator", *flags])
     assert isinstance(result.exception, CliError)
     assert sentence in str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["operator", "provisioner"])
+def test_help_names_flags_in_full_where_a_terminal_has_80_columns(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(app, [command, "--help"], terminal_width=80).output
+    for flag in ("--health-probe-bind-address", "--initialization-timeout", "--existing-selector"):
+        assert f"{flag} " in shown

@@ -33,6 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its tables cut the names of options off where a terminal has 80 columns
 )
 local = typer.Typer(help="A Kubernetes on this machine with the operator in it.", no_args_is_help=True)
 app.add_typer(local, name="local")
