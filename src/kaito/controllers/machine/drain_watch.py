@@ -122,7 +122,8 @@ class DrainWatch:
     async def volumes(
         self, node: str, owner: Owner, wake: Wake, *, staying: Iterable[Pod] = ()
     ) -> VolumesOfNode:
-        """What is attached to the Node, without the volumes of pods that stay."""
+        """What is attached to the Node, without the volumes of pods that stay. Where those cannot be told from the
+        others all count, since a volume that is still written to must not be torn away, and the problem says why."""
         followed = self._attachments or self._follow_attachments()
         if followed is None:
             return VolumesOfNode()
@@ -132,10 +133,13 @@ class DrainWatch:
             if isinstance(informer.last_error, NotFound):
                 return VolumesOfNode(())  # this API server has no such thing
             return VolumesOfNode(problem=str(informer.last_error or ""))
-        names = {_volume(each) for each in informer.lister.by_index("node", node)} - {""}
-        if names:
-            names -= {await self._bound(followed, pod, claim) for pod in staying for claim in pod.claims}
-        return VolumesOfNode(tuple(sorted(names)))
+        names, problem = {_volume(each) for each in informer.lister.by_index("node", node)} - {""}, ""
+        for stays, claim in ((pod, claim) for pod in staying for claim in pod.claims if names):
+            try:
+                names.discard(await self._bound(followed, stays, claim))
+            except (ApiError, TransportError) as error:
+                problem = problem or str(error)
+        return VolumesOfNode(tuple(sorted(names)), problem if names else "")
 
     async def evict(self, node: str, pods: Iterable[Pod]) -> PodsOnNode:
         """Asks pods to go, one after the other; the Node's pods as they are after that."""
@@ -276,7 +280,7 @@ class DrainWatch:
         return PodsOnNode(shown, refused={uid: each.text for uid, each in waits.items()}, retry=retry)
 
     async def _bound(self, followed: _Followed, pod: Pod, claim: str) -> str:
-        """The PersistentVolume behind a pod's claim; "" where there is none."""
+        """The PersistentVolume behind a pod's claim; "" where there is none. Raises what a client raises."""
         key = (pod.namespace, claim)
         if key not in followed.bound:
             try:

@@ -28,7 +28,7 @@ from kaito.api import labels
 from kaito.controllers import machine
 from kaito.controllers.machine import NODECLAIM_SHAPE, ClaimShape
 from kaito.provisioner.errors import ClusterNotRunning, Unauthorized
-from kaito.runtime.errors import Invalid
+from kaito.runtime.errors import Forbidden, Invalid
 from kaito.runtime.memory_transport import BufferedResponse
 from kaito.runtime.resources import NODES, PODS, PVCS, VOLUME_ATTACHMENTS
 from kaito.runtime.transport import Request, Response
@@ -326,6 +326,21 @@ class TestNodes:
             assert not await is_gone(world, NODES, "karpenters")
 
 
+async def a_volumes_claim(world: ControlPlane, name: str, volume: str) -> None:
+    """A PersistentVolumeClaim that is bound."""
+    body = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+            "volumeName": volume,
+        },
+    }
+    await world.client.create(PVCS, body)
+
+
 class TestVolumes:
     async def test_attached_volumes_are_waited_for_and_their_going_is_an_event(
         self, world: ControlPlane
@@ -350,21 +365,41 @@ class TestVolumes:
         cloud = Pools(world.clock)
         async with controller(world, cloud):
             await a_claim(world)
-            bound = {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {"name": "data", "namespace": "default"},
-                "spec": {
-                    "accessModes": ["ReadWriteOnce"],
-                    "resources": {"requests": {"storage": "1Gi"}},
-                    "volumeName": "pv-stays",
-                },
-            }
-            await world.client.create(PVCS, bound)
+            await a_volumes_claim(world, "data", "pv-stays")
             volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]
             await a_pod(world, "stays", tolerations=[{"operator": "Exists"}], volumes=volumes)
             await an_attachment(world, "pv-stays")
             await delete(world)
+            assert cloud.instances == {}
+
+    async def test_where_it_cannot_be_read_whose_they_are_all_are_waited_for_and_the_claim_says_why(
+        self, world: ControlPlane, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        handle, forbidden = world.server.handle, Forbidden("persistentvolumeclaims is forbidden")
+
+        async def refusing(request: Request) -> Response:
+            if "persistentvolumeclaims" not in request.path:
+                return await handle(request)
+            return BufferedResponse(forbidden.status, orjson.dumps(forbidden.to_status()))
+
+        cloud = Pools(world.clock)
+        async with controller(world, cloud):
+            await a_claim(world)
+            await a_volumes_claim(world, "data", "pv-1")
+            volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]
+            await a_pod(world, "stays", tolerations=[{"operator": "Exists"}], volumes=volumes)
+            await an_attachment(world, "pv-1")
+            monkeypatch.setattr(world.server, "handle", refusing)
+            await delete(world)
+            status, reason, told = await condition(world, "VolumesDetached")
+            assert (status, reason) == ("Unknown", "AwaitingVolumeDetachment")
+            assert "pv-1" in told
+            assert "persistentvolumeclaims is forbidden" in told
+            await world.clock.sleep(600)
+            assert cloud.deletions == []
+            assert len(await events(world, "FailedDraining")) == 1
+            monkeypatch.setattr(world.server, "handle", handle)
+            await world.clock.sleep(11)
             assert cloud.instances == {}
 
     async def test_past_the_deadline_volumes_are_not_waited_for(self, world: ControlPlane) -> None:

@@ -21,8 +21,8 @@ class PodsOnNode:
 
 @dataclass(frozen=True, slots=True)
 class VolumesOfNode:
-    """names: PersistentVolumes that must be detached before the machine goes; None while they are not known, and then
-    problem says why."""
+    """names: PersistentVolumes that must be detached before the machine goes; None while they are not known. problem:
+    why they are not, or why some of them count that perhaps need not."""
 
     names: tuple[str, ...] | None = None
     problem: str = ""

@@ -165,10 +165,9 @@ def _volumes_hold(observed: Observed, now: datetime, deadline: datetime | None) 
         if name not in observed.volumes:
             return Decision(LookAtVolumes(name, _staying(observed, name, now)))
         found = observed.volumes[name]
-        if found.names is None:
-            unread, problems = True, [*problems, *filter(None, [found.problem])]
-        else:
-            held += found.names
+        unread = unread or found.names is None or bool(found.problem)
+        held += found.names or ()
+        problems += filter(None, [found.problem])
     if not held and not unread:
         return None
     if not held and not problems:
@@ -177,12 +176,15 @@ def _volumes_hold(observed: Observed, now: datetime, deadline: datetime | None) 
         return check
     if held:
         message = f"waiting for volumes to be detached: {', '.join(sorted(held)[:_NAMED])}"
+        if problems:
+            message += f"; some may belong to pods that stay, which cannot be told: {problems[0]}"
     else:
         message = f"attached volumes cannot be read: {problems[0]}"
     looks = [UNKNOWN_POLL] if unread else []
     if deadline is not None:
         looks.append((deadline - now).total_seconds())
-    return _wait(observed, now, VOLUMES_DETACHED, "AwaitingVolumeDetachment", message, looks, "")
+    told = "FailedDraining" if problems else ""
+    return _wait(observed, now, VOLUMES_DETACHED, "AwaitingVolumeDetachment", message, looks, told)
 
 
 def _staying(observed: Observed, name: str, now: datetime) -> tuple[Pod, ...]:
