@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 import pytest
 
 from controllers.machine.builders import NC6, SHAPES, claim
-from controllers.machine.lives import NAME, POOL_LABEL, message, stage, until, warnings
+from controllers.machine.lives import NAME, POOL_LABEL, given_up, message, stage, until, warnings
 from controllers.machine.parity.ends import a_pod, ends, leaving
 from controllers.machine.provisioners import provisioner
 from kaito.api.labels import CLAIM_UID_ANNOTATION, WORKSPACE_LABEL
 from kaito.controllers.machine import ClaimShape
-from kaito.provisioner.testing import FakeArm, FakeKubelets
+from kaito.provisioner.testing import Boot, FakeArm, FakeKubelets
 from kaito.runtime.errors import NotFound
 from kaito.runtime.resources import NODES
 from support.control_plane import ControlPlane
@@ -148,3 +149,81 @@ async def test_a_cluster_that_was_stopped_for_hours_keeps_its_pools_although_its
         assert await stage(world, shape, "Ready") == ("True", "Ready")
     assert len(fake.calls("delete_pool")) == 0
     assert len(fake.calls("put_pool")) == 1
+
+
+@asynccontextmanager
+async def stopped_in_the_middle(
+    world: ControlPlane, fake: FakeArm, kubelets: FakeKubelets, shape: ClaimShape, *, restarted: bool
+) -> AsyncIterator[None]:
+    """A claim whose machine is there and not ready when the cluster is stopped for longer than any stage may take, from
+    400 s to 7200 s; all has just been started again inside the block. restarted: the provisioner as well."""
+    async with provisioner(world, fake) as first:
+        await world.client.create(shape.resource, claim(shape))
+        await until(world, 400)
+        assert fake.pools[NAME].state == "Succeeded"
+        fake.stop_cluster()
+        kubelets.look()
+        if restarted:
+            await first.end()
+        await until(world, 7200)
+        assert set(await warnings(world)) <= {"ClusterNotRunning"}
+        assert not await given_up(world, shape)
+        fake.start_cluster(seconds=0)
+        kubelets.look()
+        async with provisioner(world, fake) if restarted else nullcontext():
+            yield
+
+
+RESTARTED = pytest.mark.parametrize("restarted", [False, True], ids=["watched", "with-the-provisioner"])
+
+
+@RESTARTED
+@pytest.mark.parametrize(
+    "boot", [Boot(joins=400), Boot(ready=420), Boot(gpus=420)], ids=["joins", "ready", "gpus"]
+)
+async def test_what_a_stop_interrupted_may_go_on_for_ten_minutes_after_the_start(
+    world: ControlPlane,
+    fake: FakeArm,
+    kubelets: FakeKubelets,
+    shape: ClaimShape,
+    boot: Boot,
+    restarted: bool,
+) -> None:
+    """Six and a half of them pass until the machine is ready."""
+    kubelets.default = boot
+    async with stopped_in_the_middle(world, fake, kubelets, shape, restarted=restarted):
+        await until(world, 7650)
+        assert await stage(world, shape, "Ready") == ("True", "Ready")
+        assert set(await warnings(world)) <= {"ClusterNotRunning"}
+    assert fake.calls("delete_pool") == []
+    assert len(fake.calls("put_pool")) == 1
+
+
+@RESTARTED
+@pytest.mark.parametrize(
+    ("boot", "late"),
+    [
+        (Boot(joins=None), {"LaunchTimeout"}),
+        (Boot(ready=None), {"InitializationTimeout", "NodeUnhealthy"}),
+        (Boot(gpus=None), {"GpuNotFound"}),
+    ],
+    ids=["joins", "ready", "gpus"],
+)
+async def test_what_does_not_go_on_after_the_start_is_told_when_ten_minutes_are_over(
+    world: ControlPlane,
+    fake: FakeArm,
+    kubelets: FakeKubelets,
+    shape: ClaimShape,
+    boot: Boot,
+    late: set[str],
+    restarted: bool,
+) -> None:
+    """Counted from when the cluster was first seen to run again, or from the provisioner's own start. Then a Node that
+    is not Ready has been sick for long enough, too."""
+    kubelets.default = boot
+    async with stopped_in_the_middle(world, fake, kubelets, shape, restarted=restarted):
+        while not (told := set(await warnings(world)) - {"ClusterNotRunning"}):
+            assert world.clock.now() < 8000
+        seen = 7201 if restarted else 7216
+        assert (round(world.clock.now()), len(told)) == (seen + 600, 1)
+        assert told <= late

@@ -76,19 +76,35 @@ class TestLaunch:
         self, world: ControlPlane, shape: ClaimShape
     ) -> None:
         """A claim that stood in a queue for an hour has all its time once it is its turn, also after a restart."""
+        limits = Limits(launch_timeout=1200)
         cloud = ScriptedCloud(world.clock)
         cloud.answer = errors.WaitingForTurn("2 others are before it")
-        async with controller(world, cloud, LIMITS):
+        async with controller(world, cloud, limits):
             await create(world, shape)
             await until(world, 3600)
             begun = EPOCH + timedelta(seconds=3600)
             cloud.answer = errors.InstancePending("the pool is being made", retry_after=30, since=begun)
             cloud.wake()
             await until(world, 3900)
-        async with controller(world, cloud, LIMITS):
-            await until(world, 4199.9)
+        async with controller(world, cloud, limits):
+            await until(world, 4799.9)
             assert not await given_up(world, shape)
-            await until(world, 4200.2)
+            await until(world, 4800.2)
+            assert await given_up(world, shape)
+
+    async def test_a_process_that_has_just_begun_gives_it_ten_minutes(
+        self, world: ControlPlane, shape: ClaimShape
+    ) -> None:
+        """The cluster may have been started together with it."""
+        cloud, limits = ScriptedCloud(world.clock), Limits(launch_timeout=1200)
+        async with controller(world, cloud, limits):
+            await create(world, shape)
+            await until(world, 1000)
+        await until(world, 2000)
+        async with controller(world, cloud, limits):
+            await until(world, 2599.9)
+            assert not await given_up(world, shape)
+            await until(world, 2600.2)
             assert await given_up(world, shape)
 
     @pytest.mark.parametrize("type", [errors.CloudError, errors.WaitingForTurn])
@@ -119,6 +135,41 @@ class TestLaunch:
         assert len(cloud.times("create")) == 4
         assert caplog.text.count("a claim is in trouble") == 1
         assert 'reason=Unauthorized  why="the role lacks a right"' in caplog.text
+
+    async def test_the_log_warns_of_each_reason_once_and_not_of_what_merely_waits(
+        self, world: ControlPlane, shape: ClaimShape, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Events and the condition tell of all."""
+        cloud = ScriptedCloud(world.clock)
+        with caplog.at_level(logging.INFO, logger="kaito.controllers.machine"):
+            async with controller(world, cloud, LIMITS):
+                await create(world, shape)
+                for each in (
+                    errors.Throttled("too many requests", retry_after=30),
+                    errors.OperationInProgress("another operation", retry_after=30),
+                    errors.Unauthorized("the role lacks a right", retry_after=30),
+                    errors.InsufficientCapacity("no machine left", retry_after=30),
+                    errors.Unauthorized("the role lacks another right", retry_after=30),
+                ):
+                    cloud.answer = each
+                    cloud.wake()
+                    await until(world, world.clock.now() + 35)
+            told = await warnings(world)
+        assert len(told) == 5
+        assert {"Throttled", "OperationInProgress", "Unauthorized", "AllocationFailure"} == set(told)
+        assert len(caplog.records) == 1
+        assert "a claim is in trouble" in caplog.text
+        assert "the role lacks a right" in caplog.text
+
+    async def test_giving_up_stands_in_the_log_and_warns_of_nothing(
+        self, world: ControlPlane, shape: ClaimShape, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO, logger="kaito.controllers.machine"):
+            async with controller(world, ScriptedCloud(world.clock), LIMITS):
+                await create(world, shape)
+                await until(world, 700)
+        (line,) = caplog.records
+        assert (line.levelno, "reason=LaunchTimeout" in caplog.text) == (logging.INFO, True)
 
     @pytest.mark.parametrize("error", WAITED_FOR, ids=lambda error: type(error).__name__)
     async def test_what_another_claim_would_lack_as_well_is_waited_for_without_end(
@@ -249,8 +300,13 @@ class TestInitialization:
             assert await warnings(world) == ["StartupTaintsExist"]
 
 
-@pytest.mark.parametrize("which", ["launch", "registration", "initialization"])
-async def test_nothing_is_given_up_while_the_cluster_is_not_running(world: ControlPlane, which: str) -> None:
+@pytest.mark.parametrize(
+    ("which", "grace"), [("launch", 600), ("registration", 300), ("initialization", 120)], ids=str
+)
+async def test_nothing_is_given_up_while_the_cluster_is_not_running_nor_soon_after(
+    world: ControlPlane, which: str, grace: float
+) -> None:
+    """Soon: ten minutes, or the stage's own time where that is shorter, from when it was first seen to run again."""
     shape, cloud = NODECLAIM_SHAPE, ScriptedCloud(world.clock)
     cloud.refusal = errors.ClusterNotRunning("the cluster is stopped", retry_after=60)
     async with controller(world, cloud, LIMITS):
@@ -260,12 +316,16 @@ async def test_nothing_is_given_up_while_the_cluster_is_not_running(world: Contr
         if which == "initialization":
             await join(world)
             await ready(world, ready=False)
-        await until(world, 6000)
+        await until(world, 6030)
         assert not await given_up(world, shape)
         asked = len(cloud.times("check_running"))
         assert asked in range(80, 200)  # once a minute since its time was up, and again for the node's repair
         cloud.refusal = None
-        await until(world, 6061)
+        await until(world, 6091)
+        again = next(when for when in cloud.times("check_running") if when > 6030)
+        await until(world, again + grace - 0.1)
+        assert not await given_up(world, shape)
+        await until(world, again + grace + 0.2)
         assert await given_up(world, shape)
 
 

@@ -287,9 +287,9 @@ class TestRefusals:
         before = len(world.arm.requests)
         while world.clock.now() < 910:
             error = await world.refusal(a_claim())
-            assert "is stopped" in error.message
+            assert isinstance(error, ClusterNotRunning), "its pool is not what somebody should start"
             await world.clock.sleep(error.retry_after)
-        assert len(world.arm.requests) - before <= 10
+        assert len(world.arm.requests) - before <= 20, "the pool, and the cluster"
 
     async def test_a_node_without_a_provider_id_is_awaited(self, world: AgentPools) -> None:
         world.joins = False

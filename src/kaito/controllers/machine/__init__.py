@@ -70,6 +70,7 @@ def setup(
     metrics = MachineMetrics(shapes, manager.clock)
     manager.metrics.add(metrics)
     cloud = MeasuredCloud(provider, metrics.cloud)
+    running = RunningCluster(cloud, manager.clock)
     drains = DrainWatch(client, manager.clock)
     manager.add(drains)
     claim_of = _NodesClaim(provider.claim_label)
@@ -92,6 +93,7 @@ def setup(
             limits=limits,
             metrics=metrics.claims(shape),
             drains=drains,
+            running=running,
         )
         controller = Controller(
             f"{FIELD_MANAGER}-{shape.resource.kind.lower()}",
@@ -104,7 +106,6 @@ def setup(
         reconciler.enqueue = controller.enqueue
         wakers.append(_waker(claims, reconciler, controller))
 
-    running = RunningCluster(cloud, manager.clock)
     around = Surroundings(client, cloud, recorder, manager.clock, informers, nodes, running, metrics)
     collector = _look_after(manager, around, drains, hidden=provider.hidden)
 

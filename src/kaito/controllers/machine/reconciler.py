@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from kaito.api.labels import TERMINATION_FINALIZER
+from kaito.api.reasons import CLAIM_REASONS, Course
 from kaito.controllers.machine.decide import (
     CheckInstance,
     CheckRunning,
@@ -40,6 +41,7 @@ from kaito.controllers.machine.decide.drain_steps import (
 from kaito.controllers.machine.drain_watch import DrainWatch
 from kaito.controllers.machine.metrics import ClaimMetrics
 from kaito.controllers.machine.nodes import provider_key
+from kaito.controllers.machine.running import RunningCluster
 from kaito.controllers.machine.shapes import ClaimShape
 from kaito.provisioner.cloud import CloudProvider, InstanceRef
 from kaito.provisioner.errors import CloudError, InstanceNotFound, InstancePending
@@ -84,6 +86,7 @@ class MachineReconciler:
         limits: Limits,
         metrics: ClaimMetrics,
         drains: DrainWatch,
+        running: RunningCluster,
     ) -> None:
         self._shape = shape
         self._client = client
@@ -95,9 +98,11 @@ class MachineReconciler:
         self._limits = limits
         self._metrics = metrics
         self._drains = drains
+        self._running = running
         self.enqueue: Callable[[ObjectKey], object] = self.wake
         """Asks for another pass: the controller's, once there is one."""
         self._told: dict[ObjectKey, Warned] = {}
+        self._logged: dict[ObjectKey, set[tuple[str, str]]] = {}
         self._ended: dict[ObjectKey, str] = {}
         self._missing: dict[ObjectKey, tuple[str, float]] = {}
         self._holds: dict[ObjectKey, _Hold] = {}
@@ -110,6 +115,7 @@ class MachineReconciler:
         if cached is None:
             self._holds.pop(key, None)
             self._told.pop(key, None)
+            self._logged.pop(key, None)
             self._ended.pop(key, None)
             self._missing.pop(key, None)
             self._metrics.gone(key.name)
@@ -159,6 +165,18 @@ class MachineReconciler:
             self._missing.setdefault(cached.key, (cached.meta.uid, self._clock.now()))
         else:
             self._missing.pop(cached.key, None)
+
+    def log_trouble(self, cached: CachedObject, warning: Warned) -> None:
+        """Each reason once for each claim: a warning if somebody has to mend it. What waits is told on the claim."""
+        course, logged = CLAIM_REASONS.get(warning.reason), self._logged.setdefault(cached.key, set())
+        told = (cached.meta.uid, warning.reason)
+        if course is Course.WAITS or told in logged:
+            return
+        logged.add(told)
+        if course is Course.STUCK:
+            log.warning("a claim is in trouble", reason=warning.reason, why=warning.message)
+        else:
+            log.info("a claim is given up or held up", reason=warning.reason, why=warning.message)
 
     def owner(self, key: ObjectKey) -> tuple[str, str]:
         """Who a claim is among claims of all kinds."""
@@ -245,6 +263,7 @@ class _Pass:
                 try:
                     self._observed = replace(self._observed, launch=await self._provider.create(spec))
                 except CloudError as error:
+                    self._owner._running.heard(error)
                     self._observed = replace(self._observed, launch=error)
             case PatchNode(name, patch):
                 node = await self._client.patch(NODES, name, patch=patch)
@@ -316,16 +335,16 @@ class _Pass:
 
     async def _check_running(self) -> None:
         try:
-            await self._provider.check_running()
+            await self._owner._running.check()
         except CloudError as error:
             self._observed = replace(self._observed, running=error)
             self._owner.misses_node(self._cached, running=False)
         else:
-            self._observed = replace(self._observed, running=True)
+            self._observed = replace(self._observed, running=True, lasted=self._owner._running.lasted)
 
     async def _terminate(self, provider_id: str | None) -> None:
         try:
-            await self._provider.check_running()
+            await self._owner._running.check()
             gone = await self._provider.delete(self._ref(provider_id or ""))
         except InstanceNotFound:
             gone = True
@@ -375,7 +394,7 @@ class _Pass:
             if self._owner._told.get(self._cached.key) == warning:
                 return
             self._owner._told[self._cached.key] = warning
-        log.warning("a claim is in trouble", reason=warning.reason, why=warning.message)
+        self._owner.log_trouble(self._cached, warning)
         self._owner._recorder.event(self._observed.claim, "Warning", warning.reason, warning.message)
 
 

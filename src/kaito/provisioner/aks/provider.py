@@ -139,6 +139,8 @@ class AksProvider(CloudProvider):
             case Wanted.REPLACE, Pool() as pool:
                 await self._replace(claim, known, pool)
             case _, Pool() as pool:
+                if pool.phase is Phase.STOPPED:
+                    await self.check_running()  # or somebody stopped the pool alone
                 raise self._awaited(claim, known, pool)
         raise await self._launch(claim, known)
 

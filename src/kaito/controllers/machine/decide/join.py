@@ -23,6 +23,7 @@ from kaito.controllers.machine.decide.steps import (
     give_up,
     minutes,
     news,
+    not_yet,
     seconds_left,
     status_with,
 )
@@ -121,7 +122,12 @@ def _not_initialized(
         return waiting
     if reason in MACHINE_AT_FAULT:
         told = f"its Node {name} cannot take pods {late} after it joined ({message}); it will be replaced"
-        return give_up(observed, Warned("InitializationTimeout", told), waiting)
+        why = Warned("InitializationTimeout", told)
+        return give_up(observed, why, waiting, timeout=limits.initialization_timeout)
+    if conditions.get(type)["status"] != "False" and (
+        first := not_yet(observed, waiting, limits.initialization_timeout)
+    ):
+        return first
     if (gpus := node_rules.missing_gpus(observed.claim, node)) is not None:
         size = (node["metadata"].get("labels") or {}).get(labels.INSTANCE_TYPE_LABEL, "size unknown")
         reason = "GpuNotFound"
@@ -150,7 +156,9 @@ def _wait_for_node(observed: Observed, conditions: ConditionSet, now: datetime, 
         f"no Node joined within {minutes(limits.registration_timeout)} of the instance's launch; it is given up "
         "and will be replaced"
     )
-    return give_up(observed, Warned("RegistrationTimeout", message), waiting)
+    return give_up(
+        observed, Warned("RegistrationTimeout", message), waiting, timeout=limits.registration_timeout
+    )
 
 
 def _node_deleted(observed: Observed, node: Object) -> Decision:

@@ -115,7 +115,8 @@ def _not_launched(
         f"no instance within {minutes(limits.launch_timeout)}; it is given up and will be replaced. "
         f"Last, {error.why}: {error.message}"
     )
-    return give_up(observed, Warned("LaunchTimeout", message[:MESSAGE_LIMIT]), failed)
+    late = Warned("LaunchTimeout", message[:MESSAGE_LIMIT])
+    return give_up(observed, late, failed, timeout=limits.launch_timeout)
 
 
 def _begun(error: CloudError, launched: Mapping[str, Any]) -> datetime | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from math import inf
 from typing import Any, Final, Literal
 
 from kaito.api.conditions import Status
 from kaito.controllers.machine.conditions import ConditionSet
 from kaito.controllers.machine.decide.drain_steps import DrainStep, PodsOnNode, VolumesOfNode
+from kaito.controllers.machine.running import GRACE
 from kaito.controllers.machine.shapes import ClaimShape
 from kaito.provisioner.cloud import ClaimSpec, Instance
 from kaito.provisioner.errors import CloudError
@@ -45,7 +47,8 @@ class Observed:
 
     nodes: those with the claim's provider id. launch: answer of the provider, once asked in this pass.
     instance: what the provider said of the instance in this pass: "present", "leaving", "absent", or why it
-    cannot say. running: whether the cluster's machines are expected to be there, or why not, once asked.
+    cannot say. running: whether the cluster's machines are expected to be there, or why not, once asked;
+    lasted: seconds for which that has been so, as far as anybody saw.
     hold: seconds that must pass before the provider is asked again, whatever else happens meanwhile.
     pods, volumes: by Node, once looked at in this pass. drained: nothing kept its Nodes in an earlier pass.
     ended: the provider was asked to end the instance in this pass.
@@ -60,6 +63,7 @@ class Observed:
     released: frozenset[str] = frozenset()
     hold: float = 0.0
     running: Literal[True] | CloudError | None = None
+    lasted: float = inf
     pods: Mapping[str, PodsOnNode] = field(default_factory=dict)
     volumes: Mapping[str, VolumesOfNode] = field(default_factory=dict)
     drained: bool = False
@@ -186,10 +190,20 @@ def news(conditions: ConditionSet, type: str, status: Status, reason: str, messa
     return None if told == (status, reason, message) else Warned(reason, message)
 
 
-def give_up(observed: Observed, why: Warned, otherwise: Decision = Decision()) -> Decision:
-    """The claim is deleted, so that another is made: only while the cluster's machines are expected to be there.
+def give_up(
+    observed: Observed, why: Warned, otherwise: Decision = Decision(), *, timeout: float = 0.0
+) -> Decision:
+    """The claim is deleted, so that another is made, unless `not_yet` says what is first."""
+    first = not_yet(observed, otherwise, timeout)
+    return Decision(DeleteClaim(), warning=why) if first is None else first
 
-    otherwise: what holds as long as they are not.
+
+def not_yet(observed: Observed, otherwise: Decision, timeout: float = 0.0) -> Decision | None:
+    """What comes before something is held against a machine; None: nothing does.
+
+    The cluster's machines must be expected to be there and, where a stage's `timeout` is over, must have been for the
+    grace after a start: the stage's time may have gone by while they stood still. Never longer than the stage itself.
+    otherwise: what holds until then.
     """
     match observed.running:
         case None if observed.hold > 0:
@@ -198,8 +212,8 @@ def give_up(observed: Observed, why: Warned, otherwise: Decision = Decision()) -
             return Decision(CheckRunning())
         case CloudError(retry_after=seconds):
             return replace(otherwise, requeue_after=max(seconds, MINIMUM_POLL))
-        case _:
-            return Decision(DeleteClaim(), warning=why)
+    left = min(GRACE, timeout) - observed.lasted
+    return replace(otherwise, requeue_after=left) if left > 0 else None
 
 
 def seconds_left(since: datetime, timeout: float, now: datetime) -> float:
