@@ -15,6 +15,8 @@ from typing import Protocol
 
 #: Used when neither --engine nor KAITO_ENGINE says otherwise.
 DEFAULT_ENGINE = "mistralrs"
+#: Answers computed at the same time, where nothing else is asked for.
+DEFAULT_MAX_NUM_SEQS = 16
 ENGINES = ("mistralrs", "transformers", "vllm")
 #: Weights below this size are computed by one thread.
 SMALL_MODEL_BYTES = 64 * 1024 * 1024
@@ -26,6 +28,10 @@ class Message:
 
     role: str
     content: str
+
+
+#: What an answer is generated for: a conversation, or text that is continued as it is, without any template.
+Prompt = str | Sequence[Message]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,10 @@ class PromptTooLong(BadPrompt):
         )
 
 
+class Overloaded(EngineError):
+    """More requests wait already than may. The client should ask again later."""
+
+
 class BadWeights(Exception):
     """The weights directory can't be served. str() is a sentence that says what is wrong and what to do."""
 
@@ -109,11 +119,11 @@ class Engine(Protocol):
     def load(self, adapters: Mapping[str, Path]) -> None:
         """Loads the weights and the LoRA directories. Raises BadWeights, or BadAdapter for one of `adapters`."""
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Tokens of the prompt, chat template included. Raises EngineError."""
+    async def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of the prompt, with the chat template of a conversation. Raises EngineError."""
 
     def generate(
-        self, messages: Sequence[Message], sampling: Sampling, adapter: str | None
+        self, prompt: Prompt, sampling: Sampling, adapter: str | None
     ) -> AsyncGenerator[Piece | Finish]:
         """Streams the answer: pieces, then one Finish. Closing the generator stops the work.
 
@@ -121,7 +131,7 @@ class Engine(Protocol):
         """
 
     async def close(self) -> None:
-        """Frees threads. No request may be running."""
+        """Frees threads. A request that still runs fails with EngineError."""
 
 
 def engine_name(argument: str | None) -> str:
@@ -132,17 +142,41 @@ def engine_name(argument: str | None) -> str:
     return name
 
 
-def make_engine(name: str, weights: Path, *, max_model_len: int | None, dtype: str) -> Engine:
+def make_engine(
+    name: str,
+    weights: Path,
+    *,
+    max_model_len: int | None,
+    dtype: str,
+    max_num_seqs: int = DEFAULT_MAX_NUM_SEQS,
+) -> Engine:
     """The engine of that name, not loaded yet. Raises EngineMissing."""
-    if name != "mistralrs":
+    if name == "vllm":
         raise EngineMissing(
-            f"The {name} engine is not part of this version of kaito-presets yet. Use --engine=mistralrs "
-            "(or KAITO_ENGINE=mistralrs), which runs Hugging Face directories and GGUF files on the CPU."
+            "The vllm engine is not part of this version of kaito-presets yet. Use --engine=transformers on a GPU, or "
+            "--engine=mistralrs, which runs Hugging Face directories and GGUF files on the CPU."
         )
-    if importlib.util.find_spec("mistralrs") is None:
+    if importlib.util.find_spec("torch" if name == "transformers" else name) is None:
         raise EngineMissing(
-            "The mistralrs engine needs the Python package mistralrs: install kaito-presets with that extra."
+            f"The {name} engine needs Python packages that are not here: install kaito-presets[{name}]."
         )
+    if name == "transformers":
+        return _transformers(weights, max_model_len, dtype, max_num_seqs)
+    return _mistralrs(weights, max_model_len, dtype, max_num_seqs)
+
+
+def _transformers(weights: Path, max_model_len: int | None, dtype: str, max_num_seqs: int) -> Engine:
+    if 0 < _weights_size(weights) < SMALL_MODEL_BYTES:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from kaito_presets.engines.transformers import TransformersEngine  # noqa: PLC0415 - an optional dependency
+
+    return TransformersEngine(weights, max_model_len=max_model_len, dtype=dtype, max_num_seqs=max_num_seqs)
+
+
+def _mistralrs(weights: Path, max_model_len: int | None, dtype: str, max_num_seqs: int) -> Engine:
     if 0 < _weights_size(weights) < SMALL_MODEL_BYTES:
         # Threads that wait for one another cost a small model up to a hundred times its own work on busy cores.
         os.environ.setdefault("RAYON_NUM_THREADS", "1")
@@ -153,7 +187,7 @@ def make_engine(name: str, weights: Path, *, max_model_len: int | None, dtype: s
     os.environ["HF_HUB_OFFLINE"] = "1"
     from kaito_presets.engines.mistralrs import MistralEngine  # noqa: PLC0415 - an optional dependency
 
-    return MistralEngine(weights, max_model_len=max_model_len, dtype=dtype)
+    return MistralEngine(weights, max_model_len=max_model_len, dtype=dtype, max_num_seqs=max_num_seqs)
 
 
 def _weights_size(weights: Path) -> int:

@@ -3,7 +3,8 @@
 Some facts of the library shape this file. Its `Runner` refuses concurrent calls ("Already borrowed"), but a streaming
 call returns at once and its iterator is independent: so every request streams, and only the short calls are behind a
 lock. And its iterators block, so each runs in a thread; the library then works on all of them in one batch. Dropping
-an iterator ends its request.
+an iterator ends its request. It streams conversations only; text without a template is therefore a conversation of
+one message whose role, `raw`, our wrapper of the model's own template writes as it is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import tempfile
 import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,13 +31,14 @@ from kaito_presets.engines import (
     Finish,
     Message,
     Piece,
+    Prompt,
     PromptTooLong,
     Sampling,
 )
 from kaito_presets.engines.template import ChatTemplate
 
-#: Requests worked on at the same time; more wait in order of arrival.
-MAX_SEQUENCES = 16
+#: The role of a message that is no message but the whole prompt.
+RAW = "raw"
 #: The library keeps adapters resident up to a rank; ranks of combined adapters add up.
 MIN_MAX_RANK = 256
 #: The library draws at random only among the top_k tokens, and among one when top_k isn't given: this means all.
@@ -55,13 +58,14 @@ class MistralEngine:
 
     name = "mistralrs"
 
-    def __init__(self, weights: Path, *, max_model_len: int | None, dtype: str) -> None:
+    def __init__(self, weights: Path, *, max_model_len: int | None, dtype: str, max_num_seqs: int) -> None:
         self._weights = weights
         self._max_model_len = max_model_len
         self._dtype = dtype
+        self._max_num_seqs = max_num_seqs
         self._runner: Any = None
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(MAX_SEQUENCES, thread_name_prefix="generate")
+        self._threads = ThreadPoolExecutor(max_num_seqs, thread_name_prefix="generate")
         self._template: ChatTemplate | None = None
         self._context_length = 0
 
@@ -92,8 +96,9 @@ class MistralEngine:
             which = mistralrs.Which.Lora(str(self._weights), adapters=[], dtype=dtype, **limits)
         else:
             which = mistralrs.Which.Plain(str(self._weights), dtype=dtype)
+        self._template = ChatTemplate.of(self._weights)
         try:
-            self._runner = mistralrs.Runner(which=which, max_seqs=MAX_SEQUENCES, token_source="none")
+            self._runner = self._start(which)
         except Exception as error:
             raise BadWeights(f"The weights can't be loaded: {_first_line(error)}") from error
         for alias, directory in adapters.items():
@@ -101,7 +106,6 @@ class MistralEngine:
                 self._runner.load_lora_adapter(alias, str(directory))
             except Exception as error:
                 raise BadAdapter(f"The engine can't apply adapter {alias}: {_first_line(error)}") from error
-        self._template = ChatTemplate.of(self._weights)
         own = int(self._runner.max_sequence_length() or 0)
         if self._max_model_len and own and self._max_model_len > own:
             log.warning(
@@ -110,6 +114,19 @@ class MistralEngine:
         self._context_length = min(filter(None, (own, self._max_model_len)), default=0)
         if not self._context_length:
             raise BadWeights("The weights do not say how long a context they take; give --max-model-len.")
+
+    def _start(self, which: Any) -> Any:
+        settings: dict[str, Any] = {"max_seqs": self._max_num_seqs, "token_source": "none"}
+        if not self._template:
+            return mistralrs.Runner(which=which, **settings)
+        with tempfile.TemporaryDirectory(prefix="kaito-template-") as scratch:
+            wrapper = Path(scratch, "template.jinja")
+            wrapper.write_text(
+                f"{{% if messages[0]['role'] == '{RAW}' %}}{{{{ messages[0]['content'] }}}}"
+                f"{{% else %}}{self._template.source}{{% endif %}}",
+                encoding="utf-8",
+            )
+            return mistralrs.Runner(which=which, jinja_explicit=str(wrapper), **settings)
 
     def _find_weights(self) -> list[Path]:
         """The GGUF files (several are the parts of one model), or [] for a Hugging Face directory."""
@@ -130,12 +147,13 @@ class MistralEngine:
 
     # --- answering
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
-        return await asyncio.to_thread(self._count, messages)
+    async def count_tokens(self, prompt: Prompt) -> int:
+        return await asyncio.to_thread(self._count, self._messages(prompt))
 
     async def generate(
-        self, messages: Sequence[Message], sampling: Sampling, adapter: str | None
+        self, prompt: Prompt, sampling: Sampling, adapter: str | None
     ) -> AsyncGenerator[Piece | Finish]:
+        messages = self._messages(prompt)
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Piece | Finish | _Failure] = asyncio.Queue()
         stopped = threading.Event()
@@ -203,10 +221,22 @@ class MistralEngine:
             raise EngineError("The engine ended the answer without saying how it went.")
         put(Finish(reason, usage.prompt_tokens, usage.completion_tokens))
 
+    def _messages(self, prompt: Prompt) -> Sequence[Message]:
+        if not isinstance(prompt, str):
+            return prompt
+        if not self._template:
+            raise BadPrompt(
+                "This engine can't continue text with a GGUF file; ask with messages (/v1/chat/completions)."
+            )
+        return [Message(RAW, self._template.begin + prompt)]
+
     def _count(self, messages: Sequence[Message]) -> int:
         """Tokens of the prompt; without a readable template (GGUF), of the messages' texts alone."""
         template = self._template
-        text = template.render(messages) if template else "\n".join(message.content for message in messages)
+        if template and messages[0].role != RAW:
+            text = template.render(messages)
+        else:
+            text = "\n".join(message.content for message in messages)
         with self._lock:
             return len(self._runner.tokenize_text(text, False, None))
 

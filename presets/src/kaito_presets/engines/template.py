@@ -7,6 +7,7 @@ its exact length, and so that a limit below the model's own (`--max-model-len`) 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kaito_presets.engines import BadPrompt, Message
 
+#: Marks that are for training alone: what is between them is the assistant's.
+_GENERATION = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")
+
 
 class TemplateRefused(BadPrompt):
     """The template called raise_exception(): the conversation has a shape that the model wasn't trained on."""
@@ -26,8 +30,11 @@ class ChatTemplate:
     """The template of a Hugging Face directory, with the variables and helpers that such templates expect."""
 
     def __init__(self, source: str, variables: dict[str, Any]) -> None:
-        self._template = _compile(source)
+        self.source = _GENERATION.sub("", source)
+        self._template = _compile(self.source)
         self._variables = variables
+        self.begin = variables.get("bos_token", "") if variables.get("add_bos_token") else ""
+        """What the tokenizer puts before a text that no template made."""
 
     @classmethod
     def of(cls, weights: Path) -> ChatTemplate | None:
@@ -45,7 +52,7 @@ class ChatTemplate:
         variables = {
             key: _token(settings.get(key)) for key in ("bos_token", "eos_token", "unk_token", "pad_token")
         }
-        return cls(source, variables)
+        return cls(source, variables | {"add_bos_token": settings.get("add_bos_token") is True})
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt as the model sees it. Raises BadPrompt when the template refuses the conversation."""

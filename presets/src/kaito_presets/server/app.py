@@ -12,9 +12,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from kaito_presets.engines import Finish, Piece
-from kaito_presets.server import chat, errors, hardware, openai
+from kaito_presets.engines import Finish, Piece, Prompt, Sampling
+from kaito_presets.server import chat, errors, hardware, openai, responses
 from kaito_presets.server.metrics import CountRequests
+from kaito_presets.server.names import Model
 from kaito_presets.server.service import Service
 
 
@@ -45,7 +46,8 @@ def create_app(service: Service, on_failure: Callable[[Exception], None]) -> Fas
     app.add_middleware(CountRequests, metrics=service.metrics)
     errors.install(app)
     _add_information(app, service)
-    _add_inference(app, service)
+    _add_chat(app, service)
+    _add_openai(app, service)
     return app
 
 
@@ -93,7 +95,7 @@ def _add_information(app: FastAPI, service: Service) -> None:
         )
 
 
-def _add_inference(app: FastAPI, service: Service) -> None:
+def _add_chat(app: FastAPI, service: Service) -> None:
     names = service.names
 
     @app.post("/chat")
@@ -106,32 +108,68 @@ def _add_inference(app: FastAPI, service: Service) -> None:
         if kwargs and kwargs.max_length is not None and kwargs.max_new_tokens is None:
             counted = await service.engine.count_tokens(messages)
         sampling = chat.sampling_of(kwargs, counted)
-        text, _ = await _collect(request, service.answer(names.main, messages, sampling))
+        ((text, _),) = await _collect(request, service.answer(names.main, messages, sampling))
         return chat.ChatAnswer(Result=chat.result_of(body, text))
 
-    @app.post("/v1/chat/completions", response_model=None)
-    async def completions(body: openai.CompletionRequest, request: Request) -> Response | dict[str, Any]:
+
+def _add_openai(app: FastAPI, service: Service) -> None:
+    def model_of(name: str | None) -> Model:
         if not service.ready:
             raise errors.not_ready()
-        model = names.find(body.model)
+        model = service.names.find(name)
         if model is None:
-            raise openai.unknown_model(body.model or "", names)
-        items = service.answer(model, openai.messages_of(body), openai.sampling_of(body))
+            raise openai.unknown_model(name or "", service.names)
+        return model
+
+    async def collect(
+        request: Request, model: Model, prompt: Prompt, sampling: Sampling
+    ) -> tuple[str, Finish]:
+        (answer,) = await _collect(request, service.answer(model, prompt, sampling))
+        return answer
+
+    @app.post("/v1/chat/completions", response_model=None)
+    async def chat_completions(
+        body: openai.ChatCompletionRequest, request: Request
+    ) -> Response | dict[str, Any]:
+        model, prompt = model_of(body.model), openai.messages_of(body)
+        sampling = openai.sampling_of(body, body.max_completion_tokens or body.max_tokens)
         if not body.stream:
-            text, finish = await _collect(request, items)
-            return openai.completion_body(model.name, text, finish)
+            return openai.completion_body(model.name, *await collect(request, model, prompt, sampling))
+        items = service.answer(model, prompt, sampling)
         first = await anext(items)  # an error still has a status code of its own
-        include_usage = body.stream_options is not None and body.stream_options.include_usage
-        stream = openai.events(model.name, first, items, include_usage=include_usage)
-        return StreamingResponse(
-            stream, media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
-        )
+        return _stream(openai.events(model.name, first, items, chat=True, include_usage=body.include_usage))
+
+    @app.post("/v1/completions", response_model=None)
+    async def completions(body: openai.TextCompletionRequest, request: Request) -> Response | dict[str, Any]:
+        model, prompts = model_of(body.model), openai.prompts_of(body)
+        sampling = openai.sampling_of(body, body.max_tokens or openai.DEFAULT_TEXT_TOKENS)
+        if not body.stream:
+            many = [service.answer(model, prompt, sampling) for prompt in prompts]
+            return openai.text_body(model.name, await _collect(request, *many))
+        items = service.answer(model, prompts[0], sampling)
+        first = await anext(items)
+        return _stream(openai.events(model.name, first, items, chat=False, include_usage=body.include_usage))
+
+    @app.post("/v1/responses", response_model=None)
+    async def answers(body: responses.ResponseRequest, request: Request) -> Response | dict[str, Any]:
+        model, prompt = model_of(body.model), responses.messages_of(body)
+        sampling = responses.sampling_of(body)
+        answer = responses.Answer(body, model.name)
+        if not body.stream:
+            return answer.body(*await collect(request, model, prompt, sampling))
+        items = service.answer(model, prompt, sampling)
+        first = await anext(items)
+        return _stream(answer.events(first, items))
 
 
-async def _collect(request: Request, items: AsyncGenerator[Piece | Finish]) -> tuple[str, Finish]:
-    """The whole answer. When the client goes away, the engine stops, and ClientGone is raised."""
+def _stream(events: AsyncIterator[bytes]) -> StreamingResponse:
+    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
-    async def read() -> tuple[str, Finish]:
+
+async def _collect(request: Request, *many: AsyncGenerator[Piece | Finish]) -> list[tuple[str, Finish]]:
+    """The whole answers. When the client goes away, the engine stops, and ClientGone is raised."""
+
+    async def read(items: AsyncGenerator[Piece | Finish]) -> tuple[str, Finish]:
         pieces: list[str] = []
         async with aclosing(items):
             async for item in items:
@@ -144,13 +182,14 @@ async def _collect(request: Request, items: AsyncGenerator[Piece | Finish]) -> t
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    answer, watch = asyncio.create_task(read()), asyncio.create_task(gone())
+    reading = [asyncio.create_task(read(items)) for items in many]
+    answers, watch = asyncio.gather(*reading), asyncio.create_task(gone())
     try:
-        await asyncio.wait((answer, watch), return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
+        await asyncio.wait((answers, watch), return_when=asyncio.FIRST_COMPLETED)
+        if not answers.done():
             raise ClientGone
-        return answer.result()
+        return answers.result()
     finally:
-        for task in (answer, watch):
+        for task in (*reading, watch):
             task.cancel()
-        await asyncio.gather(answer, watch, return_exceptions=True)
+        await asyncio.gather(answers, *reading, watch, return_exceptions=True)

@@ -26,6 +26,8 @@ DTYPES = {"auto": "auto", "half": "float16", "float": "float32"} | {
     name: name for name in ("float16", "bfloat16", "float32")
 }
 
+_SETTINGS = ("max_model_len", "max_num_seqs", "max_queued", "dtype", "served_model_name")
+
 
 class BadConfig(ValueError):
     """The file can't be used. str() is a sentence with the key's path."""
@@ -39,6 +41,8 @@ class FileSettings:
     dtype: str | None = None
     served_model_name: str | None = None
     ignored: list[str] = field(default_factory=list)
+    max_num_seqs: int | None = None
+    max_queued: int | None = None
 
 
 def read_config(path: Path, engine: str) -> FileSettings:
@@ -66,7 +70,7 @@ def read_config(path: Path, engine: str) -> FileSettings:
             raise BadConfig(f"{path.name}: {section} must be a mapping of settings.")
         for key, value in values.items():
             setting = str(key).replace("-", "_")
-            if setting in ("max_model_len", "dtype", "served_model_name"):
+            if setting in _SETTINGS:
                 found[setting] = _checked(setting, value, f"{path.name}: {section}.{key}")
             else:
                 ignored.append(f"{section}.{key}")
@@ -75,12 +79,13 @@ def read_config(path: Path, engine: str) -> FileSettings:
 
 
 def _checked(setting: str, value: object, where: str) -> int | str | None:
-    if setting == "max_model_len":
-        if value == "auto":
+    if setting.startswith("max_"):
+        if value == "auto" and setting == "max_model_len":
             return None
         text = str(value)
         if isinstance(value, bool) or not text.isdecimal() or int(text) < 1:
-            raise BadConfig(f"{where} must be a whole number of at least 1, or auto, not {value!r}.")
+            auto = ", or auto," if setting == "max_model_len" else ","
+            raise BadConfig(f"{where} must be a whole number of at least 1{auto} not {value!r}.")
         return int(text)
     if setting == "dtype":
         if value not in DTYPES:

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from kaito_presets.engines import BadPrompt, EngineError, PromptTooLong
+from kaito_presets.engines import BadPrompt, EngineError, Overloaded, PromptTooLong
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -38,7 +38,9 @@ def not_ready() -> Refused:
 
 
 def from_engine(error: EngineError) -> Refused:
-    """400 for what the client can change, 500 for the rest."""
+    """400 for what the client can change, 429 for what it can do later, 500 for the rest."""
+    if isinstance(error, Overloaded):
+        return Refused(429, str(error), code="rate_limit_exceeded")
     if isinstance(error, PromptTooLong):
         return Refused(400, str(error), code="context_length_exceeded", param="messages")
     return Refused(400 if isinstance(error, BadPrompt) else 500, str(error))
@@ -48,7 +50,7 @@ def openai_body(
     status: int, message: str, code: str | None = None, param: str | None = None
 ) -> dict[str, Any]:
     """OpenAI's error shape."""
-    kind = "server_error" if status >= 500 else "invalid_request_error"
+    kind = "server_error" if status >= 500 else "requests" if status == 429 else "invalid_request_error"
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
@@ -71,7 +73,8 @@ def _answer(request: Request, refused: Refused) -> JSONResponse:
         body = openai_body(refused.status, refused.message, refused.code, refused.param)
     else:
         body = {"detail": refused.message}
-    return JSONResponse(body, refused.status)
+    headers = {"Retry-After": "1"} if refused.status == 429 else None
+    return JSONResponse(body, refused.status, headers)
 
 
 def install(app: FastAPI) -> None:

@@ -15,10 +15,10 @@ from typing import NoReturn
 
 from kaito_presets import paths
 from kaito_presets.adapters import BadAdapter, parse_choice
-from kaito_presets.engines import EngineMissing, engine_name
+from kaito_presets.engines import DEFAULT_MAX_NUM_SEQS, EngineMissing, engine_name
 from kaito_presets.server.config_file import FileSettings, read_config
 from kaito_presets.server.exits import EXIT_USAGE, exit_code, fail
-from kaito_presets.server.settings import Settings
+from kaito_presets.server.settings import DEFAULT_MAX_QUEUED, Settings
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,18 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         choices=("auto", "float32", "float16", "bfloat16"),
         help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-num-seqs",
+        type=_positive,
+        default=DEFAULT_MAX_NUM_SEQS,
+        help="answers computed at the same time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-queued",
+        type=_positive,
+        default=DEFAULT_MAX_QUEUED,
+        help="requests that may wait; one more is refused with 429 (default: %(default)s)",
     )
     parser.add_argument("--config", help="YAML file that beats the command line (see config_file.py)")
     parser.add_argument(
@@ -118,6 +130,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         engine=engine,
         max_model_len=file.max_model_len or options.max_model_len,
         dtype=file.dtype or options.dtype,
+        max_num_seqs=file.max_num_seqs or options.max_num_seqs,
+        max_queued=file.max_queued or options.max_queued,
     )
 
 

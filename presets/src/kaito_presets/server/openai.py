@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions and GET /v1/models: the shapes that OpenAI's clients expect.
+"""POST /v1/chat/completions, POST /v1/completions and GET /v1/models: the shapes that OpenAI's clients expect.
 
 Features that would change the answer and that no engine here has are refused by name, never ignored. Fields that only
 describe the request (user, metadata, …) are ignored.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
@@ -19,6 +19,8 @@ from kaito_presets.server.errors import Refused, from_engine, openai_body
 from kaito_presets.server.names import ModelNames
 
 MAX_STOPS = 4
+#: Texts that one request to /v1/completions may have continued.
+MAX_PROMPTS = 16
 #: Fields with another value than these ask for something that can't be done.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "n": (1, None),
@@ -32,6 +34,8 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"], None),
     "audio": (None,),
     "best_of": (1, None),
+    "echo": (False, None),
+    "suffix": ("", None),
     "web_search_options": (None,),
 }
 
@@ -56,14 +60,12 @@ class StreamOptions(BaseModel):
     include_usage: StrictBool = False
 
 
-class CompletionRequest(BaseModel):
-    """The body of POST /v1/chat/completions."""
+class Settings(BaseModel):
+    """What both APIs take."""
 
     model_config = ConfigDict(extra="allow")
     model: str | None = None
-    messages: Annotated[list[Turn], Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
@@ -74,8 +76,38 @@ class CompletionRequest(BaseModel):
     stream: StrictBool = False
     stream_options: StreamOptions | None = None
 
+    @property
+    def include_usage(self) -> bool:
+        """Whether the last event of a stream tells the number of tokens."""
+        return self.stream_options is not None and self.stream_options.include_usage
 
-def messages_of(body: CompletionRequest) -> list[Message]:
+
+class ChatCompletionRequest(Settings):
+    """The body of POST /v1/chat/completions."""
+
+    messages: Annotated[list[Turn], Field(min_length=1)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class TextCompletionRequest(Settings):
+    """The body of POST /v1/completions: text, which is continued as it is."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+
+
+#: OpenAI's default for /v1/completions.
+DEFAULT_TEXT_TOKENS = 16
+
+
+def prompts_of(body: TextCompletionRequest) -> list[str]:
+    """The texts to continue. Raises Refused (400) for what can't be done with several."""
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    if body.stream and len(prompts) > 1:
+        raise Refused(400, "prompt: with stream, give one text, not several.", param="prompt")
+    return prompts
+
+
+def messages_of(body: ChatCompletionRequest) -> list[Message]:
     """The conversation with the parts of each message joined. Raises Refused (400) for anything but text."""
     found = []
     for index, turn in enumerate(body.messages):
@@ -90,13 +122,18 @@ def messages_of(body: CompletionRequest) -> list[Message]:
     return found
 
 
-def sampling_of(body: CompletionRequest) -> Sampling:
-    """The request's settings for the engine. Greedy where no temperature is set. Raises Refused (400)."""
+def refuse_unsupported(body: BaseModel, neutral: Mapping[str, Sequence[Any]] = _UNSUPPORTED) -> None:
+    """Raises Refused (400) for a field that asks for what no engine here does: `neutral` has the values that don't."""
     for name, value in (body.model_extra or {}).items():
-        if name in _UNSUPPORTED and value not in _UNSUPPORTED[name]:
+        if name in neutral and value not in neutral[name]:
             raise Refused(
                 400, f"{name} is not supported by this server.", code="unsupported_parameter", param=name
             )
+
+
+def sampling_of(body: Settings, max_tokens: int | None) -> Sampling:
+    """The request's settings for the engine. Greedy where no temperature is set. Raises Refused (400)."""
+    refuse_unsupported(body)
     temperature = body.temperature if body.temperature is not None else (0.0 if body.top_p is None else 1.0)
     if body.seed is not None and temperature > 0:
         raise Refused(
@@ -110,7 +147,7 @@ def sampling_of(body: CompletionRequest) -> Sampling:
     if len(stop) > MAX_STOPS or not all(stop):
         raise Refused(400, f"stop: give at most {MAX_STOPS} texts, none of them empty.", param="stop")
     return Sampling(
-        max_tokens=body.max_completion_tokens or body.max_tokens,
+        max_tokens=max_tokens,
         temperature=temperature,
         top_p=body.top_p,
         top_k=body.top_k or None,
@@ -145,12 +182,10 @@ def models_body(names: ModelNames, created: int) -> dict[str, Any]:
     return {"object": "list", "data": data}
 
 
-def _usage(finish: Finish) -> dict[str, int]:
-    return {
-        "prompt_tokens": finish.prompt_tokens,
-        "completion_tokens": finish.completion_tokens,
-        "total_tokens": finish.prompt_tokens + finish.completion_tokens,
-    }
+def _usage(*finishes: Finish) -> dict[str, int]:
+    read = sum(finish.prompt_tokens for finish in finishes)
+    written = sum(finish.completion_tokens for finish in finishes)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
 def completion_body(model: str, text: str, finish: Finish) -> dict[str, Any]:
@@ -172,26 +207,53 @@ def completion_body(model: str, text: str, finish: Finish) -> dict[str, Any]:
     }
 
 
+def text_body(model: str, answers: Sequence[tuple[str, Finish]]) -> dict[str, Any]:
+    """The whole answer of /v1/completions: one choice for each prompt."""
+    return {
+        "id": f"cmpl-{uuid.uuid4().hex}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [
+            {"index": index, "text": text, "logprobs": None, "finish_reason": finish.reason}
+            for index, (text, finish) in enumerate(answers)
+        ],
+        "usage": _usage(*(finish for _, finish in answers)),
+    }
+
+
+def event(value: dict[str, Any]) -> bytes:
+    """One server-sent event."""
+    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
 async def events(
-    model: str, first: Piece | Finish, rest: AsyncGenerator[Piece | Finish], *, include_usage: bool
+    model: str,
+    first: Piece | Finish,
+    rest: AsyncGenerator[Piece | Finish],
+    *,
+    chat: bool,
+    include_usage: bool,
 ) -> AsyncIterator[bytes]:
-    """The answer as server-sent events. `first` was taken from `rest` already, to know that the answer begins."""
+    """The answer as server-sent events. `first` was taken from `rest` already, to know that the answer begins.
+
+    `chat`: in the shape of /v1/chat/completions, else in that of /v1/completions.
+    """
     head = {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
-        "object": "chat.completion.chunk",
+        "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
+        "object": "chat.completion.chunk" if chat else "text_completion",
         "created": int(time.time()),
         "model": model,
     }
 
-    def event(value: dict[str, Any]) -> bytes:
-        return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
-
     def chunk(delta: dict[str, str], reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        told = {"delta": delta} if chat else {"text": delta.get("content", "")}
+        choice = {"index": 0, **told, "logprobs": None, "finish_reason": reason}
         return event(head | {"choices": [choice]} | ({"usage": None} if include_usage else {}))
 
     try:
-        yield chunk({"role": "assistant", "content": ""})
+        if chat:
+            yield chunk({"role": "assistant", "content": ""})
         item: Piece | Finish | None = first
         while item is not None:
             if isinstance(item, Finish):

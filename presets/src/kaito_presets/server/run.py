@@ -77,5 +77,9 @@ def serve(settings: Settings, host: str, port: int) -> None:
 
 def _engine(settings: Settings) -> Engine:
     return make_engine(
-        settings.engine, settings.weights, max_model_len=settings.max_model_len, dtype=settings.dtype
+        settings.engine,
+        settings.weights,
+        max_model_len=settings.max_model_len,
+        dtype=settings.dtype,
+        max_num_seqs=settings.max_num_seqs,
     )

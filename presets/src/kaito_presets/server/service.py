@@ -6,12 +6,12 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
 from kaito_presets import adapters
-from kaito_presets.engines import BadWeights, Engine, Finish, Message, Piece, Sampling
+from kaito_presets.engines import BadWeights, Engine, Finish, Overloaded, Piece, Prompt, Sampling
 from kaito_presets.server.metrics import Metrics
 from kaito_presets.server.names import COMBINED, Model, ModelNames, stand_in_of
 from kaito_presets.server.settings import Settings
@@ -35,6 +35,7 @@ class Service:
         self.names = ModelNames(settings.preset, settings.served_model_name, stand_in, self.choices)
         self.metrics = Metrics(self.names, engine.name, engine.version)
         self.ready = False
+        self._open = 0
 
     async def start(self) -> None:
         """Loads weights and adapters in a thread. Raises BadAdapter, BadWeights."""
@@ -70,12 +71,29 @@ class Service:
             self.engine.load(directories)
 
     async def answer(
-        self, model: Model, messages: Sequence[Message], sampling: Sampling
+        self, model: Model, prompt: Prompt, sampling: Sampling
     ) -> AsyncGenerator[Piece | Finish]:
-        """Streams an answer and counts it. Raises EngineError."""
+        """Streams an answer and counts it. Raises EngineError; Overloaded when too many requests wait already."""
+        settings = self.settings
+        if self._open >= settings.max_num_seqs + settings.max_queued:
+            raise Overloaded(
+                f"Too many requests: {settings.max_num_seqs} are being answered and {settings.max_queued} wait. "
+                "Try again later."
+            )
+        self._open += 1
+        try:
+            async with aclosing(self._counted(model, prompt, sampling)) as items:
+                async for item in items:
+                    yield item
+        finally:
+            self._open -= 1
+
+    async def _counted(
+        self, model: Model, prompt: Prompt, sampling: Sampling
+    ) -> AsyncGenerator[Piece | Finish]:
         begin = time.monotonic()
         first = True
-        async with aclosing(self.engine.generate(messages, sampling, model.adapter)) as items:
+        async with aclosing(self.engine.generate(prompt, sampling, model.adapter)) as items:
             async for item in items:
                 if first:
                     self.metrics.first_token.observe(time.monotonic() - begin)
