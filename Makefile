@@ -1,7 +1,7 @@
 # KAITO in Python. `make demo` shows the main job; `make test` runs every test. GNU Make 3.81 suffices.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-monitoring test-cluster test-e2e lint format manifests docs constraints check-wheels wheels images test-images bench bench-runtime clean record-differences explore-differences
+.PHONY: help demo test test-models test-monitoring test-cluster test-e2e lint format manifests docs constraints check-wheels wheels images test-images bench bench-runtime clean record-differences explore-differences
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/'
@@ -13,6 +13,11 @@ demo: ## Apply a Workspace on this machine and get an answer from /chat
 test: ## Run every test
 	@hack/venv.sh dev
 	@KAITO_TEST_KUBECTLS=$$(hack/kubectls.sh) .venv/bin/python -m pytest $(PYTEST_ARGS)
+
+test-models: ## Run the transformers engine for real, with torch on the CPU (.venv-models, several GB)
+	@hack/venv.sh dev
+	@hack/models.sh
+	@OMP_NUM_THREADS=1 .venv-models/bin/python -m pytest tests/models tests/presets/test_same_questions.py $(PYTEST_ARGS)
 
 test-monitoring: ## Run what needs a Prometheus: alerts by promtool, the dashboards' queries (Debian: prometheus)
 	@hack/venv.sh dev
@@ -56,7 +61,7 @@ docs: ## Write docs/metrics.md, docs/runtime/options.md and docs/runtime/metrics
 	@.venv/bin/python hack/docs_options.py
 	@.venv/bin/python -m hack.families
 
-constraints: ## Resolve constraints.txt anew
+constraints: ## Resolve constraints.txt and constraints-models.txt anew
 	@hack/venv.sh dev
 	@hack/constraints.sh
 
@@ -98,4 +103,4 @@ bench-runtime: ## Measure kaito.runtime beside Go and other Python libraries (15
 	@.venv/bin/python -m bench.runtime --out $(if $(findstring --quick,$(ARGS)),bench/results/runtime-quick.local.json,bench/results/runtime-2-cores.json) $(ARGS)
 
 clean: ## Remove what the targets made
-	rm -rf .venv .kaito dist
+	rm -rf .venv .venv-models .kaito dist

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Resolves constraints.txt anew, for every Python and platform at once.
+# Resolves constraints.txt and constraints-models.txt anew, for every Python and platform at once.
 set -eu
 cd "$(dirname "$0")/.."
 trap 'rm -f .constraints.in' EXIT
@@ -11,3 +11,10 @@ printf -- '-e ./presets[mistralrs]\n-e .[dev]\n' >.constraints.in
         grep -vE "^-e|sys_platform == '(emscripten|win32)'|os_name == 'nt'"
 } >constraints.new
 mv constraints.new constraints.txt
+{
+    echo '# Every package of the environment of `make test-models`, pinned. Made by `make constraints` from hack/models.in.'
+    .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --only-binary :all: --no-header \
+        --no-annotate --no-emit-index-url --constraint constraints.txt hack/models.in |
+        grep -vE "^-e|sys_platform == '(emscripten|win32)'|os_name == 'nt'"
+} >constraints.new
+mv constraints.new constraints-models.txt

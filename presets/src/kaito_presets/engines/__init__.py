@@ -171,7 +171,7 @@ def _transformers(weights: Path, max_model_len: int | None, dtype: str, max_num_
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from kaito_presets.engines.transformers import TransformersEngine  # noqa: PLC0415 - an optional dependency
+    from kaito_presets.engines.transformers.engine import TransformersEngine  # noqa: PLC0415 - an optional dependency
 
     return TransformersEngine(weights, max_model_len=max_model_len, dtype=dtype, max_num_seqs=max_num_seqs)
 
