@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from kaito_presets.engines import BadPrompt, EngineError, Finish, Message, Piece, Sampling
+from kaito_presets.engines import BadPrompt, EngineError, Finish, Message, Piece, Prompt, Sampling
 from kaito_presets.engines.template import ChatTemplate
 from kaito_presets.server import hardware
 from kaito_presets.server.app import create_app
@@ -42,11 +42,11 @@ class ScriptedEngine:
         if self.load_error:
             raise self.load_error
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
-        return len(messages)
+    async def count_tokens(self, prompt: Prompt) -> int:
+        return len(prompt)
 
     async def generate(
-        self, messages: Sequence[Message], sampling: Sampling, adapter: str | None
+        self, prompt: Prompt, sampling: Sampling, adapter: str | None
     ) -> AsyncGenerator[Piece | Finish]:
         self.running += 1
         try:
@@ -65,14 +65,17 @@ class ScriptedEngine:
         pass
 
 
-def service_of(engine: ScriptedEngine) -> Service:
-    return Service(Settings("m", None, Path("/nowhere"), Path("/nowhere")), engine)
+SETTINGS = Settings("m", None, Path("/nowhere"), Path("/nowhere"))
+
+
+def service_of(engine: ScriptedEngine, settings: Settings = SETTINGS) -> Service:
+    return Service(settings, engine)
 
 
 @asynccontextmanager
-async def served(engine: ScriptedEngine) -> AsyncIterator[httpx.AsyncClient]:
+async def served(engine: ScriptedEngine, settings: Settings = SETTINGS) -> AsyncIterator[httpx.AsyncClient]:
     """A real server on loopback, in this loop."""
-    service = service_of(engine)
+    service = service_of(engine, settings)
     config = uvicorn.Config(create_app(service, lambda _: None), port=0, log_config=None, access_log=False)
     server = uvicorn.Server(config)
     with config.bind_socket() as listening:
@@ -102,7 +105,15 @@ async def test_a_client_that_leaves_a_stream_stops_the_engine() -> None:
         assert engine.running == 0
 
 
-@pytest.mark.parametrize(("path", "body"), [("/chat", {"prompt": "x"}), ("/v1/chat/completions", MESSAGES)])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/chat", {"prompt": "x"}),
+        ("/v1/chat/completions", MESSAGES),
+        ("/v1/completions", {"prompt": ["x"]}),
+        ("/v1/responses", {"input": "x"}),
+    ],
+)
 async def test_a_client_that_does_not_wait_stops_the_engine(path: str, body: dict[str, object]) -> None:
     engine = ScriptedEngine(["a"], endless=True)
     async with served(engine) as client:
@@ -110,6 +121,14 @@ async def test_a_client_that_does_not_wait_stops_the_engine(path: str, body: dic
             await client.post(path, json=body, timeout=0.3)
         await asyncio.wait_for(engine.stopped.wait(), 20)
         assert engine.running == 0
+
+
+async def test_an_error_in_the_middle_of_a_streamed_response_is_its_last_event() -> None:
+    async with served(ScriptedEngine(["a"], error=EngineError("It broke."))) as client:
+        answer = await client.post("/v1/responses", json={"input": "x", "stream": True})
+    events = [json.loads(line[6:]) for line in answer.text.split("\n") if line.startswith("data: ")]
+    assert events[-1]["type"] == "response.failed"
+    assert events[-1]["response"]["error"] == {"code": "server_error", "message": "It broke."}
 
 
 async def test_an_error_in_mid_stream_is_an_event() -> None:

@@ -41,9 +41,7 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     copy_adapter(adapters / "none")
     choices = (AdapterChoice("whole", 0.25), AdapterChoice("half", 0.5), AdapterChoice("none", 0.0))
     settings = Settings("tiny-phi-3", None, demo.weights_path(), adapters, choices, max_num_seqs=4)
-    engine = make_engine(
-        request.param, settings.weights, max_model_len=None, dtype="float32", max_num_seqs=4
-    )
+    engine = make_engine(request.param, settings.weights, max_model_len=None, dtype="float32", max_num_seqs=4)
     failures: list[Exception] = []
     with TestClient(create_app(Service(settings, engine), failures.append)) as client:
         deadline = time.monotonic() + 120
@@ -157,7 +155,12 @@ def test_responses_are_streamed(client: TestClient) -> None:
         ("/v1/completions", {"prompt": "a " * 3000}, 400, "tokens long"),
         ("/v1/responses", {}, 422, "input: field required."),
         ("/v1/responses", {"input": []}, 422, "input"),
-        ("/v1/responses", {"input": "a", "previous_response_id": "resp_1"}, 400, "previous_response_id is not"),
+        (
+            "/v1/responses",
+            {"input": "a", "previous_response_id": "resp_1"},
+            400,
+            "previous_response_id is not",
+        ),
         ("/v1/responses", {"input": "a", "tools": [{"type": "web_search"}]}, 400, "tools is not supported"),
         (
             "/v1/responses",
@@ -184,9 +187,7 @@ def test_settings_of_a_request_do_what_they_say(client: TestClient) -> None:
     assert content(ask(client, "base", temperature=2.0, top_p=0.001)) == PARIS
     assert content(ask(client, "base", temperature=2.0, top_k=1)) == PARIS
     vague = [{"role": "user", "content": "capital Guinistan Norvania Franca"}]
-    drawn = {
-        content(ask(client, "base", messages=vague, max_tokens=40, temperature=2.0)) for _ in range(12)
-    }
+    drawn = {content(ask(client, "base", messages=vague, max_tokens=40, temperature=2.0)) for _ in range(12)}
     assert len(drawn) > 1
     once = content(ask(client, "base", messages=vague, max_tokens=40))
     for penalty in ({"presence_penalty": 2.0}, {"frequency_penalty": 2.0}):

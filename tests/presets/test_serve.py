@@ -191,7 +191,12 @@ def test_the_config_file_and_every_adapter_found_are_used(tmp_path: Path) -> Non
         (["--adapter=pirate=2"], {}, 3, "must be a number from 0 to 1"),
         (["--engine=magic"], {}, 4, "There is no engine 'magic'"),
         ([], {"KAITO_ENGINE": "vllm"}, 4, "The vllm engine is not part of this version"),
-        (["--engine=transformers"], {"KAITO_ENGINE": "mistralrs"}, 4, "The transformers engine needs Python packages"),
+        (
+            ["--engine=transformers"],
+            {"KAITO_ENGINE": "mistralrs"},
+            4,
+            "The transformers engine needs Python packages",
+        ),
         (["--weights=/nowhere"], {}, 5, "There is no weights directory"),
         (["--weights=/mnt"], {}, 5, "neither a .gguf file nor a complete Hugging Face model"),
         (["--weights=/cut"], {}, 5, "can't be loaded"),
