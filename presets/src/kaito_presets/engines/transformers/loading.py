@@ -48,6 +48,7 @@ class Loaded:
 def load(weights: Path, dtype: str) -> Loaded:
     """Raises BadWeights."""
     _check_files(weights)
+    transformers.utils.logging.disable_progress_bar()
     try:
         config = transformers.AutoConfig.from_pretrained(weights, local_files_only=True)
     except Exception as error:

@@ -1,0 +1,258 @@
+"""The engine in this process: batching, limits of memory, cancelling, faults."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from kaito_presets.engines import BadPrompt, BadWeights, EngineError, Message, PromptTooLong, Sampling
+from kaito_presets.engines.transformers import loading, scheduler
+from kaito_presets.engines.transformers.engine import TransformersEngine
+from models.support import ask, generated, make_engine, make_model, prompts
+
+
+@pytest.fixture
+async def engine(tiny: Path) -> AsyncIterator[TransformersEngine]:
+    loaded = make_engine(tiny)
+    loaded.load({})
+    yield loaded
+    await loaded.close()
+
+
+@pytest.fixture(scope="session")
+def expected(tiny: Path) -> dict[str, str]:
+    """What generate() of the library answers to each prompt, alone."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32).eval()
+    return {prompt: generated(model, tiny, prompt) for prompt in prompts(24)}
+
+
+async def test_alone_the_answers_are_those_of_generate(
+    engine: TransformersEngine, expected: dict[str, str]
+) -> None:
+    for prompt, answer in expected.items():
+        assert (await ask(engine, prompt))[0] == answer
+    assert len(set(expected.values())) > 12  # the random weights are no constant
+
+
+async def test_together_the_answers_are_the_same(
+    engine: TransformersEngine, expected: dict[str, str]
+) -> None:
+    answers = await asyncio.gather(*(ask(engine, prompt) for prompt in expected))
+    assert [text for text, _ in answers] == list(expected.values())
+    written = sum(finish.completion_tokens for _, finish in answers)
+    assert engine.steps < written / 4  # they were computed together
+
+
+async def test_answers_that_join_and_leave_in_the_middle_are_the_same(
+    engine: TransformersEngine, expected: dict[str, str]
+) -> None:
+    async def late(place: int, prompt: str) -> str:
+        while engine.steps < place * 2:  # noqa: ASYNC110 - the counter can't be awaited
+            await asyncio.sleep(0)
+        return (await ask(engine, prompt))[0]
+
+    hold = asyncio.create_task(ask(engine, "what is", max_tokens=300))  # something runs all the time
+    answers = await asyncio.gather(*(late(place, prompt) for place, prompt in enumerate(expected)))
+    assert answers == list(expected.values())
+    hold.cancel()
+    await asyncio.gather(hold, return_exceptions=True)
+
+
+async def test_fewer_rows_than_requests(tiny: Path, expected: dict[str, str]) -> None:
+    narrow = make_engine(tiny, max_num_seqs=3)
+    narrow.load({})
+    answers = await asyncio.gather(*(ask(narrow, prompt) for prompt in expected))
+    assert [text for text, _ in answers] == list(expected.values())
+    await narrow.close()
+
+
+async def test_long_prompts_are_read_in_parts(
+    engine: TransformersEngine, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "PREFILL_TOKENS", 7)
+    answers = await asyncio.gather(*(ask(engine, prompt) for prompt in expected))
+    assert [text for text, _ in answers] == list(expected.values())
+
+
+async def test_when_memory_is_short_answers_wait_and_are_the_same(
+    tiny: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_free_bytes", lambda _: 150 * 512)  # 150 tokens of this model
+    monkeypatch.setattr(loading, "KV_SHARE_CPU", 1.0)
+    small = make_engine(tiny)
+    small.load({})
+    assert small.context_length == 150
+    answers = await asyncio.gather(*(ask(small, prompt) for prompt in expected))
+    assert [text for text, _ in answers] == list(expected.values())
+    with pytest.raises(PromptTooLong, match="fewer than 150 tokens"):
+        await ask(small, "hello " * 200)
+    await small.close()
+
+
+async def test_sliding_windows_are_the_models_own(tmp_path: Path) -> None:
+    weights = make_model(tmp_path, sliding_window=6)
+    model = transformers.AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
+    loaded = make_engine(weights)
+    loaded.load({})
+    some = prompts(8)
+    answers = await asyncio.gather(*(ask(loaded, prompt) for prompt in some))
+    assert [text for text, _ in answers] == [generated(model, weights, prompt) for prompt in some]
+    await loaded.close()
+
+
+async def test_counts_and_reasons(engine: TransformersEngine) -> None:
+    _, finish = await ask(engine, "what is", max_tokens=5)
+    assert (finish.reason, finish.completion_tokens) == ("length", 5)
+    assert finish.prompt_tokens == await engine.count_tokens("what is")
+    whole, _ = await ask(engine, "what is", max_tokens=40)
+    stop = whole[8:12]
+    cut, finish = await ask(engine, "what is", max_tokens=40, stop=(stop,))
+    assert (cut, finish.reason) == (whole[: whole.index(stop)], "stop")
+    assert await engine.count_tokens([Message("user", "what is")]) > await engine.count_tokens("what is")
+    with pytest.raises(PromptTooLong, match="fewer than 512 tokens"):
+        await ask(engine, "hello " * 600)
+    with pytest.raises(BadPrompt, match="empty"):
+        await ask(engine, "")
+
+
+async def test_the_context_ends_an_answer(tiny: Path) -> None:
+    short = make_engine(tiny, max_model_len=20)
+    short.load({})
+    room = 20 - await short.count_tokens("what is")
+    _, finish = await ask(short, "what is", max_tokens=None)
+    assert (finish.reason, finish.completion_tokens) == ("length", room)
+    await short.close()
+
+
+async def test_drawing_at_random(engine: TransformersEngine) -> None:
+    greedy = (await ask(engine, "what is"))[0]
+    drawn = await asyncio.gather(*(ask(engine, "what is", temperature=1.5) for _ in range(8)))
+    assert len({text for text, _ in drawn}) > 4
+    sure = await asyncio.gather(
+        ask(engine, "what is", temperature=1.5, top_k=1),
+        ask(engine, "what is", temperature=1.5, top_p=1e-6),
+        ask(engine, "what is", repetition_penalty=1.0, presence_penalty=0.0),
+    )
+    assert {text for text, _ in sure} == {greedy}
+    new = await ask(engine, "what is", presence_penalty=2.0, frequency_penalty=2.0, repetition_penalty=50.0)
+    assert new[0] != greedy
+
+
+async def test_a_cancelled_answer_is_computed_no_further(engine: TransformersEngine) -> None:
+    stream = engine.generate("what is", Sampling(max_tokens=400), None)
+    for _ in range(3):
+        await anext(stream)
+    await stream.aclose()
+    await ask(engine, "hello", max_tokens=1)  # a step after the cancelling has begun and ended
+    before = engine.steps
+    assert before < 300
+    await asyncio.sleep(0.3)
+    assert engine.steps == before
+    waiting = asyncio.create_task(ask(engine, "hello"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert (await ask(engine, "what is", max_tokens=3))[1].completion_tokens == 3
+
+
+async def test_memory_that_runs_out_costs_no_answer(
+    engine: TransformersEngine, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = 0
+    forward = scheduler.Scheduler._forward
+
+    def short(self: Any, tokens: Any, jobs: Any, **arguments: Any) -> Any:
+        nonlocal refused
+        if len(jobs) > 3:
+            refused += 1
+            raise torch.OutOfMemoryError
+        return forward(self, tokens, jobs, **arguments)
+
+    monkeypatch.setattr(scheduler.Scheduler, "_forward", short)
+    answers = await asyncio.gather(*(ask(engine, prompt) for prompt in expected))
+    assert [text for text, _ in answers] == list(expected.values())
+    assert refused > 0
+
+
+async def test_a_prompt_that_memory_never_holds_is_refused(
+    engine: TransformersEngine, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+
+        def full(*_: Any, **__: Any) -> Any:
+            raise torch.OutOfMemoryError
+
+        patched.setattr(scheduler.Scheduler, "_forward", full)
+        with pytest.raises(EngineError, match="memory is too small for this prompt"):
+            await ask(engine, "what is")
+    prompt, answer = next(iter(expected.items()))
+    assert (await ask(engine, prompt))[0] == answer
+
+
+async def test_a_fault_of_the_model_costs_the_running_answers_alone(
+    engine: TransformersEngine, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+
+        def broken(*_: Any, **__: Any) -> Any:
+            raise RuntimeError("no luck")
+
+        patched.setattr(scheduler.Scheduler, "_forward", broken)
+        for answer in await asyncio.gather(
+            *(ask(engine, "what is") for _ in range(3)), return_exceptions=True
+        ):
+            assert str(answer) == "The engine failed on a request."
+    prompt, answer = next(iter(expected.items()))
+    assert (await ask(engine, prompt))[0] == answer
+
+
+async def test_closing_ends_what_runs_with_an_error(tiny: Path) -> None:
+    closing = make_engine(tiny)
+    closing.load({})
+    stream = closing.generate("what is", Sampling(max_tokens=400), None)
+    await anext(stream)
+    await closing.close()
+    with pytest.raises(EngineError, match="shutting down"):
+        async for _ in stream:
+            pass
+    with pytest.raises(EngineError, match="shutting down"):
+        await ask(closing, "what is")
+
+
+def test_weights_that_cannot_be_served_are_refused_with_a_sentence(tiny: Path, tmp_path: Path) -> None:
+    def refusal(weights: Path) -> str:
+        with pytest.raises(BadWeights) as refused:
+            make_engine(weights).load({})
+        return str(refused.value)
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(tiny, tmp_path / name))
+
+    assert "no weights directory" in refusal(tmp_path / "none")
+    empty = copy("empty")
+    (empty / "model.safetensors").unlink()
+    assert "missing: *.safetensors" in refusal(empty)
+    (empty / "pytorch_model.bin").touch()
+    assert "save them as safetensors" in refusal(empty)
+    (empty / "model.gguf").touch()
+    assert "GGUF files are served by the mistralrs engine" in refusal(empty)
+    cut = copy("cut")
+    whole = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "can't be loaded" in refusal(cut)
+    other = copy("other")
+    config = (other / "config.json").read_text()
+    (other / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    assert "tensors are missing" in refusal(other)
+    (other / "config.json").write_text(config.replace('"phi3"', '"no-such-model"'))
+    assert "config.json in the weights directory can't be used" in refusal(other)
+    layers = '"layer_types": ["linear_attention", "full_attention"], "model_type"'
+    (other / "config.json").write_text(config.replace('"model_type"', layers))
+    assert "layers of type linear_attention" in refusal(other)
