@@ -31,6 +31,8 @@ from kaito_presets.engines.transformers.text import TextStream
 #: Prompts of more characters are turned into tokens in a thread.
 LONG_TEXT = 20_000
 
+_Item = Piece | Finish | Exception
+
 log = logging.getLogger(__name__)
 
 
@@ -99,7 +101,7 @@ class TransformersEngine:
             raise BadPrompt("The prompt is empty.")
         assert self._loaded is not None
         assert self._scheduler is not None
-        items: asyncio.Queue[Piece | Finish | Exception] = asyncio.Queue()
+        items: asyncio.Queue[_Item] = asyncio.Queue()
         job = Job(
             tokens=tokens,
             prompt_length=len(tokens),
@@ -112,12 +114,12 @@ class TransformersEngine:
         self._scheduler.submit(job)
         try:
             while True:
-                item = await items.get()
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-                if isinstance(item, Finish):
-                    return
+                for item in _waiting(await items.get(), items):
+                    if isinstance(item, Exception):
+                        raise item
+                    yield item
+                    if isinstance(item, Finish):
+                        return
         finally:
             self._scheduler.cancel(job)
 
@@ -139,3 +141,16 @@ class TransformersEngine:
     async def close(self) -> None:
         if self._scheduler:
             await asyncio.to_thread(self._scheduler.close)
+
+
+def _waiting(first: _Item, items: asyncio.Queue[_Item]) -> list[_Item]:
+    """`first` and all that came meanwhile, with pieces made one: the busier the server, the fewer events."""
+    found, texts = [first], []
+    while not items.empty():
+        found.append(items.get_nowait())
+    if len(found) == 1:
+        return found
+    while found and isinstance(piece := found[0], Piece):
+        texts.append(piece.text)
+        found.pop(0)
+    return [*([Piece("".join(texts))] if texts else []), *found]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -29,6 +30,10 @@ from kaito_presets.engines.transformers.text import TextStream
 PREFILL_TOKENS = 2048
 #: Columns kept free for each answer that joins, so that it isn't sent back at once.
 HEADROOM_TOKENS = 32
+
+#: Seconds after which Python takes the interpreter from the event loop when this thread wants it. With the default of
+#: 5 ms every call of torch could wait that long for a server that is busy writing answers.
+SWITCH_SECONDS = 0.0002
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +108,7 @@ class Scheduler:
     # --- the thread
 
     def _run(self) -> None:
+        sys.setswitchinterval(SWITCH_SECONDS)
         with torch.inference_mode():
             while True:
                 with self._changed:
