@@ -19,6 +19,8 @@ from typing import Any
 from kaito_presets import demo, tensors
 
 READY = "Ready: serving"
+#: Seconds to wait for a line of a server's log. Importing torch takes long on a busy machine.
+PATIENCE = 240
 
 
 class ServerProcess:
@@ -59,8 +61,8 @@ class ServerProcess:
     def wait_for(self, text: str) -> None:
         """Until a line of the log holds `text`; fails when the process ends first."""
         with self._seen:
-            if not self._seen.wait_for(lambda: text in self.log or self.lines[-1:] == [""], timeout=60):
-                raise AssertionError(f"no {text!r} in the log after a minute:\n{self.log}")
+            if not self._seen.wait_for(lambda: text in self.log or self.lines[-1:] == [""], timeout=PATIENCE):
+                raise AssertionError(f"no {text!r} in the log after {PATIENCE} s:\n{self.log}")
         assert text in self.log, self.log
 
     @property

@@ -80,12 +80,12 @@ async def test_a_stream_counts_until_its_end() -> None:
         assert (await client.post("/chat", json={"prompt": "x"})).status_code == 200
 
 
-async def test_a_thousand_requests_at_once_are_all_answered_or_refused() -> None:
+async def test_hundreds_of_requests_at_once_are_all_answered_or_refused() -> None:
     engine = ScriptedEngine(["a"])
-    limits = httpx.Limits(max_connections=200)
+    limits = httpx.Limits(max_connections=100)
     async with served(engine, limited(running=2, waiting=3)) as client:
         async with httpx.AsyncClient(base_url=client.base_url, timeout=60, limits=limits) as many:
-            answers = await asyncio.gather(*(many.post("/chat", json={"prompt": "x"}) for _ in range(1000)))
+            answers = await asyncio.gather(*(many.post("/chat", json={"prompt": "x"}) for _ in range(300)))
         codes = {answer.status_code for answer in answers}
         assert codes <= {200, 429}
         assert 200 in codes

@@ -1,6 +1,6 @@
 """The engine for GPUs that vLLM doesn't serve, and for any model that the transformers library knows: `transformers`.
 
-Why it has a batching loop of its own is told in docs/decisions/027-transformers-engine.md.
+Why it has a batching loop of its own is told in docs/decisions/028-transformers-engine.md.
 """
 
 from __future__ import annotations
