@@ -100,7 +100,7 @@ def test_what_is_not_understood_is_refused_with_name_text_and_what_is_allowed(na
 
 def test_a_misspelt_option_is_refused_with_the_right_one() -> None:
     assert complaint({"subnet": SUBNET}) == (
-        "NodeClaim ws1: annotation kaito.sh/aks-subnet is no option; there is subnet-id"
+        "NodeClaim ws1: annotation kaito.sh/aks-subnet is no option; write subnet-id"
     )
 
 
@@ -119,7 +119,7 @@ def test_the_claims_own_word_wins_over_the_operators() -> None:
 def test_wrong_defaults_are_known_before_anything_starts() -> None:
     check_defaults({"os-sku": "AzureLinux", "tags": "a=b"})
     with pytest.raises(
-        ValueError, match=r'os-sku says "x"; allowed is Ubuntu, .*; subnet is no option; there is subnet-id'
+        ValueError, match=r'os-sku says "x"; allowed is Ubuntu, .*; subnet is no option; write subnet-id'
     ):
         check_defaults({"subnet": "y", "os-sku": "x"})
 

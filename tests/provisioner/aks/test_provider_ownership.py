@@ -45,8 +45,8 @@ async def test_a_pool_of_a_user_is_left_alone_and_named(world: AgentPools) -> No
     error = await world.refusal(a_claim())
     assert isinstance(error, NameTaken)
     assert error.message == (
-        "the agent pool ws1 exists and belongs to somebody else; it is left alone: delete it, or make a claim of "
-        "another name than ws1"
+        "the agent pool ws1 exists and belongs to somebody else, so nothing is done to it; "
+        "delete it yourself, or make a claim of another name than ws1"
     )
     assert await world.provider.delete(ref_of(a_claim())) is True, "there never was one of the claim's"
     with pytest.raises(InstanceNotFound):

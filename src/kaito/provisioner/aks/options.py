@@ -134,7 +134,7 @@ def _read_all(texts: Mapping[str, str], shown: str, problems: list[str]) -> dict
         option = _BY_NAME.get(name)
         if option is None:
             near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.6) or sorted(_BY_NAME)
-            problems.append(f"{shown.format(name)} is no option; there is {', '.join(near)}")
+            problems.append(f"{shown.format(name)} is no option; write {' or '.join(near)}")
             continue
         try:
             values[option.field] = option.read(text.strip())

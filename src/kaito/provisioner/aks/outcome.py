@@ -84,8 +84,8 @@ def unmarked(pool: Pool) -> NameTaken:
 def name_taken(pool: Pool, claim: ClaimSpec) -> NameTaken:
     owner = "another claim" if pool.for_a_claim else "somebody else"
     return NameTaken(
-        f"the agent pool {pool.name} exists and belongs to {owner}; it is left alone: delete it, or make a claim of "
-        f"another name than {claim.name}"
+        f"the agent pool {pool.name} exists and belongs to {owner}, so nothing is done to it; "
+        f"delete it yourself, or make a claim of another name than {claim.name}"
     )
 
 
