@@ -243,7 +243,7 @@ def _refused(shape: ClaimShape, error: errors.CloudError) -> Object:
 def _without_gpus(shape: ClaimShape, registered: Object) -> Object:
     """Status of a claim whose Node shows no GPU, long after it joined."""
     node = machines.registered_node(status={"allocatable": {"cpu": "6"}})
-    observed = claim_rules.Observed(shape, registered, (node,))
+    observed = claim_rules.Observed(shape, registered, (node,), running=True)
     decision = claim_rules.decide(observed, NOW + timedelta(days=1), Limits())
     assert decision.status is not None
     return dict(decision.status)
