@@ -17,9 +17,14 @@ from aiohttp import WSMsgType, web
 from kaito.embedded.kubelet.attach import Queue
 from kaito.embedded.kubelet.containers import ContainerRun
 from kaito.embedded.kubelet.processes import Process, StartFailed
+from kaito.runtime.clock import Clock
 
 PROTOCOLS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+SETTLE: Final = 0.1
+"""Seconds between the upgrade and the first frame. kubectl before 1.34 begins to read before it has made its streams
+and throws away what comes between ("Unknown stream id 1, discarding message", kubernetes/kubernetes#131189); a server
+behind a network and a container runtime is never that quick, this one is."""
 SUCCESS: Final = {"metadata": {}, "status": "Success"}
 
 
@@ -64,10 +69,11 @@ class Inputs:
     resize: Callable[[int, int], None]
 
 
-async def open_socket(request: web.Request, options: StreamOptions) -> web.WebSocketResponse:
-    """Accept the upgrade and tell the client that its streams are there."""
+async def open_socket(request: web.Request, options: StreamOptions, clock: Clock) -> web.WebSocketResponse:
+    """Accept the upgrade and, once the client has had time to make its streams, tell it that they are there."""
     socket = web.WebSocketResponse(protocols=PROTOCOLS, compress=False, max_msg_size=0, timeout=5.0)
     await socket.prepare(request)
+    await clock.sleep(SETTLE)
     first = STDOUT if options.stdout else STDERR if options.stderr else ERROR
     await socket.send_bytes(bytes([first]))
     return socket
@@ -124,7 +130,7 @@ async def _write(
 async def serve_exec(request: web.Request, run: ContainerRun, argv: list[str]) -> web.StreamResponse:
     """`kubectl exec`: a program beside the container's own; it is killed when the client leaves."""
     options = StreamOptions.of(request.query)
-    socket = await open_socket(request, options)
+    socket = await open_socket(request, options, run.clock)
     output = Queue()
     try:
         process = await run.exec(argv, stdin=options.stdin, tty=options.tty, on_output=output.put)
@@ -161,7 +167,7 @@ async def serve_attach(request: web.Request, run: ContainerRun) -> web.StreamRes
     options = StreamOptions.of(request.query)
     process = run.process
     assert process is not None
-    socket = await open_socket(request, options)
+    socket = await open_socket(request, options, run.clock)
     output = run.hub.attach()
 
     async def close() -> None:
