@@ -9,6 +9,7 @@ from typing import Final, cast, get_args
 from kaito.api.labels import NODE_CLASS_GROUP, NODE_CLASS_KIND
 from kaito.api.resources import MACHINES, NODECLAIMS, NODEPOOLS
 from kaito.catalog.models import Cloud
+from kaito.catalog.prices import Price, Prices
 from kaito.runtime.resources import Resource
 
 
@@ -124,6 +125,10 @@ class WorkspaceConfig:
     """Preset whose small weights answer in place of every real one; empty: the real weights answer."""
     cloud: Cloud = "azure"
     """Whose instance types the Workspaces name."""
+    prices: Prices = Prices()
+    """What sizes cost; none: unknown, and sizes are compared by their memory."""
+    region: str | None = None
+    """Where nodes are made, for their prices; None: the region that the prices are of."""
     node_class: NodeClass = NodeClass()
     """The node class of NodeClaims and NodePools: whose controller makes them real, and how."""
     node_class_names: tuple[str, ...] = ()
@@ -136,6 +141,10 @@ class WorkspaceConfig:
     status_interval: float = 5.0
     """Least seconds from one status write of a Workspace to one that changes no more than words about its progress;
     what is worth an event, and conditions that turn, are written at once."""
+
+    def price(self, size: str) -> Price | None:
+        """What a node of that size costs; None: unknown."""
+        return self.prices.price(size, self.cloud, self.region)
 
     def __post_init__(self) -> None:
         if self.registry.endswith("/") or not self.registry:
