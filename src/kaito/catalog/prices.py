@@ -140,6 +140,9 @@ class Prices(BaseModel):
         return lambda size: self.price(size, cloud, region)
 
 
+NO_PRICES: Final = Prices()
+
+
 def cheapest_first(
     sizings: Iterable[Sizing], price: Callable[[str], Price | None]
 ) -> list[tuple[Sizing, Price | None]]:

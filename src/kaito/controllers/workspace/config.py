@@ -9,7 +9,7 @@ from typing import Final, cast, get_args
 from kaito.api.labels import NODE_CLASS_GROUP, NODE_CLASS_KIND
 from kaito.api.resources import MACHINES, NODECLAIMS, NODEPOOLS
 from kaito.catalog.models import Cloud
-from kaito.catalog.prices import Price, Prices
+from kaito.catalog.prices import NO_PRICES, Price, Prices
 from kaito.runtime.resources import Resource
 
 
@@ -125,7 +125,7 @@ class WorkspaceConfig:
     """Preset whose small weights answer in place of every real one; empty: the real weights answer."""
     cloud: Cloud = "azure"
     """Whose instance types the Workspaces name."""
-    prices: Prices = Prices()
+    prices: Prices = NO_PRICES
     """What sizes cost; none: unknown, and sizes are compared by their memory."""
     region: str | None = None
     """Where nodes are made, for their prices; None: the region that the prices are of."""
