@@ -1,6 +1,7 @@
 """What passes between the three steps: an Observed goes into `decide`, a Decision comes out and goes into `act`.
 
-Objects are plain dicts as Kubernetes writes them. Nothing in here reads or writes anything.
+What only the network can tell is a Need in the Decision, and comes back as an Answer in a later Observed. Objects are
+plain dicts as Kubernetes writes them. Nothing in here reads or writes anything.
 """
 
 from __future__ import annotations
@@ -14,6 +15,32 @@ from kaito.controllers.workspace.node_facts import ExistingNodes
 from kaito.runtime.resources import Resource
 
 Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A question about something outside the cluster.
+
+    model: what the hub says of the model `id` (`org/name`) at `revision`, None for the newest there is.
+    """
+
+    kind: Literal["model"]
+    id: str
+    revision: str | None = None
+    secret: str | None = None
+    """Secret in the Workspace's namespace whose key HF_TOKEN is the token to ask with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a Need: `facts` to keep in `status.resolved`, or a reason (CamelCase) and a sentence why there are
+    none. What could not be had is asked for again while it is needed."""
+
+    facts: Object | None = None
+    reason: str = ""
+    message: str = ""
+    retry_after: float | None = None
+    """Seconds for which the other side does not want to be asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +67,8 @@ class Observed:
     pods: tuple[Object, ...] = ()
     config_hash: str | None = None
     """Hash of the contents of the ConfigMap that `inference.config` names; None while there is no such ConfigMap."""
+    answers: Mapping[Need, Answer] = field(default_factory=dict)
+    """What is known of the Needs of the last Decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +128,8 @@ class Decision:
     finalizer: Literal["add", "remove"] | None = None
     events: tuple[Event, ...] = ()
     """Emitted once the status has been written."""
+    needs: tuple[Need, ...] = ()
+    """What must be known before more can be done. The Workspace is looked at again when there is an Answer."""
     requeue_after: float | None = None
     """Seconds until the world should be looked at again though nothing changed."""
 

@@ -18,7 +18,7 @@ from kaito.api.views import InvalidSpec, parse
 from kaito.api.workspace import Workspace, labels_of
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.pool import named_by_template
-from kaito.controllers.workspace.model import Object, Observed
+from kaito.controllers.workspace.model import Answer, Need, Object, Observed
 from kaito.controllers.workspace.names import adapter_name, headless_name, pool_name
 from kaito.controllers.workspace.node_facts import ExistingNodes, read_facts
 from kaito.controllers.workspace.slim import hashed, slim_child, slim_node, slim_pod, slim_pool
@@ -184,8 +184,8 @@ class Observer:
         """The Workspace itself."""
         return self._informers[WORKSPACES].lister.get(key.name, key.namespace)
 
-    def observe(self, workspace: CachedObject) -> Observed:
-        """Everything that concerns the Workspace."""
+    def observe(self, workspace: CachedObject, answers: Mapping[Need, Answer]) -> Observed:
+        """Everything that concerns the Workspace; `answers` to what it needed."""
         namespace, name = workspace.meta.namespace, workspace.meta.name
         claims = self.claims_of(workspace.key)
         pods = self._indexed(PODS, BY_WORKSPACE, str(workspace.key))
@@ -203,6 +203,7 @@ class Observer:
             headless=self._one(SERVICES, headless_name(name), namespace),
             pods=pods,
             config_hash=self._config_hash(workspace),
+            answers=answers,
         )
 
     def claims_of(self, key: ObjectKey) -> tuple[Object, ...]:

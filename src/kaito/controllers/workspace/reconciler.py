@@ -9,6 +9,7 @@ from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide import decide
 from kaito.controllers.workspace.decide.deletion import orphans
 from kaito.controllers.workspace.metrics import WorkspaceMetrics
+from kaito.controllers.workspace.needs import Resolver
 from kaito.controllers.workspace.observe import Observer
 from kaito.runtime.clock import Clock
 from kaito.runtime.resources import ObjectKey
@@ -26,6 +27,7 @@ class WorkspaceReconciler:
         config: WorkspaceConfig,
         clock: Clock,
         metrics: WorkspaceMetrics,
+        resolver: Resolver,
     ) -> None:
         self._observer = observer
         self._actor = actor
@@ -33,6 +35,7 @@ class WorkspaceReconciler:
         self._config = config
         self._clock = clock
         self._metrics = metrics
+        self._resolver = resolver
         self._uids: dict[ObjectKey, str] = {}
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
@@ -41,13 +44,15 @@ class WorkspaceReconciler:
         if workspace is None:
             self._actor.forget(self._uids.pop(key, ""))
             self._metrics.gone(key)
+            self._resolver.want(key, ())
             await self._end_orphans(key)
             return None
         if self._uids.get(key) not in (None, workspace.meta.uid):
             self._actor.forget(self._uids[key])  # made anew under the same name
         self._uids[key] = workspace.meta.uid
-        observed = self._observer.observe(workspace)
+        observed = self._observer.observe(workspace, self._resolver.answers(key))
         decision = decide(observed, self._catalog, self._config, self._clock.wall())
+        self._resolver.want(key, decision.needs)
         done = Pass()
         try:
             return await self._actor.act(workspace, observed.workspace, decision, done)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from kaito import __version__
@@ -10,6 +12,7 @@ from kaito.catalog import Catalog, load_catalog
 from kaito.controllers.workspace.act import Actor
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.metrics import WorkspaceMetrics
+from kaito.controllers.workspace.needs import Lookup, Resolver
 from kaito.controllers.workspace.node_facts import read_facts
 from kaito.controllers.workspace.observe import WORKSPACE_PODS, Observer, pod_keys, pool_keys
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
@@ -23,10 +26,16 @@ from kaito.runtime.predicates import Event, EventType, changed
 from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SERVICES, STATEFULSETS
 
 FIELD_MANAGER: Final = "kaito-workspace"
+NO_LOOKUPS: Final[Mapping[str, Lookup]] = MappingProxyType({})
 
 
-def setup(manager: Manager, config: WorkspaceConfig | None = None, catalog: Catalog | None = None) -> None:
-    """Add the workspace controller to a manager.
+def setup(
+    manager: Manager,
+    config: WorkspaceConfig | None = None,
+    catalog: Catalog | None = None,
+    lookups: Mapping[str, Lookup] = NO_LOOKUPS,
+) -> None:
+    """Add the workspace controller to a manager. `lookups` answer what only the network knows, by the Need's kind.
 
     Raises ValueError for a `stand_in_weights` that the catalogue does not know, CatalogError for a bad catalogue.
     """
@@ -42,7 +51,8 @@ def setup(manager: Manager, config: WorkspaceConfig | None = None, catalog: Cata
     actor = Actor(client, recorder, manager.clock, config)
     metrics = WorkspaceMetrics(catalog, manager.clock)
     manager.metrics.add(metrics)
-    reconciler = WorkspaceReconciler(observer, actor, catalog, config, manager.clock, metrics)
+    resolver = Resolver(lookups, manager.clock)
+    reconciler = WorkspaceReconciler(observer, actor, catalog, config, manager.clock, metrics, resolver)
     controller = Controller(
         "workspace",
         reconciler.reconcile,
@@ -52,7 +62,9 @@ def setup(manager: Manager, config: WorkspaceConfig | None = None, catalog: Cata
         predicates=(lambda event: not own_write(event, actor),),
         options=ControllerOptions(workers=config.workers),
     )
+    resolver.wakes(controller.enqueue)
     manager.add(controller)
+    manager.add(resolver)
     # Not a Watch: that would keep a second, whole copy of every ConfigMap beside the observer's hashes.
     config_maps = observer.informer(CONFIGMAPS)
     assert config_maps is not None  # the observer watches them
