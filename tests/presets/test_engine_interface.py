@@ -76,18 +76,26 @@ def service_of(engine: ScriptedEngine, settings: Settings = SETTINGS) -> Service
 async def served(engine: ScriptedEngine, settings: Settings = SETTINGS) -> AsyncIterator[httpx.AsyncClient]:
     """A real server on loopback, in this loop."""
     service = service_of(engine, settings)
-    config = uvicorn.Config(create_app(service, lambda _: None), port=0, log_config=None, access_log=False)
+    config = uvicorn.Config(
+        create_app(service, lambda _: None),
+        port=0,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=120,  # a slow machine must not meet a connection that ends while it is used again
+    )
     server = uvicorn.Server(config)
     with config.bind_socket() as listening:
         task = asyncio.create_task(server.serve([listening]))
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=20
-        ) as client:
-            while not (server.started and service.ready):  # noqa: ASYNC110 - neither of them can be awaited
-                await asyncio.sleep(0.01)
-            yield client
-        server.should_exit = True
-        await task
+        try:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=20
+            ) as client:
+                while not (server.started and service.ready):  # noqa: ASYNC110 - neither of them can be awaited
+                    await asyncio.sleep(0.01)
+                yield client
+        finally:
+            server.should_exit = True
+            await task
 
 
 MESSAGES = {"messages": [{"role": "user", "content": "x"}]}
