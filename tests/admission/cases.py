@@ -69,6 +69,10 @@ def served(**inference: Any) -> Object:
     return workspace(**A100, inference={**PRESET, **inference})
 
 
+def owned(**weights: Any) -> Object:
+    return served(preset={**PRESET["preset"], "weights": weights})
+
+
 def many(number: int) -> Object:
     return workspace(**A100, **adapters(*({"adapterRef": {"name": f"a{each}"}} for each in range(number))))
 
@@ -275,6 +279,19 @@ CASES: Mapping[str, tuple[Case, ...]] = {
         Case(
             served(preset={"name": "llama-2-7b"}),
             served(preset={"name": "llama-2-7b", "presetOptions": {"image": "r.example/llama:1"}}),
+        ),
+    ),
+    "K19": (
+        Case(owned(image="r.example/w:1", path="/models"), owned(image="r.example/w:1")),
+        Case(owned(), owned(volumeSource={"persistentVolumeClaim": {"claimName": "models"}})),
+    ),
+    "K20": (Case(owned(huggingFace="phi-3"), owned(huggingFace="me/phi-3")),),
+    "K21": (Case(owned(path="models"), owned(path="/models")),),
+    "K22": (Case(owned(path="/models", revision="main"), owned(huggingFace="me/phi-3", revision="main")),),
+    "K23": (
+        Case(
+            owned(path="/models", storageClassName="nvme"),
+            owned(huggingFace="me/phi-3", storageClassName="nvme"),
         ),
     ),
 }

@@ -161,6 +161,7 @@ def test_template_and_volume_sources_are_schemaless() -> None:
     for node in (
         inference["template"],
         inference["adapters"]["items"]["properties"]["source"]["properties"]["volumeSource"],
+        inference["preset"]["properties"]["weights"]["properties"]["volumeSource"],
         tuning["input"]["properties"]["volumeSource"],
         tuning["output"]["properties"]["volumeSource"],
     ):
@@ -174,6 +175,9 @@ resource.count resource.instanceType resource.instanceTypes resource.labelSelect
 resource.partition.mode resource.partition.profile resource.partition.count inference.preset.name
 inference.preset.accessMode inference.preset.presetOptions.image
 inference.preset.presetOptions.imagePullSecrets inference.preset.presetOptions.modelAccessSecret
+inference.preset.weights.image inference.preset.weights.imagePullSecrets
+inference.preset.weights.huggingFace inference.preset.weights.revision inference.preset.weights.volumeSource
+inference.preset.weights.path inference.preset.weights.storageClassName
 inference.template inference.config inference.adapters.strength inference.adapters.source.name
 inference.adapters.source.image inference.adapters.source.imagePullSecrets
 inference.adapters.source.volumeSource inference.adapters.adapterRef.name tuning.preset.name tuning.method

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from api.workspaces import weighed
 from kaito.api.adapter import Adapter
 from kaito.api.machine import Machine
 from kaito.api.nodeclaim import NodeClaim
@@ -106,6 +107,15 @@ def adapters(*entries: dict[str, Any]) -> dict[str, Any]:
         ({"inference": {**PRESET, "template": {}}}, "inference.template"),
         ({"inference": {"preset": {}}}, "inference.preset.name"),
         ({"inference": {"preset": "phi"}}, "inference.preset"),
+        (weighed(), "inference.preset.weights"),
+        (weighed(image="x/y:1", path="/models"), "inference.preset.weights"),
+        (weighed(huggingFace="phi-3"), "inference.preset.weights.huggingFace"),
+        (weighed(huggingFace="a/b\n"), "inference.preset.weights.huggingFace"),
+        (weighed(huggingFace="a/b", revision="../x"), "inference.preset.weights.revision"),
+        (weighed(image="x/y:1", revision="main"), "inference.preset.weights.revision"),
+        (weighed(path="models"), "inference.preset.weights.path"),
+        (weighed(path="/models/../etc"), "inference.preset.weights.path"),
+        (weighed(path="/models", storageClassName="nvme"), "inference.preset.weights.storageClassName"),
         (adapters({}), "inference.adapters[0]"),
         (
             adapters({"source": {"name": "a", "image": "i"}, "adapterRef": {"name": "b"}}),

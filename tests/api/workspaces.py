@@ -58,6 +58,11 @@ def tuning(**changes: Any) -> Object:
     return {"inference": None, "tuning": block}
 
 
+def weighed(**weights: Any) -> Object:
+    """Changes of `workspace`: a preset with weights of the user's own."""
+    return {"inference": {"preset": {**PRESET["preset"], "weights": weights}}}
+
+
 EVERYTHING: Object = {
     "resource": {
         "count": 1,
@@ -73,6 +78,7 @@ EVERYTHING: Object = {
             "name": "phi-3",
             "accessMode": "private",
             "presetOptions": {"image": "x/y:1", "imagePullSecrets": ["s"], "modelAccessSecret": "hf"},
+            "weights": {"volumeSource": {"persistentVolumeClaim": {"claimName": "c", "odd": {"deep": [1]}}}},
         },
         "config": "my-config",
         "adapters": [
@@ -139,6 +145,9 @@ STORED_INVALID: list[tuple[str, Object]] = [
     ("adapter without name", adapters({"source": {"image": "x/y:1"}})),
     ("adapter of a bad name", adapters({"source": {"name": "My Adapter", "image": "x/y:1"}})),
     ("adapter from nowhere", adapters({"source": {"name": "a"}})),
+    ("weights from two places", weighed(huggingFace="a/b", path="/models")),
+    ("weights of no repository", weighed(huggingFace="phi-3", revision="-")),
+    ("weights up the tree", weighed(path="/models/../etc", revision="main", storageClassName="nvme")),
     ("adapter from URLs", adapters({"source": {"name": "a", "urls": ["https://x"]}})),
 ]
 """For each rule that looks at an object as it is, one that breaks it."""

@@ -48,6 +48,21 @@ PRESET_OR_TEMPLATE: Final = (
     "of your own)"
 )
 PRESET_AND_TEMPLATE: Final = "inference.preset and inference.template exclude one another: keep one"
+WEIGHTS_ONE_SOURCE: Final = (
+    "write exactly one of image (an image or OCI artifact with the files), huggingFace (organisation/model), "
+    "volumeSource and path (a directory of the nodes)"
+)
+WEIGHTS_HUB_ID: Final = "write organisation/model, as the hub shows it above the model's page"
+WEIGHTS_REVISION: Final = "write a commit of the repository, or the name of a tag or branch"
+WEIGHTS_REVISION_ALONE: Final = (
+    "only a repository of the hub has revisions; write huggingFace beside it, or leave it out"
+)
+WEIGHTS_PATH: Final = (
+    "write the absolute path of a directory of the nodes, without `..`, such as /opt/models/my-phi-3"
+)
+WEIGHTS_STORAGE_ALONE: Final = (
+    "only what is pulled or downloaded needs room; leave it out beside volumeSource and path"
+)
 ADAPTERS_WITH_TEMPLATE: Final = (
     "adapters are mounted on presets only; put them into your template, or use a preset"
 )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from kaito.api import sentences
 from kaito.api.labels import without_reserved
 from kaito.api.parts import NAME_LIMIT, SUBDOMAIN, AdapterSource, LabelSelector
+from kaito.api.weights import weights_problems
 from kaito.api.workspace_model import RESERVED_ADAPTER, AdapterSpecEntry, InferenceSpec, TuningSpec
 from kaito.api.workspace_resource import MIG_PROFILE, Partition, ResourceSpec
 
@@ -82,6 +83,8 @@ def _inference(inference: InferenceSpec) -> Iterator[Problem]:
         yield "inference.preset", sentences.PRESET_OR_TEMPLATE
     if inference.preset is not None and inference.template is not None:
         yield "inference.template", sentences.PRESET_AND_TEMPLATE
+    if inference.preset is not None and inference.preset.weights is not None:
+        yield from weights_problems(inference.preset.weights, "inference.preset.weights")
     adapters = inference.adapters or []
     if inference.template is not None and adapters:
         yield "inference.adapters", sentences.ADAPTERS_WITH_TEMPLATE

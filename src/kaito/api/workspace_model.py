@@ -17,6 +17,7 @@ from kaito.api.parts import (
     Name,
     PullSecrets,
 )
+from kaito.api.weights import Weights
 from kaito.runtime.crd import Atomic, Object, Rule, Schemaless
 
 MAX_ADAPTERS: Final = 10
@@ -45,6 +46,13 @@ class Preset(Object):
     """Deprecated, without effect."""
     preset_options: PresetOptions | None = None
     """Overrides."""
+
+
+class InferencePreset(Preset):
+    """A model KAITO knows how to serve."""
+
+    weights: Weights | None = None
+    """Weights to serve in place of the preset's own; the rest of the preset stays as it is."""
 
 
 class AdapterRef(Object):
@@ -116,7 +124,7 @@ def _name_of(item: str) -> str:
 class InferenceSpec(Object):
     """A model to serve."""
 
-    preset: Annotated[Preset, Rule(IMMUTABLE, sentences.FIXED)] | None = None
+    preset: Annotated[InferencePreset, Rule(IMMUTABLE, sentences.FIXED)] | None = None
     """A model KAITO knows how to run. Cannot change."""
     template: Schemaless | None = None
     """A pod template to run instead of a preset."""
