@@ -74,6 +74,8 @@ AksOptions = Annotated[
         "several times; docs/aks.md lists the names.",
     ),
 ]
+PRICES_FILE = Path(".kaito/prices.yaml")
+"""Where `kaito prices update` writes unless told otherwise; `kaito plan` looks there."""
 Kubeconfig = Annotated[
     Path | None,
     typer.Option(help="Default: $KUBECONFIG, else a running local mode's, else ~/.kube/config."),

@@ -16,6 +16,7 @@ from kaito import __version__
 from kaito.cli.errors import CliError
 from kaito.cli.flags import (
     NODE_PROVISIONER_HELP,
+    PRICES_FILE,
     Context,
     Directory,
     Images,
@@ -41,6 +42,8 @@ models = typer.Typer(
     help="The models that a Workspace may name, and the machine sizes they fit.", no_args_is_help=True
 )
 app.add_typer(models, name="models")
+prices = typer.Typer(help="What machine sizes cost, for plans and for choosing sizes.", no_args_is_help=True)
+app.add_typer(prices, name="prices")
 
 
 @local.command("up")
@@ -307,6 +310,36 @@ def models_sizes(
     from kaito.cli.models.sizes import SizesFlags, run_sizes
 
     run_sizes(SizesFlags(model, cloud, context, sequences, runtime, json))
+
+
+@prices.command("update")
+def prices_update(
+    region: Annotated[
+        list[str],
+        typer.Option(
+            envvar="LOCATION", help="Such as westeurope or eu-central-1. May be given several times."
+        ),
+    ],
+    cloud: Annotated[
+        str, typer.Option(envvar="CLOUD_PROVIDER", help="azure | aws: whose list is read.")
+    ] = "azure",
+    currency: Annotated[str, typer.Option(help="With azure. AWS's lists are in US dollars.")] = "USD",
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", envvar="KAITO_PRICES", help="The file; other regions stay in it."),
+    ] = PRICES_FILE,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="A mirror's address. Default: the cloud's own, which asks for no sign-in."),
+    ] = None,
+) -> None:
+    """Read the cloud's public price list and keep what it says of the GPU sizes, each with day and source.
+
+    `kaito plan` and `kaito operator` read the file by --prices. Exit status: 0 it is written; 1 it is as it was.
+    """
+    from kaito.cli.prices.command import UpdateFlags, run_update
+
+    run(run_update(UpdateFlags(cloud, region, currency, output, endpoint)))
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""`kaito prices`: what the clouds' public lists say of the catalogue's machine sizes, kept in a file."""
