@@ -12,7 +12,7 @@ demo: ## Apply a Workspace on this machine and get an answer from /chat
 
 test: ## Run every test
 	@hack/venv.sh dev
-	@KAITO_TEST_KUBECTLS=$$(hack/kubectls.sh) .venv/bin/python -m pytest $(PYTEST_ARGS)
+	@KAITO_TEST_KUBECTLS=$$(hack/kubectls.sh) .venv/bin/python -m pytest -n auto --maxprocesses=4 --dist worksteal $(PYTEST_ARGS)
 
 test-models: ## Run the transformers engine for real, with torch on the CPU (.venv-models, several GB)
 	@hack/venv.sh dev
@@ -83,11 +83,12 @@ explore-differences: ## Play fresh sequences on both API servers; new difference
 	@hack/venv.sh dev
 	@PYTHONPATH=tests .venv/bin/python -m differential.explore $(ARGS)
 
-# REGISTRY, TAG, BASE (image with python3), TOOL (buildah or docker), IMAGES (names), WEIGHTS (directory, for a preset named in IMAGES), PUSH=1
-images: ## Build the container images (REGISTRY= TAG= BASE= TOOL= IMAGES= WEIGHTS= PUSH=1: docs/images.md)
+# REGISTRY, TAG, BASE (image with python3), TOOL (buildah or docker), IMAGES (names), WEIGHTS (directory) and RUNTIME (line) for a preset in IMAGES, PUSH=1
+images: ## Build the container images (REGISTRY= TAG= BASE= TOOL= IMAGES= WEIGHTS= RUNTIME= PUSH=1: docs/images.md)
 	@hack/venv.sh dev
 	@.venv/bin/python -m hack.images.build $(IMAGES) $(if $(REGISTRY),--registry=$(REGISTRY)) $(if $(TAG),--tag=$(TAG)) \
-		$(if $(BASE),--base=$(BASE)) $(if $(TOOL),--tool=$(TOOL)) $(if $(WEIGHTS),--weights=$(WEIGHTS)) $(if $(PUSH),--push)
+		$(if $(BASE),--base=$(BASE)) $(if $(TOOL),--tool=$(TOOL)) $(if $(WEIGHTS),--weights=$(WEIGHTS)) \
+		$(if $(RUNTIME),--runtime=$(RUNTIME)) $(if $(PUSH),--push)
 
 test-images: ## Build the images twice and run them (Linux, root; debootstrap, buildah, runc and docker-registry of Debian)
 	@hack/venv.sh dev
