@@ -19,6 +19,8 @@ ENVIRONMENT = {
     "PRESET_REGISTRY_NAME": "registry.example.com/kaito",
     "LEADER_ELECT": "true",
     "LOG_FORMAT": "human",
+    "KAITO_PRICES": "/etc/kaito/prices/prices.yaml",
+    "LOCATION": "westeurope",
 }
 
 
@@ -43,6 +45,7 @@ def test_a_deployment_configures_it_by_environment_variables(given: list[Operato
     assert node_class == ("karpenter.azure.com", "AKSNodeClass", "gpu")
     assert (config.cloud, config.preset_registry) == ("aws", "registry.example.com/kaito")
     assert (config.leader_elect, config.log_format) == (True, "human")
+    assert (str(config.prices), config.price_region) == (ENVIRONMENT["KAITO_PRICES"], "westeurope")
 
 
 def test_a_flag_wins_over_its_variable_and_an_empty_variable_is_none(given: list[OperatorConfig]) -> None:
@@ -64,6 +67,7 @@ def test_a_flag_wins_over_its_variable_and_an_empty_variable_is_none(given: list
             "has a version",
         ),
         (["--cloud=gcp"], "use azure, aws, arc"),
+        (["--prices=/nowhere/prices.yaml"], "the price file /nowhere/prices.yaml cannot be read"),
     ],
 )
 def test_a_value_that_is_none_is_named(flags: list[str], sentence: str) -> None:

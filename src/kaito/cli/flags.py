@@ -74,6 +74,15 @@ AksOptions = Annotated[
         "several times; docs/aks.md lists the names.",
     ),
 ]
+PricesFlag = Annotated[
+    Path | None,
+    typer.Option(
+        "--prices",
+        metavar="FILE",
+        envvar="KAITO_PRICES",
+        help="What sizes cost, as `kaito prices update` wrote it. Without it the smallest memory counts as cheapest.",
+    ),
+]
 PRICES_FILE = Path(".kaito/prices.yaml")
 """Where `kaito prices update` writes unless told otherwise; `kaito plan` looks there."""
 Kubeconfig = Annotated[

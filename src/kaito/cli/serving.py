@@ -15,6 +15,7 @@ from kaito.cli.flags import (
     Images,
     InitializationTimeout,
     LaunchTimeout,
+    PricesFlag,
     RegistrationTimeout,
     run,
 )
@@ -74,6 +75,13 @@ def operator(
     launch_timeout: LaunchTimeout = LAUNCH_TIMEOUT,
     registration_timeout: RegistrationTimeout = REGISTRATION_TIMEOUT,
     initialization_timeout: InitializationTimeout = INITIALIZATION_TIMEOUT,
+    prices: PricesFlag = None,
+    price_region: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LOCATION", help="Region of the prices that count. Default: the only one that the file has."
+        ),
+    ] = None,
     preset_registry: Annotated[
         str | None,
         typer.Option(envvar="PRESET_REGISTRY_NAME", help="Registry and path of the preset images."),
@@ -139,6 +147,8 @@ def operator(
                 node_class_name=node_class_name,
                 node_class_names=node_class_names,
                 cloud=cloud,
+                prices=prices,
+                price_region=price_region,
                 cloud_provider=cloud_provider,
                 existing_selector=existing_selector,
                 claim_kinds=claim_kinds,

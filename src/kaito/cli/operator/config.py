@@ -52,6 +52,8 @@ class OperatorConfig(CloudFlags):
     webhook_service: str
     webhook_cert_dir: Path | None
     webhook_register: bool
+    prices: Path | None = None
+    price_region: str | None = None
 
 
 @dataclass(frozen=True)

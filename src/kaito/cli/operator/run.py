@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from kaito import __version__
 from kaito.catalog import load_catalog
+from kaito.catalog.prices import Prices
 from kaito.cli import beside
 from kaito.cli.beside import Installation
 from kaito.cli.build_info import BuildInfo
@@ -96,6 +97,8 @@ def _workspace_config(config: OperatorConfig) -> WorkspaceConfig:
             node_provisioner=NodeProvisioner.parse(config.node_provisioner),
             stand_in_weights=config.stand_in_weights,
             cloud=parse_cloud(config.cloud),
+            prices=Prices.load(config.prices),
+            region=config.price_region,
             node_class_names=tuple(filter(None, map(str.strip, config.node_class_names.split(",")))),
             node_class=NodeClass(config.node_class_group, config.node_class_kind, config.node_class_name),
         )
