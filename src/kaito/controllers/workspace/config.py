@@ -121,6 +121,8 @@ class WorkspaceConfig:
     """Where the images `kaito-<preset>` and `puller` lie (PRESET_REGISTRY_NAME), without a slash at the end."""
     puller_tag: str = "0.1.0"
     """Tag of the image `<registry>/puller`, which fetches adapter images."""
+    runtime_tag: str = "0.1.0"
+    """Tag of the images `<registry>/runtime-<line>`, which serve weights that are in no image."""
     stand_in_weights: str = ""
     """Preset whose small weights answer in place of every real one; empty: the real weights answer."""
     cloud: Cloud = "azure"
