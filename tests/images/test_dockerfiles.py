@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "images").glob("*/Dockerfile"))
 INSTALLING = [path for path in DOCKERFILES if path.parent.name != "preset"]
+RUNTIMES = [path for path in INSTALLING if path.parent.name.startswith("runtime-")]
 COMMON = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "LABEL", "RUN", "USER", "WORKDIR"}
 """What docker without BuildKit and buildah both know."""
 
@@ -43,7 +44,13 @@ def identity(path: Path) -> str:
 
 
 def test_there_is_one_for_each_image() -> None:
-    assert [identity(path) for path in DOCKERFILES] == ["operator", "preset", "puller", "runtime-mistralrs"]
+    assert [identity(path) for path in DOCKERFILES] == [
+        "operator",
+        "preset",
+        "puller",
+        "runtime-mistralrs",
+        "runtime-transformers",
+    ]
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=identity)
@@ -85,7 +92,7 @@ def test_runs_as_nobody_in_particular_and_writes_only_below_tmp(path: Path) -> N
 def test_a_preset_image_changes_nothing_but_the_weights() -> None:
     path = ROOT / "images" / "preset" / "Dockerfile"
     assert {keyword for keyword, _ in final_stage(path)} == {"FROM", "ARG", "LABEL", "COPY"}
-    from kaito.controllers.workspace.decide.podspec import WEIGHTS_DIRECTORY
+    from kaito.controllers.workspace.decide.arguments import WEIGHTS_DIRECTORY
 
     assert value(path, "COPY") == f"weights {WEIGHTS_DIRECTORY}"
 
@@ -96,6 +103,7 @@ def test_a_preset_image_changes_nothing_but_the_weights() -> None:
         ("operator", "kaito", "pyproject.toml"),
         ("puller", "kaito-pull", "presets/pyproject.toml"),
         ("runtime-mistralrs", "kaito-serve", "presets/pyproject.toml"),
+        ("runtime-transformers", "kaito-serve", "presets/pyproject.toml"),
     ],
 )
 def test_the_entry_point_is_a_command_of_the_installed_package(
@@ -106,9 +114,10 @@ def test_the_entry_point_is_a_command_of_the_installed_package(
     assert command in scripts
 
 
-def test_the_serving_image_says_its_engine() -> None:
-    environment = value(ROOT / "images" / "runtime-mistralrs" / "Dockerfile", "ENV")
-    assert "KAITO_ENGINE=mistralrs" in shlex.split(environment)
+@pytest.mark.parametrize("path", RUNTIMES, ids=identity)
+def test_the_serving_images_say_their_engine(path: Path) -> None:
+    environment = value(path, "ENV")
+    assert f"KAITO_ENGINE={identity(path).removeprefix('runtime-')}" in shlex.split(environment)
 
 
 @pytest.mark.parametrize("path", INSTALLING, ids=identity)

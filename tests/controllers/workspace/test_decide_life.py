@@ -305,7 +305,7 @@ def test_a_model_for_the_cpu_asks_for_no_gpu() -> None:
     observed, _ = step(Observed(workspace("tiny-phi-3", instance_type="Standard_D4s_v5")))
     decision = decided(provisioned(observed, gpus=0))
     container = written(decision, "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    assert "resources" not in container
+    assert container["resources"] == {"requests": {"cpu": "250m", "memory": "1027Mi"}}
 
 
 def test_foreign_statuses_are_left_alone() -> None:

@@ -123,7 +123,8 @@ async def test_edits_roll_out(virtual_clock: VirtualClock) -> None:
         await world.until(lambda: world.find(ADAPTERS, "phi-pirate") is None, "the Adapter is gone")
         await world.until(lambda: world.holds("WorkspaceReady"), "WorkspaceReady at last")
         found = world.find(DEPLOYMENTS, "phi") or {}
-        assert "volumes" not in found["spec"]["template"]["spec"]
+        volumes = [each["name"] for each in found["spec"]["template"]["spec"]["volumes"]]
+        assert volumes == ["tmp", "dshm"]
         assert len(await world.names(MACHINES)) == 1
 
 

@@ -14,7 +14,7 @@ import yaml
 from kaito.catalog import Catalog, Preset
 from kaito.controllers.admission import Finding, Findings, Object, mapping
 from kaito.controllers.workspace.decide.obstacles import no_config_map
-from kaito.controllers.workspace.decide.podspec import CONFIG_FILE
+from kaito.controllers.workspace.decide.arguments import CONFIG_FILE
 from kaito.runtime.client import Client
 from kaito.runtime.errors import ApiError, TransportError
 from kaito.runtime.logs import get_logger

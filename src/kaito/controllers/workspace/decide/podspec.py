@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from kaito.api.labels import (
     KARPENTER_WORKSPACE_LABEL,
@@ -13,25 +12,32 @@ from kaito.api.labels import (
     WORKSPACE_LABEL,
     WORKSPACE_NAMESPACE_LABEL,
 )
-from kaito.catalog import GpuSku, Preset
+from kaito.catalog import GpuSku
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
 from kaito.controllers.workspace.decide.adapters import AdapterUse
-from kaito.controllers.workspace.decide.plan import Plan, context_limit
+from kaito.controllers.workspace.decide.arguments import (
+    ADAPTERS_DIRECTORY,
+    CONFIG_DIRECTORY,
+    serve_arguments,
+)
+from kaito.controllers.workspace.decide.images import serving_image
+from kaito.controllers.workspace.decide.plan import Plan
+from kaito.controllers.workspace.decide.podparts import (
+    CONTAINER_SECURITY,
+    DRAIN,
+    LEAVE,
+    POD_SECURITY,
+    SCRATCH,
+    contained,
+    neighbours,
+    resources,
+    spread,
+    startup_seconds,
+)
 from kaito.controllers.workspace.decide.tolerations import label_expressions, node_affinity, tolerations
 from kaito.controllers.workspace.model import Object
-from kaito.controllers.workspace.names import headless_name, part_name
+from kaito.controllers.workspace.names import part_name
 from kaito.controllers.workspace.render import render
-
-ADAPTERS_DIRECTORY: Final = "/mnt/adapter"
-CONFIG_DIRECTORY: Final = "/mnt/config"
-WEIGHTS_DIRECTORY: Final = "/workspace/weights"
-CONFIG_FILE: Final = "inference_config.yaml"
-RENDEZVOUS_PORT: Final = 29500
-SECONDS_PER_GIB: Final = 18
-FIRST_READINESS: Final = 900
-SHORTEST_READINESS: Final = 1800
-LONGEST_READINESS: Final = 10800
-"""Seconds a model may take to start: 15 minutes and 18 s per GiB of weights, 30 minutes to 3 hours."""
 
 
 def pod_template(
@@ -53,31 +59,44 @@ def pod_template(
     if plan.template is not None:
         return _users_own(plan.template, labels, affinity)
     assert plan.preset is not None  # a plan has a template or a preset
-    workspace = {"name": plan.name, "namespace": plan.namespace}
+    several = plan.count > 1 and not plan.distributed
     volumes, mounts = _volumes(plan, adapters, gpus)
+    if plan.distributed:
+        affinity = {**(affinity or {}), "podAffinity": neighbours(selector)}
     values = {
         "labels": labels,
         "config_hash": (config_hash or "") if plan.config_map is not None else "",
-        "image": plan.preset_options.get("image")
-        or f"{config.registry}/{plan.preset.image_name}:{plan.preset.tag}",
+        "image": serving_image(plan.preset, plan.preset.runtime, sku, config, plan.preset_options),
         "image_pull_secrets": _pull_secrets(plan, adapters),
         "affinity": affinity,
         "tolerations": tolerations(None),
-        "puller_image": f"{config.registry}/puller:{config.puller_tag}",
-        "pullers": _pullers(adapters),
-        "arguments": _arguments(plan, plan.preset, adapters, sku),
-        "gpus": gpus,
+        "spread": spread(selector) if several else [],
+        "grace": DRAIN + (LEAVE if several else 0),
+        "leave": LEAVE if several else 0,
+        "security": POD_SECURITY,
+        "container_security": CONTAINER_SECURITY,
+        "init_containers": [contained(each) for each in _pullers(adapters, config)],
+        "arguments": serve_arguments(plan, plan.preset, adapters, sku),
+        "environment": _environment(plan),
+        "resources": resources(plan.preset, gpus),
         "startup_seconds": startup_seconds(plan.preset),
         "mounts": mounts,
         "volumes": volumes,
     }
+    workspace = {"name": plan.name, "namespace": plan.namespace}
     return render("pod", {"workspace": workspace, "pod": values})
 
 
-def startup_seconds(preset: Preset) -> int:
-    """How long the model may take until it answers, in seconds."""
-    allowed = FIRST_READINESS + math.ceil(SECONDS_PER_GIB * (preset.weights_gib or 0))
-    return max(SHORTEST_READINESS, min(LONGEST_READINESS, allowed))
+def _environment(plan: Plan) -> list[Object]:
+    """Nothing of the server's own: which engine answers, and how, is the image's affair and the command line's."""
+    if not plan.distributed:
+        return []
+    return [
+        {
+            "name": "POD_INDEX",
+            "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}},
+        }
+    ]
 
 
 def _alternatives(plan: Plan, config: WorkspaceConfig) -> list[list[Object]]:
@@ -117,36 +136,23 @@ def _users_own(template: Object, labels: Mapping[str, str], affinity: Object | N
     return {**template, "metadata": metadata, "spec": spec}
 
 
-def _arguments(plan: Plan, preset: Preset, adapters: Sequence[AdapterUse], sku: GpuSku | None) -> list[str]:
-    arguments = [
-        f"--preset={preset.name}",
-        f"--served-model-name={preset.name}",
-        f"--weights={WEIGHTS_DIRECTORY}",
-    ]
-    if preset.gpus and sku is not None and sku.bfloat16 is False:
-        arguments.append("--dtype=float16")
-    limit = context_limit(preset, sku) if preset.gpus and sku is not None and not plan.distributed else None
-    if limit is not None:
-        arguments.append(f"--max-model-len={limit}")
-    if plan.config_map is not None:
-        arguments.append(f"--config={CONFIG_DIRECTORY}/{CONFIG_FILE}")
-    if plan.distributed:
-        first = f"{plan.name}-0.{headless_name(plan.name)}.{plan.namespace}.svc.cluster.local"
-        arguments += [f"--nodes={plan.count}", f"--rendezvous={first}:{RENDEZVOUS_PORT}"]
-    if adapters:
-        arguments.append(f"--adapters-dir={ADAPTERS_DIRECTORY}")
-        arguments += [f"--adapter={use.wanted.name}={use.wanted.strength}" for use in adapters]
-    return arguments
-
-
-def _pullers(adapters: Sequence[AdapterUse]) -> list[Object]:
+def _pullers(adapters: Sequence[AdapterUse], config: WorkspaceConfig) -> list[Object]:
+    """Init containers that fetch adapter images."""
     return [
-        {
-            "name": use.wanted.name,
-            "container": part_name("puller", use.wanted.name),
-            "image": use.source["image"],
-            "secrets": [{"name": name, "volume": part_name("docker-config", name)} for name in _secrets(use)],
-        }
+        render(
+            "puller",
+            {
+                "puller": {
+                    "container": part_name("puller", use.wanted.name),
+                    "image": f"{config.registry}/puller:{config.puller_tag}",
+                    "adapter": use.source["image"],
+                    "directory": f"{ADAPTERS_DIRECTORY}/{use.wanted.name}",
+                    "secrets": [
+                        {"name": name, "volume": part_name("docker-config", name)} for name in _secrets(use)
+                    ],
+                }
+            },
+        )
         for use in adapters
         if use.source is not None and use.source.get("image")
     ]
@@ -170,28 +176,23 @@ def _volumes(plan: Plan, adapters: Sequence[AdapterUse], gpus: int) -> tuple[lis
 
     def add(name: str, source: Mapping[str, Any], path: str, *, read_only: bool = False) -> None:
         volumes.append({"name": name, **source})
-        mounts.append({"name": name, "path": path, "read_only": read_only})
+        mounts.append({"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})})
 
-    if gpus > 1 or plan.distributed:
+    add("tmp", {"emptyDir": {}}, SCRATCH)
+    if gpus:  # torch's processes hand tensors to one another there, and a container's own has 64 MiB
         add("dshm", {"emptyDir": {"medium": "Memory"}}, "/dev/shm")
     if plan.config_map is not None:
         add("config-volume", {"configMap": {"name": plan.config_map}}, CONFIG_DIRECTORY, read_only=True)
-    pullers = _pullers(adapters)
-    if pullers:
+    pulled = [use for use in adapters if (use.source or {}).get("image")]
+    if pulled:
         add("adapter-volume", {"emptyDir": {}}, ADAPTERS_DIRECTORY)
     for use in adapters:
         source = (use.source or {}).get("volumeSource")
         if source is not None:
             path = f"{ADAPTERS_DIRECTORY}/{use.wanted.name}"
             add(part_name("adapter-volume", use.wanted.name), source, path, read_only=True)
-    seen: set[str] = set()
-    for puller in pullers:
-        for secret in puller["secrets"]:
-            if secret["volume"] in seen:
-                continue
-            seen.add(secret["volume"])
-            items = [{"key": ".dockerconfigjson", "path": "config.json"}]
-            volumes.append(
-                {"name": secret["volume"], "secret": {"secretName": secret["name"], "items": items}}
-            )
+    for secret in dict.fromkeys(name for use in pulled for name in _secrets(use)):
+        items = [{"key": ".dockerconfigjson", "path": "config.json"}]
+        source = {"secret": {"secretName": secret, "items": items}}
+        volumes.append({"name": part_name("docker-config", secret), **source})
     return volumes, mounts

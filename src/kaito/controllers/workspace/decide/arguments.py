@@ -1,0 +1,42 @@
+"""The command line of `kaito-serve`, which every runtime understands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from kaito.catalog import GpuSku, Preset
+from kaito.controllers.workspace.decide.adapters import AdapterUse
+from kaito.controllers.workspace.decide.plan import Plan, context_limit
+from kaito.controllers.workspace.names import headless_name
+
+ADAPTERS_DIRECTORY: Final = "/mnt/adapter"
+CONFIG_DIRECTORY: Final = "/mnt/config"
+WEIGHTS_DIRECTORY: Final = "/workspace/weights"
+CONFIG_FILE: Final = "inference_config.yaml"
+RENDEZVOUS_PORT: Final = 29500
+
+
+def serve_arguments(
+    plan: Plan, preset: Preset, adapters: Sequence[AdapterUse], sku: GpuSku | None
+) -> list[str]:
+    """What the server is told; `sku` is the machine size in use."""
+    arguments = [
+        f"--preset={preset.name}",
+        f"--served-model-name={preset.name}",
+        f"--weights={WEIGHTS_DIRECTORY}",
+    ]
+    if preset.gpus and sku is not None and sku.bfloat16 is False:
+        arguments.append("--dtype=float16")
+    limit = context_limit(preset, sku) if preset.gpus and sku is not None and not plan.distributed else None
+    if limit is not None:
+        arguments.append(f"--max-model-len={limit}")
+    if plan.config_map is not None:
+        arguments.append(f"--config={CONFIG_DIRECTORY}/{CONFIG_FILE}")
+    if plan.distributed:
+        first = f"{plan.name}-0.{headless_name(plan.name)}.{plan.namespace}.svc.cluster.local"
+        arguments += [f"--nodes={plan.count}", f"--rendezvous={first}:{RENDEZVOUS_PORT}"]
+    if adapters:
+        arguments.append(f"--adapters-dir={ADAPTERS_DIRECTORY}")
+        arguments += [f"--adapter={use.wanted.name}={use.wanted.strength}" for use in adapters]
+    return arguments
