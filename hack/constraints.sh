@@ -1,5 +1,5 @@
 #!/bin/sh
-# Resolves constraints.txt and constraints-models.txt anew, for every Python and platform at once.
+# Resolves constraints.txt, constraints-models.txt and those of the images with torch anew, for every Python and platform at once.
 set -eu
 cd "$(dirname "$0")/.."
 trap 'rm -f .constraints.in' EXIT
@@ -18,3 +18,18 @@ mv constraints.new constraints.txt
         grep -vE "^-e|sys_platform == '(emscripten|win32)'|os_name == 'nt'"
 } >constraints.new
 mv constraints.new constraints-models.txt
+
+# The images of the transformers runtime: the versions that `make test-models` tests, and the same with an older torch.
+pinned=$(grep -E '^(transformers|accelerate)==' hack/models.in)
+folder=images/runtime-transformers
+for line in "constraints.txt $(grep '^torch==' hack/models.in)" "constraints-torch2.10.txt torch==2.10.0"; do
+    file=${line% *}
+    printf -- '-e ./presets[transformers]\n%s\n%s\n' "${line#* }" "$pinned" >.constraints.in
+    {
+        echo "# Every package of an image of the transformers runtime, pinned. Made by \`make constraints\`."
+        .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --only-binary :all: --no-header \
+            --no-annotate --no-emit-index-url --constraint constraints.txt .constraints.in |
+            grep -vE "^-e|sys_platform == '(emscripten|win32)'|os_name == 'nt'"
+    } >constraints.new
+    mv constraints.new "$folder/$file"
+done

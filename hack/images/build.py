@@ -21,6 +21,7 @@ from hack.images.catalogue import Recipe
 from hack.images.engine import Base, BuildError, Built, Engine
 from hack.images.sbom import write_sbom
 from hack.images.wheelhouse import ROOT, gather, own_wheels
+from kaito.catalog.lines import LINES
 
 DEFAULT_BASE = "docker.io/library/python:3.12-slim"
 DEFAULT_REGISTRY = "kaito"
@@ -59,12 +60,17 @@ def _parser() -> argparse.ArgumentParser:
         "images",
         nargs="*",
         metavar="IMAGE",
-        help=f"operator, puller, runtime-mistralrs or a preset's name (default: {' '.join(catalogue.DEFAULT)})",
+        help=f"operator, puller, runtime-LINE or a preset's name (default: {' '.join(catalogue.DEFAULT)})",
     )
     parser.add_argument("--registry", default=DEFAULT_REGISTRY, help="what stands before every image's name")
-    parser.add_argument("--tag", default=catalogue.default_tag(), help="of the operator and the runtime")
+    parser.add_argument("--tag", default=catalogue.default_tag(), help="of the operator")
     parser.add_argument("--base", default=DEFAULT_BASE, help="image with python3 that all are built on")
     parser.add_argument("--weights", type=Path, help="directory of the weights of the presets named here")
+    parser.add_argument(
+        "--runtime",
+        default="",
+        help=f"below the weights of the presets named here: {', '.join(line.name for line in LINES)}",
+    )
     parser.add_argument("--tool", default="", help="buildah or docker (default: the first that is installed)")
     parser.add_argument("--push", action="store_true", help="push what was built")
     parser.add_argument(
@@ -75,41 +81,47 @@ def _parser() -> argparse.ArgumentParser:
 
 def _build_all(options: argparse.Namespace) -> None:
     wanted = options.images or list(catalogue.DEFAULT)
-    recipes = [catalogue.recipe(name, options.tag, options.weights) for name in wanted]
+    recipes = [catalogue.recipe(name, options.tag, options.weights, options.runtime) for name in wanted]
     engine = Engine.find(options.tool)
     epoch = source_epoch()
     options.out.mkdir(parents=True, exist_ok=True)
-    runtime = catalogue.recipe("runtime-mistralrs", options.tag, None).name(options.registry)
     with tempfile.TemporaryDirectory(prefix="kaito-images-") as work:
         base = engine.probe(options.base)
         own = Path(work) / "own"
         own_wheels(epoch, own)
         for recipe in recipes:
             context = Path(work) / recipe.image
-            arguments = _fill(context, recipe, base, own, epoch, options.out, runtime)
+            arguments = _fill(context, recipe, base, own, epoch, options)
             _open_up(context)
-            built = engine.build(context, recipe.name(options.registry), arguments, epoch)
+            first, *others = recipe.names(options.registry)
+            built = engine.build(context, first, arguments, epoch)
             shutil.rmtree(context)
-            _report(built, recipe, engine.push(built.name) if options.push else None, options.out)
+            for name in others:
+                engine.tag(first, name)
+            pushed = [engine.push(name) for name in (first, *others)] if options.push else [None]
+            _report(built, others, recipe, pushed[0], options.out)
 
 
 def _fill(
-    context: Path, recipe: Recipe, base: Base, own: Path, epoch: int, out: Path, runtime: str
+    context: Path, recipe: Recipe, base: Base, own: Path, epoch: int, options: argparse.Namespace
 ) -> dict[str, str]:
     """Fills an image's build context; returns its build arguments."""
     context.mkdir()
     shutil.copy(ROOT / "images" / recipe.folder / "Dockerfile", context)
     if recipe.weights is not None:
+        assert recipe.line is not None  # a preset has one
         _link(recipe.weights, context / "weights")
+        runtime = catalogue.recipe(f"runtime-{recipe.line.name}", options.tag, None).name(options.registry)
         return {"RUNTIME": runtime, "PRESET": recipe.preset, "WEIGHTS": recipe.weights_name()}
     shutil.copy(ROOT / "images" / "install.sh", context)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kaito" / "images"
-    wheels = gather(recipe.requirement, own, base, cache, context / "wheelhouse")
+    wheels = gather(recipe.requirement, recipe.constraints, own, base, cache, context / "wheelhouse")
     bill = write_sbom(f"kaito/{recipe.image}", recipe.tag, wheels, base, epoch)
-    for path in (context / "sbom.cdx.json", out / f"{recipe.image}.cdx.json"):
+    for path in (context / "sbom.cdx.json", options.out / f"{recipe.image}.cdx.json"):
         path.write_text(bill, encoding="utf-8")
     digest = hashlib.sha256(bill.encode()).hexdigest()
-    return {"BASE": base.name, "VERSION": recipe.tag, "SBOM_SHA256": digest}
+    torch = {"TORCH": recipe.line.torch} if recipe.line is not None and recipe.line.torch else {}
+    return {"BASE": base.name, "VERSION": recipe.tag, "SBOM_SHA256": digest, **torch}
 
 
 def _link(source: Path, target: Path) -> None:
@@ -138,11 +150,18 @@ def _open_up(context: Path) -> None:
             path.chmod(mode)
 
 
-def _report(built: Built, recipe: Recipe, pushed: str | None, out: Path) -> None:
-    record = {"name": built.name, "id": built.id, **({"digest": pushed} if pushed else {})}
+def _report(built: Built, others: Sequence[str], recipe: Recipe, pushed: str | None, out: Path) -> None:
+    record = {
+        "name": built.name,
+        **({"names": [built.name, *others]} if others else {}),
+        "id": built.id,
+        **({"digest": pushed} if pushed else {}),
+    }
     text = json.dumps(record, indent=2) + "\n"
     (out / f"{recipe.image}.json").write_text(text, encoding="utf-8")
     print(f"{built.name} {built.id}" + (f" pushed as {pushed}" if pushed else ""), flush=True)
+    if others:
+        print(f"  also {', '.join(name.rpartition(':')[2] for name in others)}", flush=True)
 
 
 if __name__ == "__main__":

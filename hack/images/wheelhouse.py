@@ -1,4 +1,4 @@
-"""Gathers an image's wheels before it is built: versions of constraints.txt, for the base's Python and processor."""
+"""Gathers an image's wheels before it is built: its constraints' versions, for the base's Python and processor."""
 
 from __future__ import annotations
 
@@ -67,18 +67,21 @@ def own_wheels(epoch: int, folder: Path) -> None:
         _run([*command, str(source)], {"SOURCE_DATE_EPOCH": str(epoch)})
 
 
-def gather(requirement: str | None, own: Path, base: Base, cache: Path, folder: Path) -> list[Wheel]:
+def gather(
+    requirement: str | None, constraints: Path, own: Path, base: Base, cache: Path, folder: Path
+) -> list[Wheel]:
     """Fills `folder` with wheels and a requirements.txt, and returns those that are installed.
 
     Args:
         requirement: what is installed with all that it needs, as a path in this repository with extras
             (`.[operator]`); None: kaito-presets alone, without its dependencies.
+        constraints: the file with the versions.
         own: where this project's own wheels lie.
         base: the image that it is all for.
         cache: where downloaded wheels are kept.
         folder: the new wheelhouse.
     """
-    pinned = _resolve(requirement, base) if requirement is not None else []
+    pinned = _resolve(requirement, constraints, base) if requirement is not None else []
     tools = [
         line
         for line in (ROOT / "images" / "tools.txt").read_text(encoding="utf-8").splitlines()
@@ -98,7 +101,7 @@ def gather(requirement: str | None, own: Path, base: Base, cache: Path, folder: 
     return installed
 
 
-def _resolve(requirement: str, base: Base) -> list[str]:
+def _resolve(requirement: str, constraints: Path, base: Base) -> list[str]:
     """The exact versions, for the Python and the processor of the base and not of this machine."""
     command = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"]
     command += [
@@ -106,7 +109,7 @@ def _resolve(requirement: str, base: Base) -> list[str]:
         f"--python-version={base.python}",
         f"--python-platform={_platform(base)}",
     ]
-    command += [f"--constraint={ROOT / 'constraints.txt'}", "-"]
+    command += [f"--constraint={constraints}", "-"]
     uv = Path(sys.executable).with_name("uv")
     text = _run([str(uv), *command], {}, f"-e {requirement}\n")
     return [line for line in text.splitlines() if "==" in line and not line.startswith(("-e", "#"))]

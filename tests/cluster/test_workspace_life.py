@@ -31,7 +31,7 @@ EXAMPLE: Final = ROOT / "examples/inference/kaito_workspace_phi_3.yaml"
 WORKSPACE: Final = "workspace-phi-3-mini"
 SYSTEM: Final = "kaito-system"
 DEPLOYMENTS: Final = ("kaito-operator", "kaito-provisioner")
-BUILT: Final = ("operator:0.1.0", "puller:0.1.0", "kaito-phi-3-mini-4k-instruct:0.2.0")
+BUILT: Final = ("operator:0.1.0", "puller:0.1.0", "kaito-phi-3-mini-4k-instruct:0.2.0-transformers-torch2.10")
 UPGRADE: Final = "0.1.1"
 """Another name of the same image: a new tag is what makes Deployments roll."""
 NODE_LABELS: Final = ("kaito.sh/existing-node=true", "karpenter.sh/do-not-sync-taints=true")

@@ -131,9 +131,16 @@ def test_the_command_says_what_it_built(
     ]
     assert build.main(arguments) == 0
     name = "r.example/kaito/kaito-phi-3-mini-4k-instruct"
-    assert capsys.readouterr().out == f"{name}:0.2.0 sha256:0123 pushed as sha256:4567\n"
+    tags = ["0.2.0-mistralrs", "0.2.0-vllm", "0.2.0-transformers", "0.2.0-transformers-torch2.10"]
+    said = f"{name}:{tags[0]} sha256:0123 pushed as sha256:4567\n  also {', '.join(tags[1:])}\n"
+    assert capsys.readouterr().out == said
     record = json.loads((out / "kaito-phi-3-mini-4k-instruct.json").read_text())
-    assert record == {"name": f"{name}:0.2.0", "id": "sha256:0123", "digest": "sha256:4567"}
+    names = [f"{name}:{tag}" for tag in tags]
+    assert record == {"name": names[0], "names": names, "id": "sha256:0123", "digest": "sha256:4567"}
+    done = calls(tools)
+    for each in names[1:]:
+        assert f"docker tag {names[0]} {each}" in [call.strip() for call in done]
+        assert any("push" in call and call.strip().endswith(each) for call in done)
     (call,) = [call for call in calls(tools) if call.startswith("docker build ")]
     assert "--build-arg=RUNTIME=r.example/kaito/runtime-mistralrs:0.1.0" in call
 

@@ -12,7 +12,10 @@ import pytest
 from controllers.workspace.builders import adapter_status, provisioned, step, workspace
 from hack.images import catalogue
 from hack.images.engine import BuildError
+from kaito.catalog import Machine, load_catalog
+from kaito.catalog.lines import LINES, Line, line_for
 from kaito.controllers.workspace import Observed, WorkspaceConfig
+from kaito.controllers.workspace.decide.images import runtime_image, serving_image
 from kaito.runtime.resources import DEPLOYMENTS
 
 ROOT = Path(__file__).parents[2]
@@ -36,9 +39,36 @@ def test_the_images_of_a_workspace_are_built_under_the_names_that_it_renders() -
     spec = rendered_pod()
     preset = catalogue.recipe("phi-3-mini-4k-instruct", "9.9.9", None)
     puller = catalogue.recipe("puller", "9.9.9", None)  # the tag is the operator's, whatever pods ask for
-    assert spec["containers"][0]["image"] == preset.name(REGISTRY)
+    assert spec["containers"][0]["image"] in preset.names(REGISTRY)
     assert spec["initContainers"][0]["image"] == puller.name(REGISTRY)
-    assert preset.name(REGISTRY) == f"{REGISTRY}/kaito-phi-3-mini-4k-instruct:0.2.0"
+    assert preset.name(REGISTRY) == f"{REGISTRY}/kaito-phi-3-mini-4k-instruct:0.2.0-mistralrs"
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
+def test_a_preset_with_real_weights_stands_on_the_runtime_that_its_pods_ask_for(
+    tmp_path: Path, line: Line
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    preset = load_catalog().preset("phi-3-mini-4k-instruct")
+    assert preset is not None
+    gpus = Machine("", "NVIDIA X", 1, 80.0, line.least_capability or None)
+    image = serving_image(preset, line.runtime, gpus, CONFIG, {})
+    built = catalogue.recipe(preset.name, "9.9.9", tmp_path, line.name)
+    assert built.names(REGISTRY) == [image]
+    assert built.line == line
+    assert catalogue.recipe(preset.name, "9.9.9", tmp_path).line == line_for(preset.runtime, None)
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in LINES if (ROOT / "images" / f"runtime-{line.runtime}").is_dir()], ids=str
+)
+def test_a_runtime_without_weights_is_built_under_the_name_that_pods_ask_for(line: Line) -> None:
+    gpus = Machine("", "NVIDIA X", 1, 80.0, line.least_capability or None)
+    built = catalogue.recipe(f"runtime-{line.name}", "9.9.9", None)
+    assert runtime_image(line.runtime, gpus, CONFIG) == built.name(REGISTRY)
+    assert built.requirement == f"./presets[{line.runtime}]"
+    if line.torch is not None:
+        assert f"\ntorch=={line.torch}" in built.constraints.read_text()
 
 
 def test_the_commands_of_the_pods_are_the_entry_points() -> None:
@@ -51,9 +81,9 @@ def test_the_commands_of_the_pods_are_the_entry_points() -> None:
         assert container["command"][0] in (images / image / "Dockerfile").read_text().split("ENTRYPOINT")[1]
 
 
-def test_operator_and_runtime_get_the_tag_that_is_asked_for() -> None:
+def test_the_operator_gets_the_tag_that_is_asked_for() -> None:
     assert catalogue.recipe("operator", "1.2.3", None).name("kaito") == "kaito/operator:1.2.3"
-    assert catalogue.recipe("runtime-mistralrs", "1.2.3", None).name("r/k") == "r/k/runtime-mistralrs:1.2.3"
+    assert catalogue.recipe("runtime-mistralrs", "1.2.3", None).name("r/k") == "r/k/runtime-mistralrs:0.1.0"
     assert catalogue.recipe("operator", catalogue.default_tag(), None).name("kaito") == "kaito/operator:0.1.0"
 
 
@@ -84,3 +114,8 @@ def test_stand_in_weights_are_called_what_they_are(tmp_path: Path) -> None:
 def test_what_cannot_be_built_is_said(tmp_path: Path, wanted: str, weights: str | None, says: str) -> None:
     with pytest.raises(BuildError, match=says):
         catalogue.recipe(wanted, "1", tmp_path if weights else None)
+
+
+def test_a_runtime_that_is_none_is_refused_by_name() -> None:
+    with pytest.raises(BuildError, match="RUNTIME=tensorrt: write vllm, transformers, "):
+        catalogue.recipe("phi-3-mini-4k-instruct", "1", None, "tensorrt")

@@ -32,8 +32,8 @@ class Build:
 
     out: Path
 
-    def record(self, image: str) -> dict[str, str]:
-        found: dict[str, str] = json.loads((self.out / f"{image}.json").read_text())
+    def record(self, image: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.out / f"{image}.json").read_text())
         return found
 
     def bill(self, image: str) -> str:
@@ -88,7 +88,9 @@ def built(registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     build = make_images(registry, tmp_path_factory.mktemp("out") / "first")
     yield build
     for image in reversed(IMAGES):
-        buildah("rmi", build.record(image)["name"])
+        record = build.record(image)
+        for name in record.get("names", [record["name"]]):
+            buildah("rmi", name)
 
 
 @pytest.fixture(scope="session")
