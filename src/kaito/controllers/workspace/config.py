@@ -123,6 +123,8 @@ class WorkspaceConfig:
     """Tag of the image `<registry>/puller`, which fetches adapter images."""
     runtime_tag: str = "0.1.0"
     """Tag of the images `<registry>/runtime-<line>`, which serve weights that are in no image."""
+    hub_endpoint: str = ""
+    """URL of the hub that pods download weights from (HF_ENDPOINT); empty: the Hugging Face hub."""
     stand_in_weights: str = ""
     """Preset whose small weights answer in place of every real one; empty: the real weights answer."""
     cloud: Cloud = "azure"

@@ -1,0 +1,157 @@
+"""What a serving pod needs for its weights: the volume they are in, and the init containers that put or check them there.
+
+A download is split over several init containers, each of which goes on where the one before it ended. Each leaves a
+sentence when it ends, which the kubelet puts into the pod's status: that is how far a download is, told without a right
+to write anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from kaito.catalog import Preset
+from kaito.catalog.tensors import expectation
+from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.weights_source import (
+    TOKEN_KEY,
+    Baked,
+    Hub,
+    NodePath,
+    Pulled,
+    Volume,
+    WeightsSource,
+)
+from kaito.controllers.workspace.model import Object
+from kaito.controllers.workspace.names import part_name
+
+DIRECTORY: Final = "/workspace/weights"
+VOLUME: Final = "weights"
+PROGRAM: Final = "kaito-weights"
+DOCKER_CONFIGS: Final = "/root/.docker/config.d"
+SMALL_GIB: Final = 2
+LARGE_GIB: Final = 50
+"""Below the first one container downloads all, from the second on ten do, and else four: each takes a second to start."""
+SPARE_GIB: Final = 2
+"""Room in a volume of its own beside the files: file systems keep some of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsPart:
+    """Parts of a pod. The mounts are the serving container's; the server finds the files where it always does."""
+
+    volumes: tuple[Object, ...] = ()
+    mounts: tuple[Object, ...] = ()
+    init_containers: tuple[Object, ...] = ()
+
+
+def weights_part(source: WeightsSource, preset: Preset, config: WorkspaceConfig) -> WeightsPart:
+    """Empty where the image that serves has the weights in it."""
+    if isinstance(source, Baked):
+        return WeightsPart()
+    fetched = isinstance(source, Hub | Pulled)
+    mount = {"name": VOLUME, "mountPath": DIRECTORY}
+    volumes = [_volume(source, preset)]
+    secrets = source.secrets if isinstance(source, Pulled) else ()
+    volumes += [docker_config(name) for name in dict.fromkeys(secrets)]
+    return WeightsPart(
+        volumes=tuple(volumes),
+        mounts=({**mount, "readOnly": True},),
+        init_containers=tuple(
+            {
+                "name": name,
+                "image": f"{config.registry}/puller:{config.puller_tag}",
+                "command": [PROGRAM],
+                "args": arguments,
+                **_environment(source, config),
+                "volumeMounts": [
+                    mount if fetched else {**mount, "readOnly": True},
+                    *(_docker_mount(secret) for secret in dict.fromkeys(secrets)),
+                ],
+            }
+            for name, arguments in _runs(source, preset)
+        ),
+    )
+
+
+def docker_config(secret: str) -> Object:
+    """The volume that holds a pull secret as docker's config.json."""
+    items = [{"key": ".dockerconfigjson", "path": "config.json"}]
+    return {"name": part_name("docker-config", secret), "secret": {"secretName": secret, "items": items}}
+
+
+def _docker_mount(secret: str) -> Object:
+    return {
+        "name": part_name("docker-config", secret),
+        "mountPath": f"{DOCKER_CONFIGS}/{secret}",
+        "readOnly": True,
+    }
+
+
+def _volume(source: WeightsSource, preset: Preset) -> Object:
+    match source:
+        case Volume(volume):
+            return {**{key: value for key, value in volume.items() if key != "name"}, "name": VOLUME}
+        case NodePath(path):
+            return {"name": VOLUME, "hostPath": {"path": path, "type": "Directory"}}
+        case Hub(storage_class=str(name)) | Pulled(storage_class=str(name)):
+            return {"name": VOLUME, "ephemeral": {"volumeClaimTemplate": {"spec": _claim(name, preset)}}}
+        case _:
+            return {"name": VOLUME, "emptyDir": {}}
+
+
+def _claim(storage_class: str, preset: Preset) -> Object:
+    """A volume that lives as long as its pod. Its size is that of the files, or what a node's disk is asked for."""
+    gib = preset.weights_gib + SPARE_GIB if preset.weights_gib is not None else preset.disk_gib or 100
+    return {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": storage_class,
+        "resources": {"requests": {"storage": f"{int(gib) + 1}Gi"}},
+    }
+
+
+def _environment(source: WeightsSource, config: WorkspaceConfig) -> Object:
+    entries: list[dict[str, Any]] = []
+    if isinstance(source, Hub):
+        if source.secret is not None:
+            # Not optional: a Secret or key that is missing is said by the kubelet, by name.
+            reference = {"name": source.secret, "key": TOKEN_KEY}
+            entries.append({"name": TOKEN_KEY, "valueFrom": {"secretKeyRef": reference}})
+        if config.hub_endpoint:
+            entries.append({"name": "HF_ENDPOINT", "value": config.hub_endpoint})
+    return {"env": entries} if entries else {}
+
+
+def _runs(source: WeightsSource, preset: Preset) -> Sequence[tuple[str, list[str]]]:
+    """Name and arguments of each init container, in order."""
+    expect = f"--expect={orjson.dumps(expectation(preset), option=orjson.OPT_SORT_KEYS).decode()}"
+    match source:
+        case Hub():
+            arguments = [
+                f"--repository={source.repository}",
+                *([f"--revision={source.revision}"] if source.revision else []),
+                *([f"--format={preset.vllm.load_format}"] if preset.vllm.load_format == "mistral" else []),
+                f"--output={DIRECTORY}",
+                # What the catalogue records of a preset is not held against the preset's own weights.
+                *([expect] if source.own else []),
+            ]
+            shares = _shares(preset)
+            if shares == 1:
+                return [(VOLUME, arguments)]
+            return [
+                (f"{VOLUME}-{share}-of-{shares}", [*arguments, f"--share={share}/{shares}"])
+                for share in range(1, shares + 1)
+            ]
+        case Pulled(image):
+            return [(VOLUME, [f"--image={image}", f"--output={DIRECTORY}", expect])]
+        case _:
+            return [(VOLUME, [f"--check={DIRECTORY}", expect])]
+
+
+def _shares(preset: Preset) -> int:
+    if preset.weights_gib is None:
+        return 4
+    return 1 if preset.weights_gib < SMALL_GIB else 4 if preset.weights_gib < LARGE_GIB else 10

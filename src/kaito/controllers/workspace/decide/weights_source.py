@@ -1,0 +1,112 @@
+"""Where the weights of a Workspace come from: what its fields, its preset and this operator's flags say together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kaito.api.labels import USE_LOCAL_WEIGHTS_ANNOTATION
+from kaito.catalog import Preset
+from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.model import Object, annotations_of
+
+LOCAL_MODELS: Final = "/opt/kaito/models"
+"""Directory of the nodes below which `kaito.sh/use-local-weights` looks for a directory with the preset's name, in lower
+case and with - for slashes; as Go KAITO has it."""
+TOKEN_KEY: Final = "HF_TOKEN"
+"""Key of the Secret that `presetOptions.modelAccessSecret` names."""
+_SLASHES: Final = re.compile(r"[/\\]")
+COMMIT: Final = re.compile("[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Baked:
+    """In the image that serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """A repository of the Hugging Face hub, downloaded before the server starts."""
+
+    repository: str
+    revision: str | None
+    """None: whatever the branch main holds."""
+    secret: str | None = None
+    """The Secret that has the token."""
+    storage_class: str | None = None
+    own: bool = False
+    """Whether the Workspace names it, rather than its preset."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the same files come whenever they are downloaded."""
+        return self.revision is not None and COMMIT.fullmatch(self.revision) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """An image or OCI artifact, pulled before the server starts."""
+
+    image: str
+    secrets: tuple[str, ...] = ()
+    storage_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume of the pod; `source` is a Kubernetes volume without its name."""
+
+    source: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NodePath:
+    """A directory of the nodes."""
+
+    path: str
+
+
+WeightsSource = Baked | Hub | Pulled | Volume | NodePath
+
+
+def weights_source(workspace: Object, preset: Preset | None, config: WorkspaceConfig) -> WeightsSource:
+    """What `inference.preset.weights` names, else the annotation for local weights, else what the preset has.
+
+    `presetOptions.image` says what runs; unless the Workspace names weights beside it, they are in it.
+    """
+    written = (workspace.get("inference") or {}).get("preset") or {}
+    options = written.get("presetOptions") or {}
+    own = written.get("weights") or {}
+    secret = options.get("modelAccessSecret") or None
+    if own:
+        return _named(own, secret)
+    if preset is None:
+        return Baked()
+    if annotations_of(workspace).get(USE_LOCAL_WEIGHTS_ANNOTATION) == "true":
+        return NodePath(local_path(written["name"]))
+    if options.get("image") or config.stand_in_weights or preset.repo is None or not downloaded(preset):
+        return Baked()
+    return Hub(preset.repo, preset.revision, secret)
+
+
+def _named(own: Mapping[str, Any], secret: str | None) -> WeightsSource:
+    storage = own.get("storageClassName") or None
+    if own.get("image"):
+        return Pulled(own["image"], tuple(own.get("imagePullSecrets") or ()), storage)
+    if own.get("huggingFace"):
+        return Hub(own["huggingFace"], own.get("revision") or None, secret, storage, own=True)
+    if own.get("volumeSource") is not None:
+        return Volume(own["volumeSource"])
+    return NodePath(own["path"])
+
+
+def downloaded(preset: Preset) -> bool:
+    """Whether a preset's weights are in no image of its own."""
+    return preset.download or preset.image is not None
+
+
+def local_path(name: str) -> str:
+    """Where a node has the weights of the preset that a Workspace names so, if its administrator put them there."""
+    return f"{LOCAL_MODELS}/{_SLASHES.sub('-', name.lower())}"
