@@ -251,3 +251,21 @@ def test_a_retired_size_names_its_day_and_what_to_use_instead() -> None:
     sku = catalog.sku("Standard_NC6s_v3")
     assert sku is not None
     assert (sku.retired, sku.replacement) == ("2025-09-30", "Standard_NC4as_T4_v3")
+
+
+@pytest.mark.parametrize(
+    ("name", "day"),
+    [
+        ("Standard_NC12s_v3", "2025-09-30"),
+        ("Standard_NC24s_v3", "2025-09-30"),
+        ("Standard_NC24rs_v3", "2025-03-31"),
+    ],
+)
+def test_the_larger_v100_sizes_were_retired_for_as_many_a100(name: str, day: str) -> None:
+    """Microsoft's migration guides."""
+    sku = CATALOG.sku(name)
+    assert sku is not None
+    assert sku.retired == day
+    newer = CATALOG.sku(sku.replacement or "")
+    assert newer is not None
+    assert (newer.gpus, newer.model) == (sku.gpus, "NVIDIA A100")
