@@ -9,7 +9,15 @@ import pytest
 import yaml
 
 from kaito.catalog import load_catalog
-from kaito.catalog.prices import HOURS_OF_A_MONTH, Price, PriceRow, Prices, PricesError, cheapest_first
+from kaito.catalog.prices import (
+    HOURS_OF_A_MONTH,
+    Price,
+    PriceRow,
+    Prices,
+    PricesError,
+    by_number,
+    cheapest_first,
+)
 from kaito.catalog.sizing import Demand, choices
 
 CATALOG = load_catalog()
@@ -104,9 +112,16 @@ def sizings() -> list[Any]:
 def test_sizes_are_ranked_by_memory_when_one_price_is_unknown() -> None:
     found = sizings()
     known = prices(row(size=found[-1].machine.name, per_hour=0.01))
-    ranked = cheapest_first(found, known.at("azure"))
-    assert [each for each, _ in ranked] == found
+    ranked = cheapest_first(reversed(found), known.at("azure"))
+    assert [each.total_gib for each, _ in ranked] == [each.total_gib for each in found]
     assert [cost is None for _, cost in ranked] == [True] * (len(found) - 1) + [False]
+
+
+def test_of_equal_gpus_the_size_with_fewer_processors_comes_first() -> None:
+    ranked = [each.machine.name for each, _ in cheapest_first(sizings(), Prices().at("azure"))]
+    assert ranked[:3] == ["Standard_NC4as_T4_v3", "Standard_NC8as_T4_v3", "Standard_NC16as_T4_v3"]
+    names = ["g6.16xlarge", "g6.2xlarge", "g6.xlarge", "g5.48xlarge"]
+    assert sorted(names, key=by_number) == ["g5.48xlarge", "g6.xlarge", "g6.2xlarge", "g6.16xlarge"]
 
 
 def test_sizes_are_ranked_by_price_when_all_are_known() -> None:
@@ -127,4 +142,6 @@ def test_prices_in_two_currencies_are_not_compared() -> None:
             for n, each in enumerate(found)
         )
     )
-    assert [each for each, _ in cheapest_first(found, known.at("azure"))] == found
+    by_memory = cheapest_first(found, Prices().at("azure"))
+    ranked = cheapest_first(found, known.at("azure"))
+    assert [each for each, _ in ranked] == [each for each, _ in by_memory]

@@ -7,6 +7,7 @@ file, or for a size that is not in it, the price is unknown and sizes are compar
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from kaito.catalog.sizing import Sizing
 
 HOURS_OF_A_MONTH: Final = 730
 """Hours that a month is counted as: 365 days by 24, shared by 12. Azure's and AWS's calculators count so too."""
+_NUMBERS: Final = re.compile(r"([^0-9]*)([0-9]*)")
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -149,7 +151,8 @@ def cheapest_first(
     """Ways to serve, with what all their nodes cost, the cheapest first.
 
     Where the price of one is unknown, or currencies differ, nothing can be said of money: the least GPU memory comes
-    first, then the fewest nodes and GPUs. Equal prices are told apart so too.
+    first, then the fewest nodes and GPUs, then the smaller number in the name, which counts processors. Equal prices
+    are told apart so too.
     """
     found = [(each, _of_all(each, price(each.machine.name))) for each in sizings]
     currencies = {cost.currency if cost is not None else None for _, cost in found}
@@ -158,9 +161,15 @@ def cheapest_first(
     def order(pair: tuple[Sizing, Price | None]) -> tuple[Any, ...]:
         each, cost = pair
         money = cost.per_hour if comparable and cost is not None else 0.0
-        return money, each.total_gib, each.nodes, each.machine.gpus, each.machine.name
+        return money, each.total_gib, each.nodes, each.machine.gpus, by_number(each.machine.name)
 
     return sorted(found, key=order)
+
+
+def by_number(size: str) -> tuple[tuple[str, int], ...]:
+    """An order of names in which `NC4as` comes before `NC16as`, and `xlarge` before `2xlarge`."""
+    counted = size.replace(".xlarge", ".1xlarge")
+    return tuple((text, int(number or 0)) for text, number in _NUMBERS.findall(counted))
 
 
 def _of_all(sizing: Sizing, price: Price | None) -> Price | None:
