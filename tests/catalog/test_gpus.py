@@ -10,6 +10,7 @@ from kaito.catalog import (
     load_catalog,
     machine_of_labels,
     machine_of_sku,
+    no_bfloat16,
     part_of,
     slice_of,
 )
@@ -97,3 +98,16 @@ def test_a_size_without_a_runtime_is_no_machine_to_plan_with() -> None:
         UnreadableGpus, match=r"trn1.32xlarge cannot serve models: its accelerators are AWS Trainium"
     ):
         machine_of_sku(sku)
+
+
+@pytest.mark.parametrize(
+    ("capability", "says"),
+    [
+        (7.0, "NVIDIA X has compute capability 7.0, and bfloat16 needs 8.0: float16 is used"),
+        (7.5, "NVIDIA X has compute capability 7.5, and bfloat16 needs 8.0: float16 is used"),
+        (8.0, ""),
+        (None, ""),
+    ],
+)
+def test_what_becomes_of_bfloat16_is_said(capability: float | None, says: str) -> None:
+    assert no_bfloat16(Machine("", "NVIDIA X", 1, 16.0, capability)) == says

@@ -1,7 +1,15 @@
 """The catalogue: presets, GPU SKUs and pure functions over them. Data lies in `presets/catalog/*.yaml`."""
 
 from kaito.catalog.fit import ARCHITECTURE_MODULES, AdapterFacts, Verdict, adapter_fits
-from kaito.catalog.gpus import Machine, UnreadableGpus, machine_of_labels, machine_of_sku, part_of, slice_of
+from kaito.catalog.gpus import (
+    Machine,
+    UnreadableGpus,
+    machine_of_labels,
+    machine_of_sku,
+    no_bfloat16,
+    part_of,
+    slice_of,
+)
 from kaito.catalog.load import CatalogError, catalog_directory, load_catalog
 from kaito.catalog.memory import Ledger, Parallelism
 from kaito.catalog.models import AttentionLayers, Catalog, Cloud, Dimensions, GpuSku, Preset, Quantization
@@ -33,6 +41,7 @@ __all__ = [
     "machine_of_labels",
     "machine_of_sku",
     "max_context",
+    "no_bfloat16",
     "part_of",
     "size",
     "slice_of",

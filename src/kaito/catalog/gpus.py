@@ -46,6 +46,16 @@ class Machine:
         return self.compute_capability >= BFLOAT16_COMPUTE_CAPABILITY
 
 
+def no_bfloat16(machine: Machine) -> str:
+    """What becomes of bfloat16 there, as a clause; "" on GPUs that compute in it, and on those that are not known."""
+    if machine.bfloat16 is not False:
+        return ""
+    return (
+        f"{machine.model} has compute capability {machine.compute_capability:.1f}, and bfloat16 needs "
+        f"{BFLOAT16_COMPUTE_CAPABILITY:.1f}: float16 is used"
+    )
+
+
 class UnreadableGpus(ValueError):
     """A Node's labels do not tell its GPUs; the message is a sentence that names the label."""
 
