@@ -61,6 +61,14 @@ def sized(*, preset: str = "phi-3-mini-4k-instruct", **resource: Any) -> Object:
     return workspace(resource={**SELECTOR, **resource}, inference={"preset": {"name": preset}})
 
 
+def spread(*, runtime: str) -> Object:
+    """A model that no single node of its size holds."""
+    metadata = {"name": "ws", "namespace": "default", "annotations": {"kaito.sh/runtime": runtime}}
+    resource = {**SELECTOR, "instanceType": "Standard_NC24ads_A100_v4"}
+    inference = {"preset": {"name": "llama-3.3-70b-instruct"}}
+    return workspace(resource=resource, inference=inference, metadata=metadata)
+
+
 def selected(**selector: Any) -> Object:
     return workspace(resource={"instanceType": "Standard_NC24ads_A100_v4", "labelSelector": selector})
 
@@ -85,7 +93,12 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "W1": (Case(named("3phi"), named("phi-3")), Case(named("a.b"), named("a-b"))),
     "W2": (Case(workspace(inference=None), PLAIN),),
     "W3": (Case(workspace(tuning=TUNING), TUNED),),
-    "W4": (Case(sized(), sized(instanceType="Standard_NC24ads_A100_v4")),),
+    "W4": (
+        Case(
+            workspace(resource=SELECTOR, inference={"template": {"spec": {}}}),
+            sized(),
+        ),
+    ),
     "W5": (Case(sized(instanceType="Standard_NC24ads_A100_v4"), sized(), config=BYO),),
     "W6": (
         Case(
@@ -137,6 +150,18 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     ),
     "W20": (Case(sized(instanceType="Standard_NC6s_v33"), PLAIN),),
     "W22": (Case(sized(preset="phi-4", instanceType="Standard_NC6s_v3"), PLAIN),),
+    "W23": (
+        Case(
+            spread(runtime="transformers"),
+            spread(runtime="vllm"),
+        ),
+    ),
+    "K30": (
+        Case(
+            sized(preset="llama-3.3-70b-instruct", instanceType="Standard_NC24ads_A100_v4", count=2),
+            sized(preset="llama-3.3-70b-instruct", instanceType="Standard_NC24ads_A100_v4", count=3),
+        ),
+    ),
     "W24": (Case(workspace(**A100, inference={}), PLAIN),),
     "W25": (Case(served(template={"spec": {}}), workspace(**A100, inference={"template": {"spec": {}}})),),
     "W26": (Case(sized(preset="phi-3-mini", instanceType="Standard_NC24ads_A100_v4"), PLAIN),),

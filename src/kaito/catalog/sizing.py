@@ -263,7 +263,7 @@ def _most_nodes(preset: Preset, machine: Machine, runtime: Runtime) -> int:
     if runtime != "vllm":
         return 1
     layers = preset.dimensions.layers if preset.dimensions is not None else MOST_STAGES
-    return max(1, layers // (machine.gpus // _tensor(preset, machine.gpus)))
+    return max(1, layers // (machine.gpus // tensor_ways(preset, machine.gpus)))
 
 
 def _ways(preset: Preset, machine: Machine, runtime: Runtime, nodes: int) -> Iterator[Parallelism]:
@@ -271,7 +271,7 @@ def _ways(preset: Preset, machine: Machine, runtime: Runtime, nodes: int) -> Ite
     if runtime != "vllm":
         yield Parallelism(1, machine.gpus, 1)  # accelerate puts whole layers on each GPU, one after the other
         return
-    tensor = _tensor(preset, machine.gpus)
+    tensor = tensor_ways(preset, machine.gpus)
     rest = machine.gpus // tensor
     if nodes > 1:
         yield Parallelism(tensor, rest * nodes, 1)
@@ -283,7 +283,7 @@ def _ways(preset: Preset, machine: Machine, runtime: Runtime, nodes: int) -> Ite
         yield Parallelism(tensor, rest, 1)
 
 
-def _tensor(preset: Preset, gpus: int) -> int:
+def tensor_ways(preset: Preset, gpus: int) -> int:
     """The most GPUs of a node that may share a layer: they divide the heads evenly, and the key-value heads too or are
     divided by them. vLLM asserts both in every model (model_executor/models); MLA has no key-value heads to share."""
     dims = preset.dimensions

@@ -13,7 +13,7 @@ from kaito.api.views import InvalidSpec, parse
 from kaito.api.workspace import Workspace
 from kaito.catalog import load_catalog
 from kaito.controllers.workspace import Decision, Observed, WorkspaceConfig, decide
-from kaito.runtime.resources import DEPLOYMENTS, SERVICES, STATEFULSETS
+from kaito.runtime.resources import DEPLOYMENTS, PODDISRUPTIONBUDGETS, SERVICES, STATEFULSETS
 
 Object = dict[str, Any]
 
@@ -165,6 +165,8 @@ def step(
             observed = replace(observed, service=child)
         elif write.resource == SERVICES:
             observed = replace(observed, headless=child)
+        elif write.resource == PODDISRUPTIONBUDGETS:
+            observed = replace(observed, budget=child)
         elif write.resource.kind == "Adapter":
             observed = replace(observed, adapters={**observed.adapters, name: child})
         else:

@@ -316,5 +316,5 @@ def test_foreign_statuses_are_left_alone() -> None:
     }
     decision = decided(Observed(fresh), now=NOW)
     assert decision.status is not None
-    assert decision.status["resolved"] == {"revision": "abc"}
+    assert decision.status["resolved"]["revision"] == "abc"
     assert condition(decision.status, "BenchmarkCompleted")["status"] == "True"

@@ -56,7 +56,7 @@ TINY = WorkspaceConfig(stand_in_weights="tiny-phi-3")
             workspace(instance_type="Standard_NG32adms_V620_v1"),
             "UnsupportedInstanceType",
             "resource.instanceType: Standard_NG32adms_V620_v1 cannot serve phi-3-mini-4k-instruct: its accelerators "
-            "are AMD Radeon PRO V620, and every runtime here needs NVIDIA GPUs; sizes that fit: Standard_NC16as_T4_v3",
+            "are AMD Radeon PRO V620, and every runtime here needs NVIDIA GPUs; sizes that fit: Standard_NC4as_T4_v3",
         ),
         (
             workspace(instance_type="p5.48xlarge"),
@@ -74,14 +74,15 @@ TINY = WorkspaceConfig(stand_in_weights="tiny-phi-3")
             "qwen3.5-9b has no image of its own, and servers do not download weights yet; write the name of an image",
         ),
         (
-            workspace(instance_type=None),
+            workspace(None, instance_type=None, inference={"template": {"spec": {}}}),
             "InstanceTypeMissing",
             "resource.instanceType: write the machine size",
         ),
         (
             workspace("phi-4", instance_type="Standard_NC6s_v3"),
             "InsufficientGpuMemory",
-            "phi-4 needs 40 GiB of GPU memory; Standard_NC6s_v3 has 16 GiB; sizes that fit:",
+            "Standard_NC6s_v3: phi-4 with a context of 8,192 tokens needs 33.1 GiB on each GPU; of NVIDIA V100 13.4 GiB "
+            "can be used, so 19.7 GiB are missing; sizes that fit:",
         ),
         (
             workspace(

@@ -64,7 +64,13 @@ class Observed:
     stateful_set: Object | None = None
     service: Object | None = None
     headless: Object | None = None
+    budget: Object | None = None
+    """The PodDisruptionBudget that has the Workspace's name, whoever made it."""
+    other_budgets: tuple[Object, ...] = ()
+    """PodDisruptionBudgets in its namespace that are no Workspace's: of their specs, the selectors."""
     pods: tuple[Object, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] | None = None
+    """By engine, the keys of that ConfigMap that sizing looks at; None where it cannot be known."""
     config_hash: str | None = None
     """Hash of the contents of the ConfigMap that `inference.config` names; None while there is no such ConfigMap."""
     answers: Mapping[Need, Answer] = field(default_factory=dict)

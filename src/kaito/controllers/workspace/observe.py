@@ -21,7 +21,15 @@ from kaito.controllers.workspace.decide.pool import named_by_template
 from kaito.controllers.workspace.model import Answer, Need, Object, Observed
 from kaito.controllers.workspace.names import adapter_name, headless_name, pool_name
 from kaito.controllers.workspace.node_facts import ExistingNodes, read_facts
-from kaito.controllers.workspace.slim import hashed, slim_child, slim_node, slim_pod, slim_pool
+from kaito.controllers.workspace.slim import (
+    hashed,
+    may_be_ours,
+    slim_budget,
+    slim_child,
+    slim_node,
+    slim_pod,
+    slim_pool,
+)
 from kaito.runtime.cache import InformerCache
 from kaito.runtime.informer import Informer
 from kaito.runtime.objects import CachedObject
@@ -29,6 +37,7 @@ from kaito.runtime.resources import (
     CONFIGMAPS,
     DEPLOYMENTS,
     NODES,
+    PODDISRUPTIONBUDGETS,
     PODS,
     SERVICES,
     STATEFULSETS,
@@ -44,6 +53,8 @@ BY_ADAPTER: Final = "kaito.sh/adapter"
 """Index of Workspaces: `namespace/name` of each Adapter they name."""
 BY_CONFIG: Final = "inference-config"
 """Index of Workspaces: `namespace/name` of the ConfigMap they name."""
+BY_NAMESPACE: Final = "others-budgets"
+"""Index of PodDisruptionBudgets that are no Workspace's: the namespace."""
 BY_NODE_LABEL: Final = "node-label"
 """Index of Workspaces: the first of the labels that their nodes carry."""
 LABEL_INDEXES: Final = 64
@@ -134,6 +145,10 @@ def _adapters(obj: CachedObject) -> Iterable[str]:
     return [f"{obj.meta.namespace}/{name}" for name in names_in(obj).adapters]
 
 
+def _foreign(obj: CachedObject) -> Iterable[str]:
+    return [] if may_be_ours(obj) else [obj.meta.namespace or ""]
+
+
 def _config(obj: CachedObject) -> Iterable[str]:
     name = names_in(obj).config
     return [f"{obj.meta.namespace}/{name}"] if name else []
@@ -155,6 +170,8 @@ class Observer:
             self._informers[resource] = cache.informer(resource, transform=slim_child)
         self._informers[NODES] = cache.informer(NODES, transform=slim_node)
         self._informers[PODS] = cache.informer(PODS, label_selector=WORKSPACE_PODS, transform=slim_pod)
+        self._informers[PODDISRUPTIONBUDGETS] = cache.informer(PODDISRUPTIONBUDGETS, transform=slim_budget)
+        self._informers[PODDISRUPTIONBUDGETS].add_indexer(BY_NAMESPACE, _foreign)
         self._informers[CONFIGMAPS] = cache.informer(CONFIGMAPS, transform=hashed)
         self._claims = config.node_provisioner.claims
         self._pools = config.node_provisioner.pools
@@ -189,6 +206,7 @@ class Observer:
         namespace, name = workspace.meta.namespace, workspace.meta.name
         claims = self.claims_of(workspace.key)
         pods = self._indexed(PODS, BY_WORKSPACE, str(workspace.key))
+        config = self._config_of(workspace)
         return Observed(
             workspace=workspace.decode(),
             invalid=names_in(workspace).invalid,
@@ -201,8 +219,11 @@ class Observer:
             stateful_set=self._one(STATEFULSETS, name, namespace),
             service=self._one(SERVICES, name, namespace),
             headless=self._one(SERVICES, headless_name(name), namespace),
+            budget=self._one(PODDISRUPTIONBUDGETS, name, namespace),
+            other_budgets=self._indexed(PODDISRUPTIONBUDGETS, BY_NAMESPACE, namespace or ""),
             pods=pods,
-            config_hash=self._config_hash(workspace),
+            settings=config.get("settings", {}) if config is not None else None,
+            config_hash=str(config["hash"]) if config is not None else None,
             answers=answers,
         )
 
@@ -230,6 +251,13 @@ class Observer:
         """The Workspace whose name a workload or Service has, even if the child is not its own."""
         return [child.key] if self.workspace(child.key) is not None else []
 
+    def keys_of_budget(self, budget: CachedObject) -> list[ObjectKey]:
+        """The Workspace of that name, and where the budget is no Workspace's all whose pods it may cover."""
+        if may_be_ours(budget):
+            return self.keys_of_namesake(budget)
+        found = self._informers[WORKSPACES].lister.list(budget.meta.namespace)
+        return [workspace.key for workspace in found]
+
     def keys_of_node(self, node: CachedObject) -> list[ObjectKey]:
         """Workspaces that this node is for, by the labels of its claim or by the user's own."""
         claimed = self.keys_of_claim(node) if self._claims is not None else []
@@ -244,10 +272,9 @@ class Observer:
             if names_in(workspace).node_labels.items() <= labels.items()
         ]
 
-    def _config_hash(self, workspace: CachedObject) -> str | None:
+    def _config_of(self, workspace: CachedObject) -> Object | None:
         name = names_in(workspace).config
-        found = self._one(CONFIGMAPS, name, workspace.meta.namespace) if name else None
-        return str(found["hash"]) if found is not None else None
+        return self._one(CONFIGMAPS, name, workspace.meta.namespace) if name else None
 
     def _one(self, resource: Resource, name: str, namespace: str | None) -> Object | None:
         found = self._informers[resource].lister.get(name, namespace)

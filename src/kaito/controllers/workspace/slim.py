@@ -14,6 +14,7 @@ import orjson
 
 from kaito.api.labels import GPU_RESOURCE, STAND_IN_WEIGHTS_ANNOTATION, WORKSPACE_LABEL
 from kaito.api.resources import NODEPOOLS, WORKSPACES
+from kaito.controllers.workspace.decide.settings import CONFIG_FILE, settings_in
 from kaito.runtime.objects import CachedObject
 
 _IDENTITY: Final = (
@@ -31,13 +32,16 @@ _PROGRAM: Final = ("name", "image", "command", "args")
 
 
 def hashed(config_map: CachedObject) -> CachedObject:
-    """The ConfigMap with nothing but a hash in the place of its contents."""
+    """The ConfigMap with a hash in the place of its contents, and what sizing looks at."""
     tree = config_map.decode()
     contents = orjson.dumps([tree.get("data"), tree.get("binaryData")], option=orjson.OPT_SORT_KEYS)
     kept = {
         "metadata": _picked(tree["metadata"], _IDENTITY),
         "hash": hashlib.sha256(contents).hexdigest()[:16],
     }
+    settings = settings_in((tree.get("data") or {}).get(CONFIG_FILE))
+    if settings:
+        kept["settings"] = settings
     return CachedObject.from_dict(kept, config_map.resource)
 
 
@@ -111,7 +115,7 @@ def slim_child(child: CachedObject) -> CachedObject:
     """A workload or Service. What may be a Workspace's is kept but for its conditions; of all others it is enough that
     they are there, whose they are, and which programs they run (`kaito.cli.beside`)."""
     tree = child.decode()
-    if _may_be_ours(child):
+    if may_be_ours(child):
         if (tree.get("status") or {}).pop("conditions", None) is None:
             return child
         return CachedObject.from_dict(tree, child.resource)
@@ -126,7 +130,21 @@ def slim_child(child: CachedObject) -> CachedObject:
     return CachedObject.from_dict(kept, child.resource)
 
 
-def _may_be_ours(child: CachedObject) -> bool:
+def slim_budget(budget: CachedObject) -> CachedObject:
+    """A PodDisruptionBudget without its status, which changes with every pod; of others' only the selector."""
+    tree = budget.decode()
+    tree.pop("status", None)
+    if not may_be_ours(budget):
+        kept = {
+            "metadata": _picked(tree["metadata"], _IDENTITY),
+            "spec": _picked(tree.get("spec"), ("selector",)),
+        }
+        return CachedObject.from_dict(kept, budget.resource)
+    return CachedObject.from_dict(tree, budget.resource)
+
+
+def may_be_ours(child: CachedObject) -> bool:
+    """Whether the child says of itself that it is a Workspace's."""
     owners = child.meta.owner_references
     return WORKSPACE_LABEL in child.meta.labels or any(owner.kind == WORKSPACES.kind for owner in owners)
 

@@ -12,9 +12,12 @@ from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.adapters import decide_adapters
 from kaito.controllers.workspace.decide.claims import retired
 from kaito.controllers.workspace.decide.deletion import decide_deletion
+from kaito.controllers.workspace.decide.lookups import decide_model
 from kaito.controllers.workspace.decide.nodes import decide_nodes
 from kaito.controllers.workspace.decide.obstacles import before_first_node
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
+from kaito.controllers.workspace.decide.resolved import with_choice
+from kaito.controllers.workspace.decide.sizes import fitting_sizes
 from kaito.controllers.workspace.decide.status import (
     failures,
     problem_events,
@@ -50,18 +53,24 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
     takeover = decide_takeover(observed, catalog, config, now)
     if takeover is not None:
         return takeover
-    plan = make_plan(workspace, observed.invalid, catalog, config)
+    model = decide_model(observed, catalog, config, now)
+    if isinstance(model, Decision):
+        return model
+    plan = make_plan(workspace, observed.invalid, catalog, config, observed.settings)
     finalizer = _finalizer(workspace, config)
     if not isinstance(plan, Plan):
         status = forgotten(problem_status(workspace, plan, now), observed)
         events = (*transitions(workspace, status, None), *problem_events(workspace, plan))
-        return Decision(status=status, finalizer=finalizer, events=events)
+        return Decision(status=status, finalizer=finalizer, events=events, needs=model)
     adapters = decide_adapters(observed, plan, catalog, config)
     hold = before_first_node(observed, plan, adapters)
     nodes = decide_nodes(observed, plan, catalog, config, now, hold)
+    plan = (nodes.plan or plan).on(nodes.instance_type, catalog)
     workload = decide_workload(observed, plan, catalog, config, nodes, adapters)
     facts = running_facts(plan, nodes, adapters, workload)
     status = forgotten(running_status(workspace, plan, nodes, adapters, workload, facts, now), observed)
+    if hold is None and (nodes.ready or nodes.claims is not None):
+        status = _remembered(status, plan)
     return Decision(
         replaces=nodes.replaces,
         confirm=_is_doubtful(observed, workload.writes),
@@ -74,8 +83,16 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
             *failures(workspace, facts),
             *transitions(workspace, status, workload),
         ),
+        needs=model,
         requeue_after=nodes.requeue_after,
     )
+
+
+def _remembered(status: Object, plan: Plan) -> Object:
+    """The status with the choice that holds from here on; without its ConfigMap nobody knows what it is made for."""
+    if plan.serving is None:
+        return with_choice(status, "", None)
+    return with_choice(status, plan.serving.key, plan.choice) if plan.serving.key else status
 
 
 def _is_doubtful(observed: Observed, writes: Sequence[Write]) -> bool:
@@ -110,7 +127,7 @@ def _retired(
     note = retired(size) if size is not None else ""
     if not note:
         return ()
-    fitting = ", ".join(catalog.skus_for(plan.preset, config.cloud)) if plan.preset is not None else ""
+    fitting = fitting_sizes(plan.preset, catalog, config) if plan.preset is not None else ""
     return (
         Event(
             "Warning", "InstanceTypeRetired", f"{note}" + (f"; sizes that fit: {fitting}" if fitting else "")

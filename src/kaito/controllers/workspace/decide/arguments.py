@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from kaito.catalog import GpuSku, Preset
+from kaito.controllers.workspace.decide import serving
 from kaito.controllers.workspace.decide.adapters import AdapterUse
-from kaito.controllers.workspace.decide.plan import Plan, context_limit
+from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.names import headless_name
 
 ADAPTERS_DIRECTORY: Final = "/mnt/adapter"
@@ -26,11 +27,8 @@ def serve_arguments(
         f"--served-model-name={preset.name}",
         f"--weights={WEIGHTS_DIRECTORY}",
     ]
-    if preset.gpus and sku is not None and sku.bfloat16 is False:
-        arguments.append("--dtype=float16")
-    limit = context_limit(preset, sku) if preset.gpus and sku is not None and not plan.distributed else None
-    if limit is not None:
-        arguments.append(f"--max-model-len={limit}")
+    if plan.choice is not None:
+        arguments += serving.arguments(plan.choice, preset)
     if plan.config_map is not None:
         arguments.append(f"--config={CONFIG_DIRECTORY}/{CONFIG_FILE}")
     if plan.distributed:

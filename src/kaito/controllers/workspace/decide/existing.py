@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
 
 from kaito.api.labels import INSTANCE_TYPE_LABEL
+from kaito.catalog import (
+    Catalog,
+    Machine,
+    Refused,
+    UnreadableGpus,
+    machine_of_labels,
+    machine_of_sku,
+    part_of,
+)
 from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part
 from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.tolerations import Landing
@@ -30,10 +39,12 @@ class Fit:
     instance_type: str = ""
     gpus: int | None = None
     """Fewest GPUs that one of the fit nodes offers; None where none is fit."""
+    machines: tuple[Machine, ...] = ()
+    """The kinds of GPUs that their labels tell, the smallest first."""
 
 
-def decide_existing(observed: Observed, plan: Plan) -> NodesOutcome:
-    """Whether enough of the labelled nodes can take a pod each."""
+def decide_existing(observed: Observed, plan: Plan, catalog: Catalog) -> NodesOutcome:
+    """Whether enough of the labelled nodes can take a pod each. How many that is follows from their GPUs."""
     wanted = plan.preset.gpus if plan.preset is not None else 0
     asked = str((observed.workspace.get("resource") or {}).get("instanceType") or "")
     landing = Landing.of(plan.template)
@@ -42,12 +53,55 @@ def decide_existing(observed: Observed, plan: Plan) -> NodesOutcome:
         return _fit(nodes, wanted, asked, landing)
 
     fit = observed.existing.answer((wanted, asked, orjson.dumps(landing)), find)
+    sized = _sized(plan, fit, catalog)
+    if isinstance(sized, Refused):
+        text = f"the nodes with {_selector(plan)}: {sized.sentence}"
+        part = Part({}, "Failed", "InsufficientGpuMemory", text)
+    else:
+        plan, part = sized, _condition(fit, sized)
     return NodesOutcome(
-        nodes=_condition(fit, plan),
+        nodes=part,
+        plan=plan,
         worker_nodes=_workers(observed),
         instance_type=fit.instance_type,
         gpus=(wanted if fit.gpus is None else fit.gpus) if wanted else 0,
     )
+
+
+def _sized(plan: Plan, fit: Fit, catalog: Catalog) -> Plan | Refused:
+    """The plan on the smallest GPUs among the fit nodes, since pods may land on any of them; the plan as it is where
+    nothing tells what GPUs they have."""
+    if plan.serving is None or not plan.needs_gpu or not fit.count:
+        return plan
+    machine = fit.machines[0] if fit.machines else _by_name(fit, catalog)
+    if machine is None:
+        return plan
+    stored = plan.serving.stored
+    if stored is not None and stored.instance_type == machine.name:
+        return replace(plan, choice=stored, count=stored.nodes, seen=machine)
+    found = plan.serving.on(machine)
+    if isinstance(found, Refused):
+        return found
+    return replace(plan, choice=found, count=found.nodes, seen=machine)
+
+
+def _by_name(fit: Fit, catalog: Catalog) -> Machine | None:
+    """The GPUs of nodes that only tell their machine size."""
+    sku = catalog.sku(fit.instance_type) if fit.instance_type else None
+    if sku is None or sku.unusable:
+        return None
+    return part_of(machine_of_sku(sku), min(sku.gpus, fit.gpus or sku.gpus))
+
+
+def _machine(node: NodeFacts) -> Machine | None:
+    """What a node's labels tell of the GPUs that it offers; None where they tell too little."""
+    try:
+        found = machine_of_labels(node.labels)
+    except UnreadableGpus:
+        return None
+    if node.gpus:
+        found = part_of(found, min(node.gpus, found.gpus))
+    return replace(found, name=node.labels.get(INSTANCE_TYPE_LABEL) or found.model)
 
 
 def _workers(observed: Observed) -> tuple[str, ...]:
@@ -72,6 +126,12 @@ def _fit(nodes: Sequence[NodeFacts], gpus: int, asked: str, landing: Landing) ->
         faulty=len(faults),
         instance_type=min(types, default=""),
         gpus=min((node.gpus for node in fit), default=None),
+        machines=tuple(
+            sorted(
+                {found for node in fit if (found := _machine(node)) is not None},
+                key=lambda each: (each.memory_gib, each.gpus, each.name),
+            )
+        ),
     )
 
 
@@ -93,10 +153,17 @@ def fault_of(node: NodeFacts, gpus: int, asked: str, landing: Landing) -> str | 
     return None
 
 
+def _selector(plan: Plan) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(plan.match_labels.items()))
+
+
 def _condition(fit: Fit, plan: Plan) -> Part:
     if fit.count >= plan.count:
-        return Part({}, "Ready", "NodesReady", f"{fit.count} nodes match, {plan.count} wanted")
-    selector = ",".join(f"{key}={value}" for key, value in sorted(plan.match_labels.items()))
+        text = f"{fit.count} nodes match, {plan.count} wanted"
+        if len({(each.model, each.memory_gib, each.gpus) for each in fit.machines}) > 1:
+            text += f"; their GPUs differ, and the model is served as {fit.machines[0].model} can"
+        return Part({}, "Ready", "NodesReady", text)
+    selector = _selector(plan)
     text = f"{fit.count} of {plan.count} nodes with {selector} can take a pod"
     if fit.faults:
         more = fit.faulty - len(fit.faults)

@@ -57,6 +57,8 @@ class NodesOutcome:
     replaces: frozenset[str] | None = None
     """See Decision."""
     requeue_after: float | None = None
+    plan: Plan | None = None
+    """The plan as it is on these nodes; None: as it was."""
 
     @property
     def ready(self) -> bool:

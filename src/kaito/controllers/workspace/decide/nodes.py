@@ -90,7 +90,7 @@ def decide_nodes(
     """Claims to write and delete, and the state of the nodes. `hold`: why no first node is asked for yet."""
     resource = config.node_provisioner.claims
     if resource is None:
-        return decide_existing(observed, plan)
+        return decide_existing(observed, plan, catalog)
     if config.node_provisioner.pools is not None:
         pool = PoolPass(observed, plan, catalog, config, now)
         return pool.decide() if hold is None or pool.has_claims else _held(observed, hold)
@@ -143,8 +143,9 @@ class _Claims:
         return bool(self._mine)
 
     def decide(self) -> NodesOutcome:
-        slots = [self._slot(number) for number in range(self._plan.count)]
-        slots = [self._settle(slot) for slot in slots]
+        slots = self._in_step([self._slot(number) for number in range(self._plan.most_nodes)])
+        slots = self._in_step([self._settle(slot) for slot in slots])
+        slots = [slot if slot.claim is not None else self._ask(slot) for slot in slots]
         self._drop_surplus()
         parts = [self._part(slot) for slot in slots]
         outcome = waiting(parts, self._plan, self._resource.kind)
@@ -157,7 +158,29 @@ class _Claims:
             deletions=tuple(self._deletions),
             replaces=self._known() if self._lost or self._asks_again() else None,
             requeue_after=min(self._retries, default=None),
+            plan=self._plan,
         )
+
+    def _in_step(self, slots: list[Slot]) -> list[Slot]:
+        """The slots that are wanted. Where sizes serve the model in different ways all go on to the size of the newest
+        attempt, and their number is what the model needs on that one."""
+        if not self._plan.together:
+            self._plan = self._plan.at(max((slot.attempt for slot in slots), default=0))
+            return slots[: self._plan.count]
+        lead = max((slot.attempt for slot in slots), default=0)
+        self._plan = self._plan.at(lead)
+        more = range(len(slots), self._plan.count)
+        slots = [*slots, *(self._slot(number) for number in more)][: self._plan.count]
+        return [self._following(slot, lead) for slot in slots]
+
+    def _following(self, slot: Slot, lead: int) -> Slot:
+        """The slot at the newest attempt, unless it has a node of that size, or of nobody's choice."""
+        alike = self._plan.size(slot.attempt) == self._plan.size(lead)
+        if slot.attempt == lead or slot.adopted or (alike and (slot.claim is not None or slot.claim_uid)):
+            return slot
+        if slot.claim is not None:
+            self._deletions.append(self._deletion(slot.claim))
+        return Slot(slot.number, lead, failures=slot.failures)
 
     def _asks_again(self) -> bool:
         """Whether a node is asked for after the first pass: there may be claims that a cache does not show."""
@@ -201,26 +224,26 @@ class _Claims:
         ]
 
     def _settle(self, slot: Slot) -> Slot:
-        """Find the slot's claim; give it up or ask for one where that is due."""
+        """Find the slot's claim, or give it up where that is due; without one the slot's node is to be asked for."""
         claim = self._mine.get(slot.adopted or claim_name(self._plan.uid, slot.number, slot.attempt))
         if claim is None and not slot.claim_uid and (legacy := next(self._unlabelled(), None)) is not None:
             claim = legacy
             slot = replace(slot, adopted=metadata(legacy)["name"])
         if claim is None and slot.claim_uid:
             self._lost = True
-            return self._ask(self._next(slot, self._last_words(slot)))
+            return self._next(slot, self._last_words(slot))
         if claim is None:
-            return self._ask(slot)
+            return slot
         self._used.add(metadata(claim)["name"])
         if slot.claim_uid and metadata(claim)["uid"] != slot.claim_uid:
             self._lost = True  # a predecessor of the one that was seen: this cache is older than the status
         broken = self._broken(slot, claim)
         if deleting(claim):
             # Its maker may have been stopped before it wrote down why.
-            return self._ask(self._next(slot, broken or self._last_words(slot)))
+            return self._next(slot, broken or self._last_words(slot))
         if broken is not None:
             self._deletions.append(self._deletion(claim))
-            return self._ask(self._next(replace(slot, was_ready=False), broken))
+            return self._next(replace(slot, was_ready=False), broken)
         return replace(slot, claim=claim, claim_uid=metadata(claim)["uid"])
 
     def _broken(self, slot: Slot, claim: Object) -> Problem | None:

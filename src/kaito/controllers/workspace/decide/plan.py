@@ -1,28 +1,24 @@
 """What the user wants, read against the catalogue: a Plan that can be carried out, or the Problem that prevents it.
 
-Looks at the Workspace alone, never at what exists, so the same Workspace always means the same thing.
+Looks at the Workspace and its ConfigMap alone, never at what exists, so the same Workspace always means the same thing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any
 
 from kaito.api.labels import without_tracking
 from kaito.api.views import InvalidSpec
-from kaito.catalog import Catalog, GpuSku, Preset
+from kaito.catalog import Catalog, Machine, Preset, machine_of_sku
 from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.resolved import Choice
+from kaito.controllers.workspace.decide.serving import Serving
+from kaito.controllers.workspace.decide.sizes import Settings
 from kaito.controllers.workspace.decide.wanted import Problem, Size, read_wanted, user_labels
 from kaito.controllers.workspace.model import Object, metadata
 from kaito.controllers.workspace.names import adapter_name
-
-USABLE_GPU_MEMORY: Final = 0.84
-"""Share of a GPU's memory that weights and cache may take; the rest is the engine's own."""
-WEIGHT_EXPANSION: Final = 1.02
-"""Weights in GPU memory against their files."""
-GPU_OVERHEAD_GIB: Final = 2.3
-"""Per GPU: 0.6 GiB outside the framework's allocator and 1.7 GiB of activations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +51,85 @@ class Plan:
     template: Object | None
     config_map: str | None
     adapters: tuple[AdapterWanted, ...]
-    distributed: bool
-    """Whether all nodes serve one copy of the model together."""
+    choice: Choice | None = None
+    """How the preset is served on the size in use, or the one being tried; None for a user's own pods."""
+    choices: tuple[Choice, ...] = ()
+    """The same for each of the sizes."""
+    serving: Serving | None = None
+    seen: Machine | None = None
+    """The GPUs in use, where no size of the plan tells them."""
+
+    @property
+    def distributed(self) -> bool:
+        """Whether all nodes serve one copy of the model together."""
+        return self.choice is not None and self.choice.distributed
+
+    @property
+    def together(self) -> bool:
+        """Whether all nodes have to be of one size: on another the model would be served otherwise."""
+        return len({_shape(*pair) for pair in zip(self.choices, self.sizes, strict=False)}) > 1
+
+    @property
+    def most_nodes(self) -> int:
+        """Nodes on the size that needs most."""
+        return max((each.nodes for each in self.choices), default=self.count)
+
+    @property
+    def machine(self) -> Machine | None:
+        """The GPUs of the size in use; None where they are not known, or of no use."""
+        if self.seen is not None:
+            return self.seen
+        name = self.choice.instance_type if self.choice is not None else ""
+        size = next((each for each in self.sizes if each.name == name), None)
+        return machine_of_sku(size.sku) if size is not None and size.sku and not size.sku.unusable else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the choice."""
+        if self.serving is None or self.choice is None:
+            return ()
+        return self.serving.notes(self.choice, self.machine)
+
+    def at(self, attempt: int) -> Plan:
+        """The plan while all nodes are of that attempt's size."""
+        if not self.choices:
+            return self
+        choice = self.choices[attempt % len(self.choices)]
+        return replace(self, choice=choice, count=choice.nodes)
+
+    def alike(self) -> Plan:
+        """The plan with those sizes only on which the model is served as on the one that was chosen before, or else on
+        the first: what makes nodes by itself takes any of them."""
+        if not self.together:
+            return self
+        pairs = list(zip(self.sizes, self.choices, strict=True))
+        stored = self.serving.stored if self.serving is not None else None
+        first = next((each for each in pairs if stored is not None and each[1] == stored), pairs[0])
+        shape = _shape(first[1], first[0])
+        kept = [first, *(each for each in pairs if each != first and _shape(each[1], each[0]) == shape)]
+        return replace(
+            self,
+            sizes=tuple(size for size, _ in kept),
+            choices=tuple(choice for _, choice in kept),
+            choice=first[1],
+            count=first[1].nodes,
+        )
+
+    def on(self, name: str, catalog: Catalog) -> Plan:
+        """The plan for nodes that are of that size, be it one that nobody named."""
+        if (
+            self.serving is None
+            or not name
+            or (self.choice is not None and self.choice.instance_type == name)
+        ):
+            return self
+        for number, each in enumerate(self.sizes):
+            if each.name.lower() == name.lower():
+                return replace(self.at(number), count=self.count)
+        sku = catalog.sku(name)
+        found = self.serving.choose(Size(name, sku))
+        seen = machine_of_sku(sku) if sku is not None and not sku.unusable else None
+        return replace(self, choice=found, seen=seen) if isinstance(found, Choice) else self
 
     def size(self, attempt: int) -> Size | None:
         """The instance type of a claim's attempt: the list is gone through again and again."""
@@ -68,22 +141,44 @@ class Plan:
         return self.preset is not None and self.preset.gpus > 0
 
 
+def _shape(choice: Choice, size: Size) -> tuple[Any, ...]:
+    """What is alike where pods of one Workspace can run on nodes of different sizes."""
+    gpus = size.sku.gpus if size.sku is not None else None
+    return (
+        choice.nodes,
+        choice.copies,
+        choice.runtime,
+        choice.parallelism,
+        choice.dtype,
+        choice.context,
+        gpus,
+    )
+
+
 def make_plan(
-    workspace: Object, invalid: InvalidSpec | None, catalog: Catalog, config: WorkspaceConfig
+    workspace: Object,
+    invalid: InvalidSpec | None,
+    catalog: Catalog,
+    config: WorkspaceConfig,
+    settings: Settings | None = None,
 ) -> Plan | tuple[Problem, ...]:
     """The plan, or everything that prevents one, the gravest first.
 
-    The Workspace's fields have the types of the API's model unless `invalid` says otherwise.
+    The Workspace's fields have the types of the API's model unless `invalid` says otherwise. settings: what
+    `settings_in` found in its ConfigMap; None: nothing is known of that.
     """
     if invalid is not None:
         return (Problem("InvalidSpec", f"{invalid.path}: {invalid.message}"),)
-    wanted = read_wanted(workspace, catalog, config)
+    wanted = read_wanted(workspace, catalog, config, settings)
     if wanted.problems:
         return wanted.problems
     inference = workspace.get("inference") or {}
     resource = workspace.get("resource") or {}
     preset, sizes = wanted.preset, wanted.sizes
-    count = resource.get("count") or 1
+    choice = wanted.choices[0] if wanted.choices else None
+    if choice is None and wanted.serving is not None:
+        choice = wanted.serving.stored or wanted.serving.unsized()
+    count = choice.nodes if choice is not None else resource.get("count") or 1
     meta = metadata(workspace)
     match_labels = user_labels(resource)
     if config.node_provisioner.claims is not None:
@@ -102,7 +197,9 @@ def make_plan(
         adapters=tuple(
             _adapter(meta["name"], index, each) for index, each in enumerate(inference.get("adapters") or ())
         ),
-        distributed=_distributed(preset, sizes, count),
+        choice=choice,
+        choices=wanted.choices,
+        serving=wanted.serving,
     )
 
 
@@ -114,29 +211,3 @@ def _adapter(workspace: str, index: int, entry: Object) -> AdapterWanted:
         name = entry["adapterRef"]["name"]
         return AdapterWanted(name, path, name, None, strength)
     return AdapterWanted(source["name"], path, adapter_name(workspace, source["name"]), source, strength)
-
-
-def _distributed(preset: Preset | None, sizes: tuple[Size, ...], count: int) -> bool:
-    """Whether the model is too large for one node, can be spread, and has the nodes for it."""
-    if preset is None or not preset.multi_node or count < 2 or preset.weights_gib is None:
-        return False
-    known = [size.sku for size in sizes if size.sku is not None]
-    return any(preset.weights_gib * WEIGHT_EXPANSION > sku.memory_gib * USABLE_GPU_MEMORY for sku in known)
-
-
-def context_limit(preset: Preset, sku: GpuSku) -> int | None:
-    """Tokens of context for which one node's GPUs have cache, where that is below the model's own limit.
-
-    A multiple of 1024; None where the model's own limit fits or a figure is missing.
-    """
-    if preset.weights_gib is None or preset.bytes_per_token is None or preset.context_tokens is None:
-        return None
-    free = (
-        sku.memory_gib * USABLE_GPU_MEMORY
-        - preset.weights_gib * WEIGHT_EXPANSION
-        - GPU_OVERHEAD_GIB * sku.gpus
-    )
-    tokens = int(free * 2**30 / preset.bytes_per_token) // 1024 * 1024
-    if tokens <= 0 or tokens >= preset.context_tokens:
-        return None
-    return tokens

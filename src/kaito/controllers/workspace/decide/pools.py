@@ -76,6 +76,7 @@ class PoolPass:
         self, observed: Observed, plan: Plan, catalog: Catalog, config: WorkspaceConfig, now: datetime
     ) -> None:
         self._observed = observed
+        plan = plan.alike()
         self._plan = plan
         self._judge = Judge(observed, plan, catalog)
         self._config = config
@@ -114,6 +115,7 @@ class PoolPass:
             writes=tuple(self._writes),
             deletions=tuple(self._deletions),
             requeue_after=wait if wait > 0 and self._awaits_first(slots) else None,
+            plan=self._plan,
         )
 
     # --- the pool -------------------------------------------------------------------------------------------

@@ -53,10 +53,11 @@ def key_of(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(dict(parts), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
-def read_choice(workspace: Mapping[str, Any], key: str) -> Choice | None:
-    """The choice that was made for that key; None where there is none, or it cannot be read."""
+def read_choice(workspace: Mapping[str, Any], key: str | None) -> Choice | None:
+    """The choice that was made for that key, or, without one, for any; None where there is none, or it cannot be
+    read."""
     part = _part(workspace, SERVING)
-    if part is None or part.get(FOR) != key:
+    if part is None or (key is not None and part.get(FOR) != key):
         return None
     runtime, dtype, context = part.get("runtime"), part.get("dtype"), part.get("context")
     numbers = [part.get(name) for name in ("nodes", "copies", "tensor", "pipeline", "data")]

@@ -1,25 +1,51 @@
 """How a Workspace's model is served on each machine size that may be tried: `kaito.catalog.sizing`, asked for a spec.
 
-The only place where the controller, its webhook and `kaito plan` size anything.
+The only place where the controller, its webhook and `kaito plan` size anything. What a user's file says of parallelism,
+numbers and context wins over what is found here, and `notes` tells what that means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-from kaito.catalog import Demand, GpuSku, Machine, Preset, Refused, Sizing, machine_of_sku, size
-from kaito.catalog.memory import Ledger
+from kaito.catalog import Demand, Machine, Parallelism, Preset, Refused, Sizing, machine_of_sku, size
+from kaito.catalog.memory import Ledger, ledger
+from kaito.catalog.models import Runtime
+from kaito.catalog.sizing import DEFAULT_CONTEXT, dtype_on, tensor_ways
+from kaito.controllers.workspace.decide.problems import Size
 from kaito.controllers.workspace.decide.resolved import Choice
+from kaito.controllers.workspace.decide.settings import NOTHING_SAID, Settings
+
+FILLED_IN: Final = 1
+"""The number of nodes that older versions of the API wrote where a user had written none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a spec says of sizing."""
+
+    count: int | None = None
+    """resource.count."""
+    runtime: Runtime | None = None
+    bypass: bool = False
+    """Whether what is too small is used all the same."""
+    settings: Settings = NOTHING_SAID
+
+    @property
+    def demand(self) -> Demand:
+        return Demand(context=self.settings.context, runtime=self.runtime)
+
+
+ANYTHING: Final = Terms()
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """One machine size: what the model would be on it, or why not."""
 
-    name: str
-    sku: GpuSku | None
-    """None: the catalogue does not know it."""
+    size: Size
     answer: Sizing | Refused | None
     """None for a size of which nothing is known, or whose accelerators are of no use."""
 
@@ -35,30 +61,113 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How a preset is served on the sizes of a plan, in their order, and why others are not among them."""
+    """A preset and what is wanted of it."""
 
     preset: Preset
-    offers: tuple[Offer, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    terms: Terms = ANYTHING
+    key: str = ""
+    """What a choice is remembered for: see `resolved.key_of`. Empty while it cannot be known."""
+    stored: Choice | None = None
+    """The choice that was made for this key."""
     why: str = ""
-    """Why these sizes, where the user named none."""
-    key: str = field(default="", compare=False)
-    """What the choice is remembered for: see `resolved.key_of`."""
+    """Why these sizes are tried, where the user named none."""
+    tried: tuple[str, ...] = field(default=())
+    """Their names, where the user named none."""
 
-    def offer(self, name: str) -> Offer | None:
-        """The size of that name, whatever its letter case."""
-        return next((each for each in self.offers if each.name.lower() == name.lower()), None)
+    def offer(self, each: Size) -> Offer:
+        """The model on that size, whatever was chosen before."""
+        if each.sku is None or each.sku.unusable:
+            return Offer(each, None)
+        return Offer(each, answer(self.preset, machine_of_sku(each.sku), self.terms))
+
+    def choose(self, each: Size) -> Choice | Refused:
+        """How the model is served on that size: as it was before, if it was."""
+        if self.stored is not None and self.stored.instance_type.lower() == each.name.lower():
+            return self._named(self.stored)
+        if self.preset.gpus == 0 or each.sku is None or each.sku.unusable:
+            return self._named(self._plain(each.name))
+        return self.on(machine_of_sku(each.sku))
+
+    def on(self, machine: Machine) -> Choice | Refused:
+        """How the model is served on such machines."""
+        found = answer(self.preset, machine, self.terms)
+        if isinstance(found, Sizing):
+            return self._named(overridden(choice_of(found), self.terms.settings, machine))
+        if not self.terms.bypass:
+            return found
+        return self._named(
+            overridden(_forced(self.preset, machine, self.terms), self.terms.settings, machine)
+        )
+
+    def unsized(self) -> Choice:
+        """How the model is served on machines of which nothing is known."""
+        return self._plain("")
+
+    def ledger(self, choice: Choice, machine: Machine) -> Ledger | None:
+        """Memory of the fullest GPU with that choice, for one sequence of the length that nodes are counted for; None
+        where too little is recorded."""
+        if self.preset.gpus == 0:
+            return None
+        try:
+            return ledger(self.preset, machine, choice.parallelism, self._planned(choice), 1)
+        except ValueError:
+            return None
+
+    def notes(self, choice: Choice, machine: Machine | None) -> tuple[str, ...]:
+        """What the user should know of the choice, as sentences without a full stop."""
+        return tuple(self._notes(choice, machine))
+
+    def _planned(self, choice: Choice) -> int:
+        limit = min(self.preset.context_tokens or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+        return self.terms.settings.context or min(choice.context or limit, limit)
+
+    def _named(self, choice: Choice) -> Choice:
+        return replace(choice, why=self.why, sizes=self.tried)
+
+    def _plain(self, name: str) -> Choice:
+        """Nothing is known of the GPUs, or none is needed: every node serves the whole model."""
+        nodes = self.terms.count or 1
+        found = Choice(
+            name,
+            nodes,
+            nodes,
+            self.terms.runtime or self.preset.runtime,
+            Parallelism(),
+            self.preset.dtype,
+            self.terms.settings.context,
+        )
+        return overridden(found, self.terms.settings, None)
+
+    def _notes(self, choice: Choice, machine: Machine | None) -> Iterator[str]:
+        name, terms = self.preset.name, self.terms
+        if self.why:
+            yield self.why
+        if terms.count == FILLED_IN < choice.nodes:
+            yield (
+                f"resource.count is 1, as older versions of the API filled in where nothing was written: {name} needs "
+                f"{choice.nodes} nodes of {choice.instance_type or 'these'} and gets them"
+            )
+        if machine is None or self.preset.gpus == 0:
+            return
+        planned = answer(self.preset, machine, terms)
+        if isinstance(planned, Refused):
+            yield f"the checks of resources are bypassed: {planned.sentence}"
+            return
+        yield from _overrides(choice, planned, terms.settings, machine)
+        missing = self.ledger(choice, machine)
+        if missing is not None and missing.free < 0:
+            yield f"so cut, {-missing.free:.1f} GiB are missing on each GPU: the server may not start"
 
 
-def offers(preset: Preset, sizes: Iterable[tuple[str, GpuSku | None]], demand: Demand) -> tuple[Offer, ...]:
-    """The model on each of these sizes."""
-    return tuple(
-        Offer(name, sku, None if sku is None or sku.unusable else size(preset, machine_of_sku(sku), demand))
-        for name, sku in sizes
-    )
+def answer(preset: Preset, machine: Machine, terms: Terms) -> Sizing | Refused:
+    """The nodes that are needed, or as many as are asked for. A count of 1 below the need counts as not written."""
+    found = size(preset, machine, terms.demand)
+    if isinstance(found, Refused) or terms.count in (None, FILLED_IN, found.nodes):
+        return found
+    return size(preset, machine, replace(terms.demand, nodes=terms.count))
 
 
-def choice_of(sizing: Sizing, why: str = "", sizes: tuple[str, ...] = ()) -> Choice:
+def choice_of(sizing: Sizing) -> Choice:
     """What is remembered of a way to serve the model."""
     return Choice(
         sizing.machine.name,
@@ -68,18 +177,62 @@ def choice_of(sizing: Sizing, why: str = "", sizes: tuple[str, ...] = ()) -> Cho
         sizing.parallelism,
         sizing.dtype,
         sizing.context,
-        why,
-        sizes,
     )
 
 
-def arguments(choice: Choice, machine: Machine | None = None) -> list[str]:
-    """The flags of `kaito-serve` that say so; what is a server's default anyway is left out."""
+def overridden(choice: Choice, settings: Settings, machine: Machine | None) -> Choice:
+    """The choice with what the user's file says. Numbers that a GPU cannot compute with stay what was chosen."""
+    ways = choice.parallelism
+    if choice.runtime == "vllm":
+        ways = Parallelism(
+            settings.tensor or ways.tensor, settings.pipeline or ways.pipeline, settings.data or ways.data
+        )
+    dtype = settings.dtype or choice.dtype
+    if dtype == "bfloat16" and machine is not None and machine.bfloat16 is False:
+        dtype = choice.dtype
+    return replace(choice, parallelism=ways, dtype=dtype, context=settings.context or choice.context)
+
+
+def _overrides(choice: Choice, planned: Sizing, settings: Settings, machine: Machine) -> Iterator[str]:
+    """What the user's file changes."""
+    before, after = planned.parallelism, choice.parallelism
+    for kind in ("tensor", "pipeline", "data"):
+        was, now = getattr(before, kind), getattr(after, kind)
+        if getattr(settings, kind) is not None and was != now:
+            yield f"inference.config has {kind}-parallel-size {now}, where {was} was planned"
+    together = planned.nodes if choice.distributed else 1
+    if after != before and after.gpus < machine.gpus * together:
+        yield f"{after.gpus} of {machine.gpus * together} GPUs are used"
+    elif after.gpus > machine.gpus * together:
+        yield f"{after.gpus} GPUs are needed for that, and there are {machine.gpus * together}: the server cannot start"
+    if settings.dtype == "bfloat16" and machine.bfloat16 is False:
+        yield f"inference.config asks for bfloat16, which {machine.model} does not have: {choice.dtype} is used"
+
+
+def _forced(preset: Preset, machine: Machine, terms: Terms) -> Choice:
+    """The nodes that were asked for, though they are too small as far as is known."""
+    nodes = terms.count or 1
+    together = preset.multi_node and nodes > 1
+    return Choice(
+        machine.name,
+        nodes,
+        1 if together else nodes,
+        terms.runtime or preset.runtime,
+        Parallelism(tensor_ways(preset, machine.gpus), nodes if together else 1, 1),
+        dtype_on(preset, machine),
+        terms.settings.context,
+    )
+
+
+def arguments(choice: Choice, preset: Preset) -> list[str]:
+    """The flags of `kaito-serve` that say so; what the model or a server does anyway is left out."""
     found: list[str] = []
-    if choice.dtype == "float16" and machine is not None and machine.bfloat16 is False:
-        found.append("--dtype=float16")
-    if choice.context is not None:
+    if choice.dtype != preset.dtype:
+        found.append(f"--dtype={choice.dtype}")
+    if choice.context is not None and choice.context != preset.context_tokens:
         found.append(f"--max-model-len={choice.context}")
+    if choice.runtime != "vllm":
+        return found  # the other runtimes find their GPUs by themselves
     ways = choice.parallelism
     for name, value in (("tensor", ways.tensor), ("pipeline", ways.pipeline), ("data", ways.data)):
         if value > 1:

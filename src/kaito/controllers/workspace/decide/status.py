@@ -39,6 +39,12 @@ PROBLEM_CONDITIONS: Final = frozenset(
         "InvalidSpec",
         "UnknownPreset",
         "DeprecatedPreset",
+        "ModelLookup",
+        "ModelNotFound",
+        "ModelAccessDenied",
+        "UnsupportedModel",
+        "HubUnreachable",
+        "LookupFailed",
         "UnknownInstanceType",
         "UnsupportedInstanceType",
         "InstanceTypeMissing",
@@ -202,9 +208,11 @@ def running_facts(
     why = nodes.claims if nodes.claims is not None and not nodes.claims.ready else nodes.nodes
     if nodes.ready:
         text = f"{len(nodes.worker_nodes)} nodes ready" if plan.count > 1 else "the node is ready"
+        text = "; ".join((text, *plan.notes))
         facts.append(Fact(RESOURCE_READY, "True", RESOURCE_SUCCESS, text))
     else:
-        facts.append(Fact(RESOURCE_READY, "False", why.reason, why.message, failing=why.state == "Failed"))
+        text = "; ".join((why.message, *plan.notes))
+        facts.append(Fact(RESOURCE_READY, "False", why.reason, text, failing=why.state == "Failed"))
     message = workload.message
     notes = [
         f"{use.wanted.name}: {use.message}" for use in adapters.uses if use.state == "Ready" and use.message

@@ -246,7 +246,6 @@ def _stand_in_plan(observed: Observed, catalog: Catalog, replicas: int) -> Plan:
         template=None,
         config_map=None,
         adapters=(),
-        distributed=False,
     )
 
 
@@ -329,7 +328,7 @@ def _note(what: str, memory: Object, observed: Observed, catalog: Catalog, confi
             "; the spec was changed when that operator no longer looked, and that change is not applied either: "
             f"`kubectl delete {kind} {name}` has it made anew"
         )
-    plan = make_plan(observed.workspace, observed.invalid, catalog, config)
+    plan = make_plan(observed.workspace, observed.invalid, catalog, config, observed.settings)
     if not isinstance(plan, Plan):
         text += f"; this operator could not serve the present spec itself: {plan[0].message}"
     return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from kaito.api.labels import (
@@ -14,6 +14,7 @@ from kaito.api.labels import (
 from kaito.catalog import Catalog
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.adapters import AdaptersOutcome
+from kaito.controllers.workspace.decide.budget import decide_budget
 from kaito.controllers.workspace.decide.children import manifest, write_if_needed
 from kaito.controllers.workspace.decide.node_state import NodesOutcome
 from kaito.controllers.workspace.decide.obstacles import config_map_missing, name_taken
@@ -86,14 +87,23 @@ def decide_workload(
             writes=writes,
         )
     write = _workload_write(observed, plan, catalog, config, nodes, adapters, resource, live)
-    if write is not None:
-        writes = (*writes, write)
+    budget = decide_budget(observed, plan, _selector(plan, live))
+    writes = (*writes, *([write] if write is not None else []), *budget.writes)
     if live is None or (write is not None and not _applied(write.body, live)):
         text = f"{resource.kind} {plan.name} is being rolled out"
-        return WorkloadOutcome(False, PENDING, text, endpoint=endpoint, writes=writes)
+        return WorkloadOutcome(
+            False, PENDING, text, endpoint=endpoint, writes=writes, deletions=budget.deletions
+        )
     # A difference in what was applied before is somebody else's edit, or a server's way of writing a value: whether
     # the model answers is then for the workload's own status to say.
-    return _state(observed, plan, resource, live, adapters, endpoint, writes)
+    outcome = _state(observed, plan, resource, live, adapters, endpoint, writes)
+    return replace(outcome, deletions=budget.deletions)
+
+
+def _selector(plan: Plan, live: Object | None) -> Object:
+    """By what the workload knows its pods: on one that is there already it cannot change."""
+    found: Object = ((live or {}).get("spec") or {}).get("selector") or {}
+    return found or {"matchLabels": {WORKSPACE_LABEL: plan.name}}
 
 
 def _applied(desired: Object, live: Object) -> bool:
@@ -148,29 +158,17 @@ def _workload_write(
     resource: Resource,
     live: Object | None,
 ) -> Write | None:
-    spec = (live or {}).get("spec") or {}
-    selector = spec.get("selector") or {"matchLabels": {WORKSPACE_LABEL: plan.name}}
-    sku = catalog.sku(nodes.instance_type) if nodes.instance_type else None
-    pod = pod_template(
-        plan,
-        config,
-        adapters.uses,
-        sku,
-        _gpus(plan, nodes, catalog),
-        selector.get("matchLabels") or {},
-        observed.config_hash,
-    )
-    workload: Object = {"replicas": plan.count, "pod": pod}
-    if resource is STATEFULSETS:
-        workload |= {
-            "selector": selector,  # these three cannot change on one that is there already
-            "service_name": headless_name(plan.name) if live is None else spec.get("serviceName") or "",
-            "pod_management": spec.get("podManagementPolicy") or "Parallel",
-        }
-    body = manifest(resource.kind.lower(), observed.workspace, {"workload": workload})
+    body = _body(observed, plan, catalog, config, nodes, adapters, resource, live)
     created = Event("Normal", "WorkloadCreated", f"{resource.kind} {plan.name} created")
     write = write_if_needed(resource, body, live, created)
-    if write is not None and live is not None and DESIRED_HASH_ANNOTATION not in annotations_of(live):
+    if write is None or live is None:
+        return write
+    if not nodes.ready and any(
+        _applied(_body(observed, other, catalog, config, nodes, adapters, resource, live), live)
+        for other in _elsewhere(plan)
+    ):
+        return None  # it was made for nodes of another size; it changes when those of this one are there
+    if DESIRED_HASH_ANNOTATION not in annotations_of(live):
         what = f"{resource.kind} {plan.name}, made by another operator,"
         return Write(
             resource,
@@ -182,13 +180,52 @@ def _workload_write(
     return write
 
 
-def _gpus(plan: Plan, nodes: NodesOutcome, catalog: Catalog) -> int:
+def _elsewhere(plan: Plan) -> list[Plan]:
+    """The plan on each of its other sizes."""
+    plans = [plan.at(number) for number in range(len(plan.sizes))] if plan.together else []
+    return [each for each in plans if each.choice != plan.choice]
+
+
+def _body(
+    observed: Observed,
+    plan: Plan,
+    catalog: Catalog,
+    config: WorkspaceConfig,
+    nodes: NodesOutcome,
+    adapters: AdaptersOutcome,
+    resource: Resource,
+    live: Object | None,
+) -> Object:
+    """The workload as it should be."""
+    spec = (live or {}).get("spec") or {}
+    selector = _selector(plan, live)
+    size = plan.choice.instance_type if plan.choice is not None else nodes.instance_type
+    pod = pod_template(
+        plan,
+        config,
+        adapters.uses,
+        catalog.sku(size) if size else None,
+        _gpus(plan, nodes.gpus, size, catalog),
+        selector.get("matchLabels") or {},
+        observed.config_hash,
+    )
+    workload: Object = {"replicas": plan.count, "pod": pod}
+    if resource is STATEFULSETS:
+        workload |= {
+            "selector": selector,  # these three cannot change on one that is there already
+            "service_name": headless_name(plan.name) if live is None else spec.get("serviceName") or "",
+            "pod_management": spec.get("podManagementPolicy") or "Parallel",
+        }
+    return manifest(resource.kind.lower(), observed.workspace, {"workload": workload})
+
+
+def _gpus(plan: Plan, offered: int | None, size: str, catalog: Catalog) -> int:
     """GPUs that one pod asks for: all of its node, since nobody else may use them."""
     if plan.preset is None or not plan.needs_gpu:
         return 0
-    if nodes.gpus is not None:
-        return max(nodes.gpus, plan.preset.gpus)
-    sku = catalog.sku(nodes.instance_type)
+    if offered is not None:
+        return max(offered, plan.preset.gpus)
+    sku = catalog.sku(size)
     if sku is None:
         return plan.preset.gpus
     return sku.gpus if sku.nvidia else 0

@@ -1,0 +1,102 @@
+"""What a user's `inference_config.yaml` says of things that sizing decides: there it wins over the plan.
+
+The file is the engine's and is read in full by the server. Here only these keys are looked at, once for each version of
+the ConfigMap, so that caches need not keep the rest. What no server could read counts as not said: the admission
+webhook and the server say what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import yaml
+
+from kaito.catalog.models import Dtype, Runtime
+
+CONFIG_FILE: Final = "inference_config.yaml"
+LARGEST: Final = 64_000
+"""Characters of a file that is looked into."""
+DEEPEST: Final = 100
+"""Brackets that it may open."""
+ENGINES: Final = ("mistralrs", "transformers", "vllm")
+NUMBERS: Final = {
+    "max-model-len": "context",
+    "tensor-parallel-size": "tensor",
+    "pipeline-parallel-size": "pipeline",
+    "data-parallel-size": "data",
+}
+DTYPES: Final = {"half": "float16", "float": "float32"} | {
+    name: name for name in ("float16", "bfloat16", "float32")
+}
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_UNREADABLE: Final = (
+    yaml.YAMLError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ArithmeticError,
+    RecursionError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the file asks for; None: nothing."""
+
+    context: int | None = None
+    tensor: int | None = None
+    pipeline: int | None = None
+    data: int | None = None
+    dtype: Dtype | None = None
+
+
+NOTHING_SAID: Final = Settings()
+
+
+def settings_in(text: object) -> dict[str, dict[str, Any]]:
+    """By engine, the keys of the file that matter here, with their values; empty for what cannot be read."""
+    if not isinstance(text, str) or len(text) > LARGEST or text.count("[") + text.count("{") > DEEPEST:
+        return {}
+    try:
+        if any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(text, Loader=_LOADER)):
+            return {}  # a few lines of aliases can stand for gigabytes
+        document = yaml.load(text, Loader=_LOADER)
+    except _UNREADABLE:
+        return {}
+    if not isinstance(document, Mapping):
+        return {}
+    found = {}
+    for engine in ENGINES:
+        section = document.get(engine)
+        if not isinstance(section, Mapping):
+            continue
+        kept = {
+            name: value
+            for key, each in section.items()
+            if (name := str(key).replace("_", "-")) in (*NUMBERS, "dtype")
+            and (value := _value(name, each)) is not None
+        }
+        if kept:
+            found[engine] = kept
+    return found
+
+
+def settings_of(found: Mapping[str, Mapping[str, Any]], runtime: Runtime) -> Settings:
+    """What `settings_in` found, for one engine: what others are told counts where it is told nothing."""
+    merged: dict[str, Any] = {}
+    for engine in sorted(found, key=lambda name: name == runtime):
+        merged |= found[engine]
+    numbers = {field: merged.get(name) for name, field in NUMBERS.items()}
+    return Settings(**numbers, dtype=cast("Dtype | None", merged.get("dtype")))
+
+
+def _value(name: str, value: object) -> int | str | None:
+    if name == "dtype":
+        return DTYPES.get(value) if isinstance(value, str) else None
+    text = str(value)
+    if isinstance(value, bool) or not isinstance(value, int | str) or len(text) > 9 or not text.isdecimal():
+        return None
+    return int(text) or None

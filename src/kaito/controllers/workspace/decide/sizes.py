@@ -1,0 +1,286 @@
+"""Which machine sizes are tried for a Workspace, in which order, and how the model is served on each of them.
+
+The user writes one size, several, or none. What is written is tried in its order, and what is too small is left out or,
+where nothing else is there, refused with what is missing. Where none is written the plan takes the cheapest that holds
+the model, by prices where they are known and by GPU memory where not, and goes on to others only when the cloud has
+none of it, and to none that costs more than MOST_EXPENSIVE times as much. A model is spread over nodes only where no
+node holds it: parts that talk over a network answer more slowly, and one node that is lost stops them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from kaito.api.labels import BYPASS_RESOURCE_CHECKS_ANNOTATION, RUNTIME_ANNOTATION
+from kaito.catalog import Catalog, Demand, GpuSku, Preset, Refused, Sizing, machine_of_sku, size
+from kaito.catalog.models import Runtime
+from kaito.catalog.prices import Price, cheapest_first
+from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
+from kaito.controllers.workspace.decide.problems import Problem, Size
+from kaito.controllers.workspace.decide.resolved import Choice, key_of, read_choice
+from kaito.controllers.workspace.decide.serving import ANYTHING, Serving, Terms, answer, choice_of
+from kaito.controllers.workspace.decide.settings import settings_of
+from kaito.controllers.workspace.model import Object, annotations_of
+
+MOST_EXPENSIVE: Final = 2.0
+"""A size that the plan goes on to may cost this many times the first, in money or in GPU memory."""
+ALTERNATIVES: Final = 3
+"""Sizes that the plan tries where the user names none."""
+SHOWN: Final = 3
+"""Sizes that a message names."""
+
+Settings = Mapping[str, Mapping[str, Any]]
+"""What `settings.settings_in` found in the ConfigMap of `inference.config`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """The sizes that are tried, and how the preset is served on each; `serving` is None for a user's own pods."""
+
+    sizes: tuple[Size, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    serving: Serving | None = None
+
+
+def runtime_wanted(workspace: Object) -> Runtime | None:
+    """The runtime that the Workspace's annotation names; None where it names none, or what is no runtime."""
+    text = annotations_of(workspace).get(RUNTIME_ANNOTATION, "").strip().lower()
+    match text:
+        case "vllm":
+            return "vllm"
+        case "transformers":
+            return "transformers"
+        case _:
+            return None
+
+
+def read_sizes(
+    workspace: Object,
+    preset: Preset | None,
+    catalog: Catalog,
+    config: WorkspaceConfig,
+    settings: Settings | None,
+) -> Sized | Problem:
+    """What is tried, or why nothing can be. `settings` None: nothing is known of the ConfigMap."""
+    serving = _serving(workspace, preset, settings) if preset is not None else None
+    if serving is not None and (above := _too_long(serving)) is not None:
+        return above
+    if config.node_provisioner is NodeProvisioner.BYO:
+        return Sized(serving=serving)
+    resource = workspace.get("resource") or {}
+    several = bool(resource.get("instanceTypes"))
+    names = resource.get("instanceTypes") or [resource.get("instanceType") or ""]
+    if not any(names):
+        return _chosen(serving, catalog, config)
+    found: list[tuple[Size, Choice | None]] = []
+    refused: list[tuple[Size, Refused]] = []
+    for index, name in enumerate(names):
+        path = f"resource.instanceTypes[{index}]" if several else "resource.instanceType"
+        each = _named(name, path, serving, catalog, config, bypass=_bypasses(workspace))
+        if isinstance(each, Problem):
+            return each
+        choice = serving.choose(each) if serving is not None else None
+        if isinstance(choice, Refused):
+            refused.append((each, choice))
+        else:
+            found.append((each, choice))
+    if not found:
+        assert serving is not None  # only a preset can make a size too small
+        return _refused(serving, refused, catalog, config, several=several)
+    choices = tuple(choice for _, choice in found if choice is not None)
+    return Sized(tuple(each for each, _ in found), choices, serving)
+
+
+def fitting_sizes(
+    preset: Preset, catalog: Catalog, config: WorkspaceConfig, demand: Demand | None = None
+) -> str:
+    """The cheapest sizes on offer that hold the preset, as a list in words."""
+    ranked = _ranked(preset, catalog, config, ANYTHING, demand)[:SHOWN]
+    return ", ".join(_counted(each) for each, _ in ranked) or "none in the catalogue"
+
+
+def _counted(sizing: Sizing) -> str:
+    return sizing.machine.name if sizing.nodes == 1 else f"{sizing.nodes} x {sizing.machine.name}"
+
+
+def _serving(workspace: Object, preset: Preset, settings: Settings | None) -> Serving:
+    wanted = runtime_wanted(workspace)
+    resource = workspace.get("resource") or {}
+    terms = Terms(
+        resource.get("count"),
+        wanted,
+        _bypasses(workspace),
+        settings_of(settings or {}, wanted or preset.runtime),
+    )
+    key = key_of(
+        {
+            "preset": preset.name,
+            "count": terms.count,
+            "runtime": terms.runtime,
+            "bypass": terms.bypass,
+            "settings": settings or {},
+        }
+    )
+    unknown = settings is None and bool((workspace.get("inference") or {}).get("config"))
+    stored = read_choice(workspace, None if unknown else key)
+    return Serving(preset, terms, "" if unknown else key, stored)
+
+
+def _bypasses(workspace: Object) -> bool:
+    return BYPASS_RESOURCE_CHECKS_ANNOTATION in annotations_of(workspace)
+
+
+def _too_long(serving: Serving) -> Problem | None:
+    wanted, limit = serving.terms.settings.context, serving.preset.context_tokens
+    if wanted is None or limit is None or wanted <= limit:
+        return None
+    name = serving.preset.name
+    text = f"asks for a context of {wanted:,} tokens, and {name} has at most {limit:,}; write max-model-len: {limit}"
+    return Problem.at("inference.config", "InvalidSpec", text)
+
+
+# --- a size that the user wrote ---------------------------------------------------------------------------------
+
+
+def _named(
+    name: str, path: str, serving: Serving | None, catalog: Catalog, config: WorkspaceConfig, *, bypass: bool
+) -> Size | Problem:
+    preset = serving.preset if serving is not None else None
+    if not name:
+        return _no_size(path, preset, catalog, config)
+    sku = catalog.sku(name)
+    if sku is not None and sku.cloud != config.cloud and not bypass:
+        return Problem.at(path, "UnknownInstanceType", _of_another_cloud(sku, catalog, config))
+    if sku is not None and sku.unusable and not bypass and preset is not None and preset.gpus > 0:
+        return Problem.at(path, "UnsupportedInstanceType", _unusable(sku, preset, catalog, config))
+    if sku is None and not bypass and not _plain_machine(name, preset, config):
+        return Problem.at(path, "UnknownInstanceType", _unknown_size(name, preset, catalog, config))
+    return Size(sku.name if sku is not None else name, sku)
+
+
+def _refused(
+    serving: Serving,
+    refused: list[tuple[Size, Refused]],
+    catalog: Catalog,
+    config: WorkspaceConfig,
+    *,
+    several: bool,
+) -> Problem:
+    """No path in the condition's message: it speaks of preset, size and count together."""
+    count = serving.terms.count
+    short = next((each for _, each in refused if each.nodes is not None and count is not None), None)
+    if short is not None and serving.preset.multi_node:
+        most = ", or leave count out" if (count or 0) < (short.nodes or 0) else ""
+        text = f"{'; '.join(each.sentence for _, each in refused)}; write {short.nodes}{most}"
+        bypass = f"; the annotation {BYPASS_RESOURCE_CHECKS_ANNOTATION} lets any count pass"
+        return Problem("InsufficientGpuMemory", text + bypass, "resource.count")
+    text = "; ".join(f"{each.name}: {why.sentence}" for each, why in refused)
+    text += f"; sizes that fit: {fitting_sizes(serving.preset, catalog, config, serving.terms.demand)}"
+    path = "resource.instanceTypes" if several else "resource.instanceType"
+    return Problem("InsufficientGpuMemory", text, path)
+
+
+def _plain_machine(name: str, preset: Preset | None, config: WorkspaceConfig) -> bool:
+    """Whether a size that is in no GPU table may be one without GPUs, where none is needed."""
+    if preset is not None and preset.gpus > 0:
+        return False
+    return config.cloud != "azure" or name.lower().startswith("standard_d")
+
+
+def _no_size(path: str, preset: Preset | None, catalog: Catalog, config: WorkspaceConfig) -> Problem:
+    fitting = f"; sizes that fit: {fitting_sizes(preset, catalog, config)}" if preset is not None else ""
+    return Problem.at(path, "InstanceTypeMissing", f"write the machine size to use{fitting}")
+
+
+def _of_another_cloud(sku: GpuSku, catalog: Catalog, config: WorkspaceConfig) -> str:
+    nearest = ", ".join(catalog.nearest_skus(sku.name, cloud=config.cloud))
+    return f"{sku.name} is a size of {sku.cloud}, and this operator's are those of {config.cloud}; nearest: {nearest}"
+
+
+def _unusable(sku: GpuSku, preset: Preset, catalog: Catalog, config: WorkspaceConfig) -> str:
+    return (
+        f"{sku.name} cannot serve {preset.name}: {sku.unusable}; sizes that fit: "
+        f"{fitting_sizes(preset, catalog, config)}"
+    )
+
+
+def _unknown_size(name: str, preset: Preset | None, catalog: Catalog, config: WorkspaceConfig) -> str:
+    text = f"{name} is not known; nearest: {', '.join(catalog.nearest_skus(name, cloud=config.cloud))}"
+    if preset is not None and preset.gpus > 0:
+        text += f"; sizes that fit {preset.name}: {fitting_sizes(preset, catalog, config)}"
+    return f"{text}; the annotation {BYPASS_RESOURCE_CHECKS_ANNOTATION} lets any name pass"
+
+
+# --- no size written --------------------------------------------------------------------------------------------
+
+
+def _chosen(serving: Serving | None, catalog: Catalog, config: WorkspaceConfig) -> Sized | Problem:
+    """The cheapest sizes that hold the preset, or those that were chosen before."""
+    path = "resource.instanceType"
+    if serving is None or serving.preset.gpus == 0:
+        return _no_size(path, serving.preset if serving is not None else None, catalog, config)
+    if serving.stored is not None and serving.stored.sizes:
+        names = serving.stored.sizes
+        serving = replace(serving, why=serving.stored.why, tried=names)
+        return _with_choices([Size(name, catalog.sku(name)) for name in names], serving)
+    ranked = _ranked(serving.preset, catalog, config, serving.terms)
+    if not ranked:
+        return _nothing_fits(serving, catalog, config)
+    ranked = [pair for pair in ranked if not choice_of(pair[0]).distributed] or ranked
+    cheapest, price = ranked[0]
+    near = [each for each, cost in ranked[:ALTERNATIVES] if _near(each, cost, cheapest, price)]
+    names = tuple(each.machine.name for each in near)
+    what = f"{cheapest.nodes} x {cheapest.machine.name}"
+    if price is not None:
+        by = f"costs least: {price.per_hour:.2f} {price.currency} an hour ({price.dated})"
+    else:
+        by = f"has the least GPU memory, {cheapest.total_gib:g} GiB; prices are not known"
+    why = f"no machine size was written: of {len(ranked)} that hold {serving.preset.name}, {what} {by}"
+    serving = replace(serving, why=why, tried=names)
+    return _with_choices([Size(name, catalog.sku(name)) for name in names], serving)
+
+
+def _with_choices(sizes: list[Size], serving: Serving) -> Sized:
+    found = [(each, choice) for each in sizes if isinstance(choice := serving.choose(each), Choice)]
+    return Sized(tuple(each for each, _ in found), tuple(choice for _, choice in found), serving)
+
+
+def _near(each: Sizing, cost: Price | None, first: Sizing, price: Price | None) -> bool:
+    if cost is not None and price is not None and cost.currency == price.currency:
+        return cost.per_hour <= MOST_EXPENSIVE * price.per_hour
+    return each.total_gib <= MOST_EXPENSIVE * first.total_gib
+
+
+def _ranked(
+    preset: Preset, catalog: Catalog, config: WorkspaceConfig, terms: Terms, demand: Demand | None = None
+) -> list[tuple[Sizing, Price | None]]:
+    """Every size on offer that holds the preset, the cheapest first."""
+    answers = (
+        answer(preset, machine_of_sku(sku), terms)
+        if demand is None
+        else size(preset, machine_of_sku(sku), demand)
+        for sku in _on_offer(catalog, config)
+    )
+    return cheapest_first((each for each in answers if isinstance(each, Sizing)), config.price)
+
+
+def _on_offer(catalog: Catalog, config: WorkspaceConfig) -> Iterable[GpuSku]:
+    return (
+        sku for sku in catalog.skus if sku.cloud == config.cloud and not sku.unusable and sku.retired is None
+    )
+
+
+def _nothing_fits(serving: Serving, catalog: Catalog, config: WorkspaceConfig) -> Problem:
+    refused = [
+        found
+        for sku in _on_offer(catalog, config)
+        if isinstance(found := answer(serving.preset, machine_of_sku(sku), serving.terms), Refused)
+    ]
+    path = "resource.instanceType"
+    if not refused:
+        return _no_size(path, serving.preset, catalog, config)
+    closest = min(refused, key=lambda each: (each.short_gib is None, each.short_gib or 0.0))
+    text = f"no size of {config.cloud} holds {serving.preset.name}; nearest is {closest.machine.name}: "
+    return Problem("InsufficientGpuMemory", f"{path}: {text}{closest.sentence}", path)
