@@ -26,7 +26,16 @@ from kaito.runtime.errors import AlreadyExists, ApiError, Conflict, NotFound, Tr
 from kaito.runtime.finalizers import add_finalizer, remove_finalizer
 from kaito.runtime.manager import Manager, ManagerOptions
 from kaito.runtime.memory_transport import MemoryTransport
-from kaito.runtime.resources import CRDS, DEPLOYMENTS, NODES, SERVICES, STATEFULSETS, ObjectKey, Resource
+from kaito.runtime.resources import (
+    CRDS,
+    DEPLOYMENTS,
+    NODES,
+    PODDISRUPTIONBUDGETS,
+    SERVICES,
+    STATEFULSETS,
+    ObjectKey,
+    Resource,
+)
 from kaito.runtime.result import Result
 from kaito.runtime.transport import Request, Response, Transport
 
@@ -259,7 +268,7 @@ def _stand_ins(manager: Manager, cluster: Cluster) -> None:
     manager.add(Controller("adapter", adapter, primary=ADAPTERS))
 
 
-WATCHED = (WORKSPACES, ADAPTERS, MACHINES, NODES, DEPLOYMENTS, STATEFULSETS, SERVICES)
+WATCHED = (WORKSPACES, ADAPTERS, MACHINES, NODES, DEPLOYMENTS, STATEFULSETS, SERVICES, PODDISRUPTIONBUDGETS)
 
 
 async def snapshot(cluster: Cluster) -> dict[str, Object]:

@@ -7,7 +7,16 @@ from typing import Final
 from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, NODEPOOLS, WORKSPACES
 from kaito.controllers.workspace.act import CLAIM_KINDS
 from kaito.controllers.workspace.config import NodeProvisioner
-from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SERVICES, STATEFULSETS, Resource
+from kaito.runtime.resources import (
+    CONFIGMAPS,
+    DEPLOYMENTS,
+    NODES,
+    PODDISRUPTIONBUDGETS,
+    PODS,
+    SERVICES,
+    STATEFULSETS,
+    Resource,
+)
 from kaito.runtime.rights import EVENT_RIGHTS, Right
 
 RIGHTS: Final[tuple[Right, ...]] = (
@@ -41,6 +50,11 @@ RIGHTS: Final[tuple[Right, ...]] = (
         SERVICES,
         *("list", "watch", "create", "patch"),
         why="Every Workspace is reached through a Service; it goes with the Workspace.",
+    ),
+    Right.of(
+        PODDISRUPTIONBUDGETS,
+        *("list", "watch", "create", "patch", "delete"),
+        why="Of several pods that serve a Workspace one at a time may be moved; a single one gets no such budget.",
     ),
     Right.of(PODS, "list", "watch", why="Why a model does not answer is read from its pods."),
     Right.of(

@@ -16,14 +16,29 @@ from kaito.controllers.workspace.needs import Lookup, Resolver
 from kaito.controllers.workspace.node_facts import read_facts
 from kaito.controllers.workspace.observe import WORKSPACE_PODS, Observer, pod_keys, pool_keys
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
-from kaito.controllers.workspace.slim import apart_from_version, slim_child, slim_node, slim_pod, slim_pool
+from kaito.controllers.workspace.slim import (
+    apart_from_version,
+    slim_budget,
+    slim_child,
+    slim_node,
+    slim_pod,
+    slim_pool,
+)
 from kaito.runtime.controller import Controller, ControllerOptions, Watch
 from kaito.runtime.events import EventRecorder
 from kaito.runtime.handlers import by_owner
 from kaito.runtime.manager import Manager
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.predicates import Event, EventType, changed
-from kaito.runtime.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SERVICES, STATEFULSETS
+from kaito.runtime.resources import (
+    CONFIGMAPS,
+    DEPLOYMENTS,
+    NODES,
+    PODDISRUPTIONBUDGETS,
+    PODS,
+    SERVICES,
+    STATEFULSETS,
+)
 
 FIELD_MANAGER: Final = "kaito-workspace"
 NO_LOOKUPS: Final[Mapping[str, Lookup]] = MappingProxyType({})
@@ -90,6 +105,12 @@ def _watches(observer: Observer, config: WorkspaceConfig) -> list[Watch]:
         *(
             Watch(resource, observer.keys_of_namesake, (changed(apart_from_version),), transform=slim_child)
             for resource in (DEPLOYMENTS, STATEFULSETS, SERVICES)
+        ),
+        Watch(
+            PODDISRUPTIONBUDGETS,
+            observer.keys_of_budget,
+            (changed(apart_from_version),),
+            transform=slim_budget,
         ),
     ]
     if config.node_provisioner.claims is not None:
