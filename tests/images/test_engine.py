@@ -164,7 +164,13 @@ def test_weights_that_only_their_owner_may_read_are_readable_in_the_image(
     )
     seen = f'case "$1" in bud) for last; do :; done; {sys.executable} {look} "$last" >{modes} ;; esac'
     (tools / "buildah").write_text(f"{FAKE}\n{seen}\n")
-    arguments = ["mistral-7b-instruct", f"--weights={weights}", "--tool=buildah", f"--out={tmp_path / 'out'}"]
+    arguments = [
+        "mistral-7b-instruct",
+        "--runtime=transformers",
+        f"--weights={weights}",
+        "--tool=buildah",
+        f"--out={tmp_path / 'out'}",
+    ]
     assert build.main(arguments) == 0
     found = [line.split() for line in modes.read_text().splitlines()]
     assert [mode for mode, _ in found] == ["0o755", "0o644", "0o644"]

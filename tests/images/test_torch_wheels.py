@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hack.torch_wheels import TorchWheel, WheelError, read_wheel, recorded, versions
-from kaito.catalog import GpuSku, load_catalog, machine_of_sku
+from kaito.catalog import Demand, GpuSku, Preset, load_catalog, machine_of_sku
 from kaito.catalog.lines import LINES, Line, least_capability, line_for
 from kaito.catalog.models import Runtime
-from kaito.catalog.sizing import VLLM_CAPABILITY
+from kaito.catalog.sizing import Refused, size
 
 ROOT = Path(__file__).parents[2]
 WITH_TORCH = [line for line in LINES if line.torch is not None]
@@ -39,9 +39,12 @@ def test_every_size_has_code_in_the_transformers_image_that_it_gets() -> None:
 
 
 def test_every_size_that_vllm_takes_has_code_in_its_image() -> None:
-    taken = [sku for sku in USABLE if machine_of_sku(sku).compute_capability >= VLLM_CAPABILITY]  # type: ignore[operator]
-    assert len(taken) < len(USABLE)  # V100s are left out
+    small = Preset(name="small", runtimes=("vllm",), tag="1", gpu_memory_gib=1)
+    demand = Demand(runtime="vllm")
+    taken = [sku for sku in USABLE if not isinstance(size(small, machine_of_sku(sku), demand), Refused)]
     assert lacking(taken, "vllm") == []
+    left = {sku.model for sku in USABLE if sku not in taken}
+    assert left == {"NVIDIA V100"}
 
 
 def test_a_size_without_code_would_be_found() -> None:
@@ -61,7 +64,7 @@ def test_a_line_begins_at_the_oldest_gpus_that_its_torch_has_code_for(line: Line
 
 def test_the_oldest_gpus_of_a_runtime_are_those_of_its_oldest_line() -> None:
     assert least_capability("transformers") == 7.0
-    assert least_capability("vllm") == VLLM_CAPABILITY
+    assert least_capability("vllm") == 7.5
     assert line_for("transformers", 6.0) is None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from kaito.catalog.models import Runtime
+from kaito.catalog.models import Preset, Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,12 @@ def line_for(runtime: Runtime, capability: float | None) -> Line | None:
     """
     fitting = (line for line in LINES if line.runtime == runtime)
     return next((line for line in fitting if capability is None or capability >= line.least_capability), None)
+
+
+def first_runtime(preset: Preset, capability: float | None) -> Runtime:
+    """The preset's first runtime that has code for such GPUs; where none has, its first."""
+    fitting = (runtime for runtime in preset.runtimes if line_for(runtime, capability) is not None)
+    return next(fitting, preset.runtime)
 
 
 def least_capability(runtime: Runtime) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kaito.catalog.gpus import Machine, machine_of_sku
+from kaito.catalog.lines import first_runtime, least_capability, line_for
 from kaito.catalog.memory import BLOCK_TOKENS, Ledger, Parallelism, ledger, usable_share
 from kaito.catalog.models import Dtype, GpuSku, Preset, Runtime
 
@@ -26,10 +27,8 @@ hardware" for AWQ and GPTQ, "FP8 W8A8" for fp8 (weights alone below 8.9). Method
 """
 UNRECORDED_LAYERS: Final = ("NemotronH", "Gemma4", "DeepseekV4", "DeepseekV32")
 """Architectures (as names begin) whose layers differ in what they cache, which the catalogue does not know."""
-
-
-VLLM_CAPABILITY: Final = 7.5
-"""Compute capability from which vLLM runs: the torch that its releases are built with has no code for sm_70 (V100)."""
+SPOKEN: Final = {"vllm": "vLLM"}
+"""Runtimes whose name is written in another way."""
 MOST_STAGES: Final = 64
 """Stages that are tried for a model whose number of layers is not recorded."""
 
@@ -191,13 +190,21 @@ def _never(preset: Preset, machine: Machine, demand: Demand) -> Refused | None:
     return None
 
 
-def _by_ledger(preset: Preset, machine: Machine, demand: Demand, runtime: Runtime) -> Sizing | Refused:
+def _too_old(machine: Machine, runtime: Runtime) -> Refused | None:
+    """That no image of the runtime has code for the GPUs."""
     capability = machine.compute_capability
-    if runtime == "vllm" and capability is not None and capability < VLLM_CAPABILITY:
-        return Refused(
-            machine,
-            f"vLLM needs GPUs of compute capability {VLLM_CAPABILITY:g}; {machine.model} has {capability:g}",
-        )
+    if capability is None or line_for(runtime, capability) is not None:
+        return None
+    least, name = least_capability(runtime), SPOKEN.get(runtime, runtime)
+    return Refused(
+        machine, f"{name} needs GPUs of compute capability {least:g}; {machine.model} has {capability:g}"
+    )
+
+
+def _by_ledger(preset: Preset, machine: Machine, demand: Demand, runtime: Runtime) -> Sizing | Refused:
+    refusal = _too_old(machine, runtime)
+    if refusal is not None:
+        return refusal
     planned = demand.context or min(preset.context_tokens or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     missing = math.inf
     for nodes in range(1, _most_nodes(preset, machine, runtime) + 1):
@@ -311,13 +318,17 @@ def _by_stated_memory(preset: Preset, machine: Machine, demand: Demand) -> Sizin
             have += f" on {machine.gpus} GPUs, where {preset.gpus} are needed"
         text = f"{preset.name} needs {need:g} GiB of GPU memory; {have}"
         return Refused(machine, text, short if short > 0 else None)
+    runtime = demand.runtime or first_runtime(preset, machine.compute_capability)
+    refusal = _too_old(machine, runtime)
+    if refusal is not None:
+        return refusal
     if demand.nodes is not None and demand.nodes < nodes:
         return _too_few(preset, machine, nodes, demand.nodes)
     copies = (demand.nodes or 1) if nodes == 1 else 1
     stages = nodes if copies == 1 else 1
     return Sizing(
         machine,
-        preset.runtime if demand.runtime is None else demand.runtime,
+        runtime,
         demand.nodes or nodes,
         copies,
         Parallelism(machine.gpus, stages, 1),

@@ -35,6 +35,8 @@ from kaito.controllers.workspace.decide.podparts import (
     startup_seconds,
 )
 from kaito.controllers.workspace.decide.tolerations import label_expressions, node_affinity, tolerations
+from kaito.controllers.workspace.decide.weights import docker_config, weights_part
+from kaito.controllers.workspace.decide.weights_source import Baked
 from kaito.controllers.workspace.model import Object
 from kaito.controllers.workspace.names import part_name
 from kaito.controllers.workspace.render import render
@@ -60,13 +62,25 @@ def pod_template(
         return _users_own(plan.template, labels, affinity)
     assert plan.preset is not None  # a plan has a template or a preset
     several = plan.count > 1 and not plan.distributed
+    weights = weights_part(plan.weights, plan.preset, config)
     volumes, mounts = _volumes(plan, adapters, gpus)
+    there = {each["name"] for each in volumes}
+    volumes += [each for each in weights.volumes if each["name"] not in there]
+    mounts += weights.mounts
     if plan.distributed:
         affinity = {**(affinity or {}), "podAffinity": neighbours(selector)}
+    runtime = plan.choice.runtime if plan.choice is not None else plan.preset.runtime
     values = {
         "labels": labels,
         "config_hash": (config_hash or "") if plan.config_map is not None else "",
-        "image": serving_image(plan.preset, plan.preset.runtime, sku, config, plan.preset_options),
+        "image": serving_image(
+            plan.preset,
+            runtime,
+            plan.machine or sku,
+            config,
+            plan.preset_options,
+            baked=isinstance(plan.weights, Baked),
+        ),
         "image_pull_secrets": _pull_secrets(plan, adapters),
         "affinity": affinity,
         "tolerations": tolerations(None),
@@ -75,7 +89,9 @@ def pod_template(
         "leave": LEAVE if several else 0,
         "security": POD_SECURITY,
         "container_security": CONTAINER_SECURITY,
-        "init_containers": [contained(each) for each in _pullers(adapters, config)],
+        "init_containers": [
+            contained(each) for each in (*weights.init_containers, *_pullers(adapters, config))
+        ],
         "arguments": serve_arguments(plan, plan.preset, adapters, sku),
         "environment": _environment(plan),
         "resources": resources(plan.preset, gpus),
@@ -192,7 +208,5 @@ def _volumes(plan: Plan, adapters: Sequence[AdapterUse], gpus: int) -> tuple[lis
             path = f"{ADAPTERS_DIRECTORY}/{use.wanted.name}"
             add(part_name("adapter-volume", use.wanted.name), source, path, read_only=True)
     for secret in dict.fromkeys(name for use in pulled for name in _secrets(use)):
-        items = [{"key": ".dockerconfigjson", "path": "config.json"}]
-        source = {"secret": {"secretName": secret, "items": items}}
-        volumes.append({"name": part_name("docker-config", secret), **source})
+        volumes.append(docker_config(secret))
     return volumes, mounts

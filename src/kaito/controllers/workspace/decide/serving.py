@@ -10,7 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from kaito.catalog import Demand, Machine, Parallelism, Preset, Refused, Sizing, machine_of_sku, size
+from kaito.catalog import (
+    Demand,
+    Machine,
+    Parallelism,
+    Preset,
+    Refused,
+    Sizing,
+    machine_of_sku,
+    no_bfloat16,
+    size,
+)
+from kaito.catalog.lines import first_runtime
 from kaito.catalog.memory import Ledger, ledger
 from kaito.catalog.models import Runtime
 from kaito.catalog.sizing import DEFAULT_CONTEXT, dtype_on, tensor_ways
@@ -206,7 +217,7 @@ def _overrides(choice: Choice, planned: Sizing, settings: Settings, machine: Mac
     elif after.gpus > machine.gpus * together:
         yield f"{after.gpus} GPUs are needed for that, and there are {machine.gpus * together}: the server cannot start"
     if settings.dtype == "bfloat16" and machine.bfloat16 is False:
-        yield f"inference.config asks for bfloat16, which {machine.model} does not have: {choice.dtype} is used"
+        yield f"inference.config asks for bfloat16; {no_bfloat16(machine)}"
 
 
 def _forced(preset: Preset, machine: Machine, terms: Terms) -> Choice:
@@ -217,7 +228,7 @@ def _forced(preset: Preset, machine: Machine, terms: Terms) -> Choice:
         machine.name,
         nodes,
         1 if together else nodes,
-        terms.runtime or preset.runtime,
+        terms.runtime or first_runtime(preset, machine.compute_capability),
         Parallelism(tensor_ways(preset, machine.gpus), nodes if together else 1, 1),
         dtype_on(preset, machine),
         terms.settings.context,
