@@ -305,7 +305,7 @@ def test_a_model_that_needs_no_gpu_has_no_ledger() -> None:
         ),
         (
             Demand(runtime="mistralrs"),
-            "phi-3-mini-4k-instruct is served by transformers or vllm, not mistralrs",
+            "phi-3-mini-4k-instruct is served by vllm or transformers, not mistralrs",
         ),
     ],
 )

@@ -106,7 +106,7 @@ def _counted(sizing: Sizing) -> str:
 
 
 def _serving(workspace: Object, preset: Preset, settings: Settings | None) -> Serving:
-    wanted = runtime_wanted(workspace)
+    wanted = runtime_wanted(workspace) or _mounting(workspace, preset)
     resource = workspace.get("resource") or {}
     terms = Terms(
         resource.get("count"),
@@ -126,6 +126,13 @@ def _serving(workspace: Object, preset: Preset, settings: Settings | None) -> Se
     unknown = settings is None and bool((workspace.get("inference") or {}).get("config"))
     stored = read_choice(workspace, None if unknown else key)
     return Serving(preset, terms, "" if unknown else key, stored)
+
+
+def _mounting(workspace: Object, preset: Preset) -> Runtime | None:
+    """The runtime that mounts the Workspace's adapters, where vLLM cannot."""
+    if preset.vllm.lora or not (workspace.get("inference") or {}).get("adapters"):
+        return None
+    return next((each for each in preset.runtimes if each != "vllm"), None)
 
 
 def _bypasses(workspace: Object) -> bool:
