@@ -24,6 +24,9 @@ local stuck = {
   InvalidImageReference = true,
   InvalidSpec = true,
   LaunchFailed = true,
+  LookupFailed = true,
+  ModelAccessDenied = true,
+  ModelNotFound = true,
   MultipleNodesFound = true,
   NameTaken = true,
   NodeDiskPressure = true,
@@ -42,6 +45,7 @@ local stuck = {
   UnknownPreset = true,
   Unschedulable = true,
   UnsupportedInstanceType = true,
+  UnsupportedModel = true,
 }
 
 local function answer(status, message)

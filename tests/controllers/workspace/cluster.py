@@ -18,6 +18,7 @@ from kaito.api.crds import crd_manifests
 from kaito.api.labels import NODE_SLOT_LABEL
 from kaito.api.resources import ADAPTERS, MACHINES, WORKSPACES
 from kaito.controllers.workspace import WorkspaceConfig, setup
+from kaito.controllers.workspace.needs import Lookup
 from kaito.embedded.apiserver.server import ApiServer, ApiServerOptions
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
@@ -96,6 +97,8 @@ class Cluster:
     """Machines that are refused for good before one is launched."""
     hold_pods: bool = False
     """Workloads do not become ready."""
+    lookups: dict[str, Lookup] = field(default_factory=dict)
+    """What the operator asks beyond the cluster, by the kind of the need."""
     adapter_facts: Object = field(
         default_factory=lambda: {"baseModel": "tiny-phi-3", "rank": 8, "dtype": "float32"}
     )
@@ -139,7 +142,7 @@ class Cluster:
         """The operator, until the block ends or its wire is cut."""
         client = Client(wire, clock=self.clock, user_agent="kaito-cache/1")
         manager = Manager(client, clock=self.clock, options=KILL_NOW)
-        setup(manager, self.config)
+        setup(manager, self.config, lookups=self.lookups)
         async with running(manager) as task:
             yield task
 

@@ -7,10 +7,13 @@ write to: an operator started by mistake against the wrong cluster is an expensi
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 
 from kaito import __version__
 from kaito.catalog import load_catalog
+from kaito.catalog.hub.client import TOKEN_VARIABLE, HubClient
 from kaito.catalog.prices import Prices
 from kaito.cli import beside
 from kaito.cli.beside import Installation
@@ -27,6 +30,8 @@ from kaito.cli.operator.webhooks import WebhookFlags
 from kaito.controllers import adapter, workspace
 from kaito.controllers.adapter import AdapterOptions
 from kaito.controllers.workspace import NodeClass, NodeProvisioner, WorkspaceConfig, parse_cloud
+from kaito.controllers.workspace.hub_lookup import ModelLookup
+from kaito.controllers.workspace.needs import Lookup
 from kaito.embedded.processes.lifeline import end_with_parent, report_ready
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock, LoopClock
@@ -73,7 +78,7 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
     beside.watch_newcomers(manager, mine)
     manager.metrics.add(BuildInfo())
     try:
-        workspace.setup(manager, settings, catalog)
+        workspace.setup(manager, settings, catalog, _lookups(client, clock))
     except ValueError as error:
         raise CliError(str(error)) from None
     adapter_options = _adapter_options(config)
@@ -82,6 +87,12 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
     if cloud is not None:
         cloud.add(manager)
     return manager
+
+
+def _lookups(client: Client, clock: Clock) -> Mapping[str, Lookup]:
+    """What is looked up outside of the cluster. Raises ValueError for an HF_ENDPOINT that is no URL."""
+    hub = HubClient.of_environment(clock)
+    return {"model": ModelLookup(client, hub, os.environ.get(TOKEN_VARIABLE) or None)}
 
 
 def _adapter_options(config: OperatorConfig) -> AdapterOptions:

@@ -77,7 +77,7 @@ def question(workspace: Object, catalog: Catalog, config: WorkspaceConfig) -> Qu
     kept = read_model(workspace)
     if not name or workspace.get("tuning") is not None:
         return None
-    if kept is not None and kept.get(FOR) == _key(workspace):
+    if kept is not None and kept.get(FOR) == _key(workspace) and known_preset(workspace, catalog) is not None:
         return None
     preset = catalog.preset(name)
     if preset is None:

@@ -32,6 +32,7 @@ from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.adapters import AdaptersOutcome
 from kaito.controllers.workspace.decide.children import ours
 from kaito.controllers.workspace.decide.claims import instance_type
+from kaito.controllers.workspace.decide.hub_model import known_preset
 from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part
 from kaito.controllers.workspace.decide.nodes import decide_nodes
 from kaito.controllers.workspace.decide.obstacles import name_taken
@@ -225,7 +226,6 @@ def _stand_in_plan(observed: Observed, catalog: Catalog, replicas: int) -> Plan:
     meta = metadata(workspace)
     valid = observed.invalid is None  # of an invalid one not even the shape is certain
     resource = (workspace.get("resource") or {}) if valid else {}
-    inference = (workspace.get("inference") or {}) if valid else {}
     status = workspace.get("status") or {}
     names = [
         *(instance_type(claim) for claim in observed.claims),
@@ -233,7 +233,6 @@ def _stand_in_plan(observed: Observed, catalog: Catalog, replicas: int) -> Plan:
         *(source.get("instanceType") for source in (status, resource)),
     ]
     size = next((str(name) for name in names if name), None)
-    preset = (inference.get("preset") or {}).get("name")
     return Plan(
         name=meta["name"],
         namespace=meta["namespace"],
@@ -241,7 +240,7 @@ def _stand_in_plan(observed: Observed, catalog: Catalog, replicas: int) -> Plan:
         count=replicas,
         sizes=(Size(size, catalog.sku(size)),) if size else (),
         match_labels=user_labels(resource),
-        preset=catalog.preset(preset) if preset else None,
+        preset=known_preset(workspace, catalog) if valid else None,
         preset_options={},
         template=None,
         config_map=None,
