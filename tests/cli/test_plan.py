@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from controllers.workspace.builders import seed
 from controllers.workspace.cluster import Cluster, cluster
+from kaito.api.labels import INSTANCE_TYPE_LABEL
 from kaito.api.resources import ADAPTERS, MACHINES, NODECLAIMS, WORKSPACES
 from kaito.catalog import load_catalog
 from kaito.cli.main import app
@@ -77,7 +78,8 @@ async def test_the_plan_has_the_very_children_that_the_controller_makes(
     async with cluster(virtual_clock, config) as world, world.operator(world.wire()):
         before = {resource: await world.names(resource) for resource in KINDS}
         if provisioner is NodeProvisioner.BYO:
-            await add_node(world, given["resource"]["labelSelector"]["matchLabels"])
+            size = {INSTANCE_TYPE_LABEL: given["resource"]["instanceType"]}
+            await add_node(world, size | given["resource"]["labelSelector"]["matchLabels"])
         await world.client.create(WORKSPACES, given)
         if provisioner is NodeProvisioner.NODECLAIM and name != "tuning":
             await make_real(world)
@@ -124,9 +126,16 @@ def is_same(child: Child, live: Object) -> bool:
 def test_a_person_reads_what_is_made_and_when() -> None:
     code, output = kaito_plan("-f", str(PHI), "--node-provisioner", "nodeclaim")
     assert code == 0
-    assert output.splitlines()[:5] == [
+    assert output.splitlines()[:12] == [
         "Workspace default/workspace-phi-3-mini",
         "  nodes     1 x Standard_NC6s_v3 (1 x NVIDIA V100, 16 GiB)",
+        "  price     unknown: `kaito prices update --cloud azure --region REGION` reads it",
+        "  model     phi-3-mini-4k-instruct (microsoft/Phi-3-mini-4k-instruct, commit 0a67737cc96d)",
+        "  serves    by transformers in float16, 4,096 tokens of context",
+        "  memory    GiB of one GPU, the fullest; cache for 4,096 tokens; what is free becomes cache too",
+        "                               weights     cache  overhead      free        of",
+        "            Standard_NC6s_v3       7.3       1.5       5.2       2.0      16.0",
+        "  image     localhost/kaito/kaito-phi-3-mini-4k-instruct:0.2.0-transformers-torch2.10",
         "  disk      80Gi on each node",
         "  makes     1 NodeClaim, Service workspace-phi-3-mini",
         "  at last   Deployment workspace-phi-3-mini, once the nodes are ready",
@@ -145,12 +154,13 @@ def test_every_provisioner_has_its_own_way_to_nodes() -> None:
         *[("Machine", None, "atOnce")] * 2,
         ("Service", "phi", "atOnce"),
         ("Deployment", "phi", "nodesReady"),
+        ("PodDisruptionBudget", "phi", "nodesReady"),
     ]
     assert first["nodeclaim"] == [
         (kind.replace("Machine", "NodeClaim"), *rest) for kind, *rest in first["machine"]
     ]
     assert first["karpenter"][0] == ("NodePool", "default-phi", "atOnce")
-    assert [kind for kind, *_ in first["byo"]] == ["Service", "Deployment"]
+    assert {kind for kind, *_ in first["byo"]} == {"Service", "PodDisruptionBudget", "Deployment"}
 
 
 def test_sizes_stand_in_the_order_in_which_they_are_tried() -> None:

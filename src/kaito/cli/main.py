@@ -23,6 +23,7 @@ from kaito.cli.flags import (
     Kubeconfig,
     Namespace,
     NodeProvisionerFlag,
+    PricesFlag,
     run,
 )
 from kaito.cli.serving import operator, provisioner
@@ -226,16 +227,22 @@ def plan(
     live: Annotated[
         bool, typer.Option("--live", help="Ask Azure whether the sizes can be had, and for the quota.")
     ] = False,
-    location: Annotated[str | None, typer.Option(help="With --live: the region. Default: $LOCATION.")] = None,
+    prices: PricesFlag = None,
+    location: Annotated[
+        str | None,
+        typer.Option(envvar="LOCATION", help="Region of the prices and, with --live, of the quota."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Say what the operator would make of the Workspaces in a file, without a cluster.
+    """Say what the operator would make of the Workspaces in a file, without a cluster: nodes, price, memory of a GPU,
+    context, image, objects, and what the other machine sizes would be. Prices come from --prices, or else from
+    .kaito/prices.yaml where `kaito prices update` has written it.
 
     Exit status: 0 all can be carried out; 1 one cannot, or the file cannot be read.
     """
     from kaito.cli.plan.command import PlanFlags, run_plan
 
-    run(run_plan(PlanFlags(file, namespace, node_provisioner, cloud, location, live, json)))
+    run(run_plan(PlanFlags(file, namespace, node_provisioner, cloud, location, live, json, prices)))
 
 
 @app.command()

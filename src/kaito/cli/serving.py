@@ -79,7 +79,8 @@ def operator(
     price_region: Annotated[
         str | None,
         typer.Option(
-            envvar="LOCATION", help="Region of the prices that count. Default: the only one that the file has."
+            envvar="LOCATION",
+            help="Region of the prices that count. Default: the only one that the file has.",
         ),
     ] = None,
     preset_registry: Annotated[

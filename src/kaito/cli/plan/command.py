@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,16 @@ import typer
 import yaml
 
 from kaito.catalog import load_catalog
+from kaito.catalog.prices import Prices
 from kaito.cli.errors import CliError
+from kaito.cli.flags import PRICES_FILE
 from kaito.cli.plan.report import WorkspacePlan, plan_workspace, with_live
 from kaito.cli.plan.show import as_json, lines
 from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig, parse_cloud
+from kaito.controllers.workspace.slim import hashed
 from kaito.runtime.clock import LoopClock
+from kaito.runtime.objects import CachedObject
+from kaito.runtime.resources import CONFIGMAPS
 
 NOT_POSSIBLE = 1
 """Exit status where a Workspace of the file cannot be carried out."""
@@ -36,6 +40,7 @@ class PlanFlags:
     location: str | None
     live: bool
     json: bool
+    prices: Path | None = None
 
 
 async def run_plan(flags: PlanFlags) -> None:
@@ -59,10 +64,20 @@ async def run_plan(flags: PlanFlags) -> None:
 def _config(flags: PlanFlags) -> WorkspaceConfig:
     try:
         return WorkspaceConfig(
-            node_provisioner=NodeProvisioner.parse(flags.node_provisioner), cloud=parse_cloud(flags.cloud)
+            node_provisioner=NodeProvisioner.parse(flags.node_provisioner),
+            cloud=parse_cloud(flags.cloud),
+            prices=Prices.load(_price_file(flags)),
+            region=flags.location,
         )
     except ValueError as error:
         raise CliError(str(error)) from None
+
+
+def _price_file(flags: PlanFlags) -> Path | None:
+    """The one that is named, or else the one that `kaito prices update` writes, if it is there."""
+    if flags.prices is not None:
+        return flags.prices
+    return PRICES_FILE if PRICES_FILE.exists() else None
 
 
 def plan_documents(
@@ -71,7 +86,9 @@ def plan_documents(
     """A plan for each Workspace among the documents; ConfigMaps among them count as there."""
     catalog = load_catalog()
     config_maps = {
-        _place(each, namespace): hashlib.sha256(orjson.dumps(each.get("data"))).hexdigest()
+        _place(each, namespace): hashed(
+            CachedObject.from_dict(_complete(each, namespace), CONFIGMAPS)
+        ).decode()
         for each in documents
         if each.get("kind") == "ConfigMap"
     }
@@ -80,6 +97,19 @@ def plan_documents(
         for each in documents
         if each.get("kind") == "Workspace" and str(each.get("apiVersion")).startswith("kaito.sh/")
     ]
+
+
+def _complete(document: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+    """With all that an object of the API server has."""
+    metadata = document.get("metadata")
+    kept = metadata if isinstance(metadata, Mapping) else {}
+    data = document.get("data")
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "", "namespace": namespace, **kept, "uid": "", "resourceVersion": "0"},
+        "data": data if isinstance(data, Mapping) else {},
+    }
 
 
 def _place(document: Mapping[str, Any], namespace: str) -> tuple[str, str]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
 from kaito.api.views import InvalidSpec, parse
 from kaito.api.workspace import Workspace
-from kaito.catalog import Catalog
-from kaito.cli.plan.world import CLAIMS, Child, unfold
+from kaito.catalog import Catalog, Preset, machine_of_sku
+from kaito.cli.plan.offers import Other, Serves, others, ways
+from kaito.cli.plan.world import CLAIMS, WORKLOADS, Child, ConfigMap, Unfolded, unfold
 from kaito.cli.quota.report import Offer, Report
 from kaito.controllers.admission import Finding
 from kaito.controllers.workspace import WorkspaceConfig
 from kaito.controllers.workspace.admission import judge
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
+from kaito.controllers.workspace.decide.resolved import read_choice
 from kaito.controllers.workspace.model import Object
 
 UID: Final = "00000000-0000-0000-0000-000000000000"
@@ -48,13 +50,21 @@ class Live:
 class WorkspacePlan:
     """One Workspace: what the controller would make of it, and what keeps it from that.
 
-    nodes: how many; 0 where none is made or asked for. disk: of a node, as a quantity.
+    nodes: how many; 0 where none is made or asked for. no_price: what to do where no price is known. ways: how the
+    model is served, for each size that is tried; others: the other sizes. notes: why these, and what the user should
+    know. image: of its pods. disk: of a node, as a quantity.
     """
 
     name: str
     namespace: str
+    no_price: str = ""
     nodes: int = 0
     sizes: tuple[SizePlan, ...] = ()
+    model: Preset | None = None
+    ways: tuple[Serves, ...] = ()
+    others: tuple[Other, ...] = ()
+    notes: tuple[str, ...] = ()
+    image: str = ""
     disk: str = ""
     children: tuple[Child, ...] = ()
     problems: tuple[Finding, ...] = ()
@@ -71,10 +81,11 @@ def plan_workspace(
     catalog: Catalog,
     config: WorkspaceConfig,
     now: datetime,
-    config_maps: Mapping[tuple[str, str], str],
+    config_maps: Mapping[tuple[str, str], Object],
     namespace: str = "default",
 ) -> WorkspacePlan:
-    """The plan for a Workspace as it stands in a file; `config_maps`: hashes of those that stand beside it."""
+    """The plan for a Workspace as it stands in a file; `config_maps`: those that stand beside it, as `slim.hashed`
+    leaves them."""
     metadata = document.get("metadata")
     meta = dict(metadata) if isinstance(metadata, Mapping) else {}
     name, space = str(meta.get("name") or ""), str(meta.get("namespace") or namespace)
@@ -84,7 +95,9 @@ def plan_workspace(
     read = parse(Workspace, workspace)
     invalid = read if isinstance(read, InvalidSpec) else None
     found = judge(workspace, catalog, config, {})
-    plan = make_plan(workspace, invalid, catalog, config)
+    beside = _beside(workspace, config_maps)
+    settings = None if beside is None else beside.get("settings", {})
+    plan = make_plan(workspace, invalid, catalog, config, settings)
     if not isinstance(plan, Plan):
         paths = {each.path for each in found.refusals}
         more = [
@@ -93,29 +106,92 @@ def plan_workspace(
         named = {each.path for each in more}
         warnings = tuple(each for each in found.warnings if each.path not in named)
         return WorkspacePlan(name, space, problems=(*found.refusals, *more), warnings=warnings)
-    settings, notes = _config_map(plan, config_maps)
-    children = unfold(workspace, invalid, catalog, config, now, config_hash=settings).children
+    world = unfold(workspace, invalid, catalog, config, now, _settings(plan, beside))
+    children = world.children
+    if not plan.sizes:
+        plan = _on_existing(plan, {**workspace, "status": world.status}, catalog)
     return WorkspacePlan(
         name,
         space,
+        no_price=_no_price(config),
         nodes=plan.count,
         sizes=tuple(SizePlan(each.name) if each.sku is None else _size(each.sku) for each in plan.sizes),
+        model=plan.preset,
+        ways=ways(plan, config),
+        others=others(plan.serving, plan.sizes, catalog, config) if plan.serving and plan.sizes else (),
+        notes=plan.notes,
+        image=_image(children),
         disk=_disk(children),
         children=tuple(child for child in children if child.kind != "Node"),
-        problems=found.refusals,
-        warnings=(*found.warnings, *notes),
+        problems=(*found.refusals, *_never_served(world)),
+        warnings=(*found.warnings, *_missing(plan, beside)),
     )
 
 
-def _config_map(plan: Plan, config_maps: Mapping[tuple[str, str], str]) -> tuple[str | None, list[Finding]]:
-    """Its hash; one that is not in the file is taken to be in the cluster."""
+def _on_existing(plan: Plan, workspace: Object, catalog: Catalog) -> Plan:
+    """The plan with what the controller chose for the nodes that were there."""
+    if plan.serving is None:
+        return plan
+    choice = read_choice(workspace, plan.serving.key)
+    if choice is None:
+        return plan
+    sku = catalog.sku(choice.instance_type)
+    seen = machine_of_sku(sku) if sku is not None and not sku.unusable else None
+    return replace(plan, choice=choice, count=choice.nodes, seen=seen)
+
+
+def _never_served(world: Unfolded) -> Iterator[Finding]:
+    """Why no pod would ever run, though all that the controller asked for came about."""
+    if any(child.kind in WORKLOADS for child in world.children):
+        return
+    for condition in world.status.get("conditions") or ():
+        if condition["type"] == "ResourceReady" and condition["status"] != "True":
+            yield Finding("", str(condition.get("message") or condition.get("reason")))
+
+
+def _beside(workspace: Object, config_maps: Mapping[tuple[str, str], Object]) -> Object | None:
+    """Its ConfigMap, if that is in the file."""
+    inference = workspace.get("inference")
+    name = inference.get("config") if isinstance(inference, Mapping) else None
+    return config_maps.get((workspace["metadata"]["namespace"], str(name))) if name else None
+
+
+def _settings(plan: Plan, beside: Object | None) -> ConfigMap | None:
+    """What the controller would know of its ConfigMap; one that is not in the file is taken to be in the cluster."""
     if plan.config_map is None:
-        return None, []
-    found = config_maps.get((plan.namespace, plan.config_map))
-    if found is not None:
-        return found, []
-    text = f"the ConfigMap {plan.config_map} is not in the file; no node is made before it is in the cluster"
-    return "elsewhere", [Finding("inference.config", text)]
+        return None
+    return (
+        ConfigMap("elsewhere", {})
+        if beside is None
+        else ConfigMap(beside["hash"], beside.get("settings", {}))
+    )
+
+
+def _missing(plan: Plan, beside: Object | None) -> Iterator[Finding]:
+    if plan.config_map is not None and beside is None:
+        text = (
+            f"the ConfigMap {plan.config_map} is not in the file; no node is made before it is in the cluster"
+        )
+        yield Finding("inference.config", text)
+
+
+def _no_price(config: WorkspaceConfig) -> str:
+    regions = config.prices.regions(config.cloud)
+    if config.cloud == "arc":
+        return "your own machines have no price list"
+    if not regions:
+        return f"`kaito prices update --cloud {config.cloud} --region REGION` reads it"
+    if config.region is None and len(regions) > 1:
+        return f"write --location; there are prices of {', '.join(regions)}"
+    return f"the file has none of {config.prices.region(config.cloud, config.region)}"
+
+
+def _image(children: Iterable[Child]) -> str:
+    """What the first container of its pods runs."""
+    for child in children:
+        if child.kind in WORKLOADS:
+            return str(child.body["spec"]["template"]["spec"]["containers"][0].get("image") or "")
+    return ""
 
 
 def _size(sku: Any) -> SizePlan:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from kaito.catalog import Preset
+from kaito.catalog.prices import Price
+from kaito.cli.plan.offers import Other, Serves
 from kaito.cli.plan.report import Live, SizePlan, WorkspacePlan
 from kaito.cli.plan.world import CLAIMS, Child, When
 from kaito.controllers.admission import Finding
 
+FIGURES: Final = ("reserved", "weights", "kv_cache", "activations", "runtime", "free", "capacity")
+COLUMNS: Final = ("weights", "cache", "overhead", "free", "of")
 TITLES: Final = {
     When.AT_ONCE: ("makes", ""),
     When.ADAPTERS_READ: ("then", ", once the adapters are read"),
@@ -24,6 +29,22 @@ def as_json(plan: WorkspacePlan) -> dict[str, Any]:
         "ok": plan.ok,
         "nodes": plan.nodes,
         "instanceTypes": [_size(each) for each in plan.sizes],
+        "model": None
+        if plan.model is None
+        else {"name": plan.model.name, "repo": plan.model.repo, "revision": plan.model.revision},
+        "serving": [_way(each) for each in plan.ways],
+        "notes": list(plan.notes),
+        "otherInstanceTypes": [
+            {
+                "name": each.size,
+                "fits": each.fits,
+                "nodes": each.nodes,
+                "price": price_json(each.price),
+                "message": each.sentence,
+            }
+            for each in plan.others
+        ],
+        "image": plan.image or None,
         "disk": plan.disk or None,
         "children": [
             {
@@ -60,6 +81,40 @@ def _size(size: SizePlan) -> dict[str, Any]:
     }
 
 
+def _way(way: Serves) -> dict[str, Any]:
+    """Memory is in GiB of the fullest GPU."""
+    memory = None
+    if way.ledger is not None:
+        memory = {name: round(getattr(way.ledger, name), 3) for name in FIGURES}
+    return {
+        "instanceType": way.size or None,
+        "nodes": way.nodes,
+        "copies": way.copies,
+        "runtime": way.runtime,
+        "dtype": way.dtype,
+        "tensorParallel": way.parallelism.tensor,
+        "pipelineParallel": way.parallelism.pipeline,
+        "dataParallel": way.parallelism.data,
+        "context": way.context,
+        "plannedContext": way.planned,
+        "memory": memory,
+        "price": price_json(way.price),
+    }
+
+
+def price_json(price: Price | None) -> dict[str, Any] | None:
+    """Of all nodes; null where it is not known."""
+    if price is None:
+        return None
+    return {
+        "perHour": round(price.per_hour, 6),
+        "perMonth": round(price.per_month, 2),
+        "currency": price.currency,
+        "dated": price.dated,
+        "source": price.source,
+    }
+
+
 def _finding(finding: Finding) -> dict[str, str]:
     return {"path": finding.path, "message": finding.sentence}
 
@@ -69,6 +124,13 @@ def lines(plan: WorkspacePlan) -> Iterator[str]:
     yield f"Workspace {plan.namespace}/{plan.name or '(no name)'}"
     if plan.nodes:
         yield f"  nodes     {_nodes(plan)}"
+        yield from (f"  price     {each}" for each in _prices(plan))
+        if plan.model is not None:
+            yield f"  model     {_model(plan.model)}"
+        yield from (f"  serves    {each}" for each in dict.fromkeys(_served(plan)))
+        yield from _memory(plan.ways)
+        if plan.image:
+            yield f"  image     {plan.image}"
         if plan.disk:
             yield f"  disk      {plan.disk} on each node"
     for when, title in TITLES.items():
@@ -81,12 +143,85 @@ def lines(plan: WorkspacePlan) -> Iterator[str]:
         for finding in findings:
             where = f"{finding.path}: " if finding.path else ""
             yield f"  {word:9} {where}{finding.sentence}"
+    yield from (f"  note      {each}" for each in plan.notes)
+    if plan.others:
+        yield "  other sizes"
+        width = max(len(each.size) for each in plan.others)
+        yield from (f"    {each.size:{width}}  {_other(each)}" for each in plan.others)
 
 
 def _nodes(plan: WorkspacePlan) -> str:
     if not plan.sizes:
         return f"{plan.nodes} that are there already, with the Workspace's labels"
-    return f"{plan.nodes} x " + ", then ".join(_described(size) for size in plan.sizes)
+    counts = [each.nodes for each in plan.ways] or [plan.nodes] * len(plan.sizes)
+    return ", then ".join(
+        f"{count} x {_described(size)}" for count, size in zip(counts, plan.sizes, strict=True)
+    )
+
+
+def _prices(plan: WorkspacePlan) -> Iterator[str]:
+    """For each size; nodes that are there already have none."""
+    if not plan.sizes:
+        return
+    if all(each.price is None for each in plan.ways):
+        yield f"unknown: {plan.no_price}"
+        return
+    for each in plan.ways:
+        which = f"{each.size}: " if len(plan.ways) > 1 else ""
+        yield which + (price_words(each.price) if each.price is not None else "unknown")
+
+
+def price_words(price: Price) -> str:
+    """An hour and a month of all nodes."""
+    hour, month = f"{price.per_hour:,.2f}", f"{price.per_month:,.0f}"
+    return f"{hour} {price.currency} an hour, {month} {price.currency} a month ({price.dated})"
+
+
+def _model(preset: Preset) -> str:
+    if preset.repo is None:
+        return preset.name
+    commit = f"commit {preset.revision[:12]}" if preset.revision is not None else "unpinned"
+    return f"{preset.name} ({preset.repo}, {commit})"
+
+
+def _served(plan: WorkspacePlan) -> Iterator[str]:
+    for each in plan.ways:
+        which = f"{each.size}: " if len(plan.ways) > 1 else ""
+        context = f", {each.context:,} tokens of context" if each.context is not None else ""
+        numbers = "" if each.dtype == "auto" else f" in {each.dtype}"
+        yield f"{which}by {each.runtime}{numbers}{context}{_cut(each)}"
+
+
+def _cut(way: Serves) -> str:
+    """How the model lies on the GPUs."""
+    said = {"tensor": way.parallelism.tensor, "pipeline": way.parallelism.pipeline}
+    parts = [f"{name} parallel {number}" for name, number in said.items() if number > 1]
+    copies = way.copies * way.parallelism.data
+    return "".join(f", {each}" for each in [*parts, *([f"{copies} copies"] if copies > 1 else [])])
+
+
+def _memory(ways: Iterable[Serves]) -> Iterator[str]:
+    """A table of the fullest GPU."""
+    rows = [(each, each.ledger) for each in ways if each.ledger is not None]
+    if not rows:
+        return
+    planned = {each.planned for each, _ in rows if each.planned is not None}
+    cache = f"; cache for {min(planned):,} tokens" if len(planned) == 1 else ""
+    yield f"  memory    GiB of one GPU, the fullest{cache}; what is free becomes cache too"
+    width = max(len(each.size) for each, _ in rows)
+    yield f"            {'':{width}}" + "".join(f"{name:>10}" for name in COLUMNS)
+    for each, parts in rows:
+        overhead = parts.reserved + parts.activations + parts.runtime
+        figures = (parts.weights, parts.kv_cache, overhead, parts.free, parts.capacity)
+        yield f"            {each.size:{width}}" + "".join(f"{figure:10.1f}" for figure in figures)
+
+
+def _other(other: Other) -> str:
+    if not other.fits:
+        return f"not: {other.sentence}"
+    nodes = f"{other.nodes} nodes, " if other.nodes != 1 else ""
+    known = f"{other.price.per_hour:,.2f} {other.price.currency} an hour, " if other.price is not None else ""
+    return f"{nodes}{known}{other.sentence}"
 
 
 def _described(size: SizePlan) -> str:

@@ -26,9 +26,12 @@ ROUNDS: Final = 12
 """Passes after which a Workspace has all it wants; each child takes one or two."""
 GPUS: Final = 16
 """GPUs that the nodes of this world offer: as many as any machine has."""
+MOST_NODES: Final = 128
+"""Nodes that are there for `byo`: more than any model is cut over."""
 STAMP: Final = "2000-01-01T00:00:00Z"
 CLAIMS: Final = frozenset({"Machine", "NodeClaim"})
 WORKLOADS: Final = frozenset({"Deployment", "StatefulSet"})
+WITH_WORKLOADS: Final = WORKLOADS | {"PodDisruptionBudget"}
 
 
 class When(StrEnum):
@@ -56,10 +59,18 @@ class Child:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfolded:
-    """What became of a Workspace. first: the controller's first decision; children: in the order they are made."""
+class ConfigMap:
+    """What the controller keeps of the ConfigMap that a Workspace names."""
 
-    first: Decision
+    hash: str
+    settings: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfolded:
+    """What became of a Workspace. status: its last; children: in the order they are made."""
+
+    status: Object
     children: tuple[Child, ...]
 
 
@@ -69,17 +80,20 @@ def unfold(
     catalog: Catalog,
     config: WorkspaceConfig,
     now: datetime,
-    *,
-    config_hash: str | None = None,
+    config_map: ConfigMap | None = None,
 ) -> Unfolded:
     """Lets the controller make everything for a Workspace that has a name, a namespace and a uid.
 
-    config_hash: of the ConfigMap that it names; None: there is none.
+    config_map: the one that it names; None: there is none.
     """
     observed = Observed(
-        workspace, invalid, existing=_existing(workspace, catalog, config), config_hash=config_hash
+        workspace,
+        invalid,
+        existing=_existing(workspace, catalog, config),
+        settings=None if config_map is None else config_map.settings,
+        config_hash=None if config_map is None else config_map.hash,
     )
-    first = decision = decide(observed, catalog, config, now)
+    decision = decide(observed, catalog, config, now)
     children: dict[tuple[str, str], Child] = {}
     for round in range(ROUNDS):
         news = [
@@ -94,17 +108,18 @@ def unfold(
             children[child.kind, child.name] = child
         observed = _after(observed, decision, news)
         decision = decide(observed, catalog, config, now)
-    return Unfolded(first, tuple(children.values()))
+    return Unfolded(_after(observed, decision, []).workspace.get("status") or {}, tuple(children.values()))
 
 
 def _when(write: Write, round: int) -> When:
-    if write.resource.kind in WORKLOADS:
+    if write.resource.kind in WITH_WORKLOADS:
         return When.NODES_READY
     return When.ADAPTERS_READ if round else When.AT_ONCE
 
 
 def _existing(workspace: Object, catalog: Catalog, config: WorkspaceConfig) -> ExistingNodes:
-    """Nodes for `byo`: as many as the Workspace wants, with its labels. Otherwise none is there."""
+    """Nodes for `byo`: as many as the Workspace may want, with its labels, of the size that it names. Otherwise none is
+    there."""
     if config.node_provisioner is not NodeProvisioner.BYO:
         return ExistingNodes()
     resource = workspace.get("resource")
@@ -113,10 +128,12 @@ def _existing(workspace: Object, catalog: Catalog, config: WorkspaceConfig) -> E
     labels = user_labels(dict(resource))
     asked = resource.get("instanceType")
     sku = catalog.sku(asked) if isinstance(asked, str) else None
+    if sku is not None:
+        labels[INSTANCE_TYPE_LABEL] = sku.name
     gpus = sku.gpus if sku is not None else GPUS
     return ExistingNodes(
         NodeFacts(f"node-{number}", labels, True, False, False, (), gpus)
-        for number in range(int(resource.get("count") or 1))
+        for number in range(max(int(resource.get("count") or 1), MOST_NODES))
     )
 
 
@@ -173,6 +190,8 @@ class _Changes:
                 self.single["deployment"] = live
             case "StatefulSet":
                 self.single["stateful_set"] = live
+            case "PodDisruptionBudget":
+                self.single["budget"] = live
 
     def _claim(self, claim: Object) -> None:
         name = claim["metadata"]["name"]
