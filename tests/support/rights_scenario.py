@@ -13,7 +13,7 @@ from typing import Any
 from kaito.api.resources import ADAPTERS, WORKSPACES
 from kaito.cli.operator.webhook_rights import SECRET
 from kaito.cli.rbac.roles import NAMESPACE
-from kaito.runtime.resources import DEPLOYMENTS, NODES, SECRETS, STATEFULSETS, Resource
+from kaito.runtime.resources import DEPLOYMENTS, NODES, PODDISRUPTIONBUDGETS, SECRETS, STATEFULSETS, Resource
 from kaito.testing.backends import simulated_node
 from kaito.testing.faults import Answer, DelayEvents, Faults, LoseAnswer, Match
 from support.cluster import GC_LIMIT, Object, World
@@ -176,6 +176,23 @@ async def _several_nodes(scene: Scene) -> None:
     await scene.until_ready("two")
 
 
+async def _budgets_follow(scene: Scene) -> None:
+    """The users write a budget of their own over the pods, ours makes room, and comes back when theirs is gone."""
+    client, space = scene.world.client, scene.world.namespace
+    await scene.until_there(PODDISRUPTIONBUDGETS, "two")
+    selector = {"matchLabels": {"kaito.sh/workspace": "two"}}
+    kind = {"apiVersion": PODDISRUPTIONBUDGETS.api_version, "kind": PODDISRUPTIONBUDGETS.kind}
+    theirs = {
+        **kind,
+        "metadata": scene.world.meta("theirs"),
+        "spec": {"minAvailable": 1, "selector": selector},
+    }
+    await client.create(PODDISRUPTIONBUDGETS, theirs)
+    await scene.world.gone(PODDISRUPTIONBUDGETS, "two")
+    await client.delete(PODDISRUPTIONBUDGETS, "theirs", space)
+    await scene.until_there(PODDISRUPTIONBUDGETS, "two")
+
+
 async def _everything_goes(scene: Scene) -> None:
     """A node cannot be given back at once, for one reason, then for another, then for the first again."""
     node = (await scene.claim_of("one"))["status"]["nodeName"]
@@ -195,6 +212,7 @@ STEPS: tuple[Step, ...] = (
     Step("a node vanishes", _node_vanishes),
     Step("the webhook's certificate is spoiled by hand", _certificate_is_spoiled),
     Step("a model that needs several nodes", _several_nodes),
+    Step("a budget over the pods comes and goes", _budgets_follow),
     Step("everything is deleted", _everything_goes),
 )
 

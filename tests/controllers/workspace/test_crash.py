@@ -18,7 +18,7 @@ import pytest
 from controllers.workspace.cluster import Cluster, Object, Wire, cluster, snapshot
 from kaito.api.resources import ADAPTERS, MACHINES, WORKSPACES
 from kaito.controllers.workspace import WorkspaceConfig
-from kaito.runtime.resources import DEPLOYMENTS, EVENTS, NODES, SERVICES
+from kaito.runtime.resources import DEPLOYMENTS, EVENTS, NODES, PODDISRUPTIONBUDGETS, SERVICES
 from kaito.runtime.testing import VirtualClock
 
 LOCAL = WorkspaceConfig(stand_in_weights="tiny-phi-3")
@@ -117,10 +117,18 @@ async def test_every_crash_ends_in_the_same_world(virtual_clock: VirtualClock) -
     kinds = Counter(name.split()[0] for name in expected["edited"])
     assert kinds == {
         kind.kind: count
-        for kind, count in ((WORKSPACES, 1), (ADAPTERS, 1), (MACHINES, 2), (NODES, 2), (DEPLOYMENTS, 1))
+        for kind, count in (
+            (WORKSPACES, 1),
+            (ADAPTERS, 1),
+            (MACHINES, 2),
+            (NODES, 2),
+            (DEPLOYMENTS, 1),
+            (PODDISRUPTIONBUDGETS, 1),
+        )
     } | {SERVICES.kind: kinds[SERVICES.kind]}
     assert not any(
-        name.split()[0] in ("Workspace", "Machine", "Node", "Deployment") for name in expected["deleted"]
+        name.split()[0] in ("Workspace", "Machine", "Node", "Deployment", "PodDisruptionBudget")
+        for name in expected["deleted"]
     )
     for number, write in enumerate(writes, 1):
         for before in (True, False):
