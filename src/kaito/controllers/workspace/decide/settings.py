@@ -21,6 +21,8 @@ LARGEST: Final = 64_000
 DEEPEST: Final = 100
 """Brackets that it may open."""
 ENGINES: Final = ("mistralrs", "transformers", "vllm")
+DIGITS: Final = 9
+"""Of a number; one with thousands cannot even be written out."""
 NUMBERS: Final = {
     "max-model-len": "context",
     "tensor-parallel-size": "tensor",
@@ -96,7 +98,8 @@ def settings_of(found: Mapping[str, Mapping[str, Any]], runtime: Runtime) -> Set
 def _value(name: str, value: object) -> int | str | None:
     if name == "dtype":
         return DTYPES.get(value) if isinstance(value, str) else None
-    text = str(value)
-    if isinstance(value, bool) or not isinstance(value, int | str) or len(text) > 9 or not text.isdecimal():
+    if isinstance(value, str) and len(value) <= DIGITS and value.isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
         return None
-    return int(text) or None
+    return value if 0 < value < 10**DIGITS else None
