@@ -58,15 +58,16 @@ def annotated(name: str, value: str) -> Object:
 
 
 def sized(*, preset: str = "phi-3-mini-4k-instruct", **resource: Any) -> Object:
-    return workspace(resource={**SELECTOR, **resource}, inference={"preset": {"name": preset}})
+    known = CATALOG.preset(preset)
+    secret = {"presetOptions": {"modelAccessSecret": "hf"}} if known is not None and known.gated else {}
+    return workspace(resource={**SELECTOR, **resource}, inference={"preset": {"name": preset, **secret}})
 
 
 def spread(*, runtime: str) -> Object:
     """A model that no single node of its size holds."""
     metadata = {"name": "ws", "namespace": "default", "annotations": {"kaito.sh/runtime": runtime}}
     resource = {**SELECTOR, "instanceType": "Standard_NC24ads_A100_v4"}
-    inference = {"preset": {"name": "llama-3.3-70b-instruct"}}
-    return workspace(resource=resource, inference=inference, metadata=metadata)
+    return workspace(resource=resource, inference=LLAMA, metadata=metadata)
 
 
 def selected(**selector: Any) -> Object:
@@ -85,6 +86,8 @@ def many(number: int) -> Object:
     return workspace(**A100, **adapters(*({"adapterRef": {"name": f"a{each}"}} for each in range(number))))
 
 
+LARGE = "Standard_NC24ads_A100_v4"
+LLAMA = {"preset": {"name": "llama-3.3-70b-instruct", "presetOptions": {"image": "example.com/llama:1"}}}
 MIG = {"mode": "mig", "profile": "1g.10gb"}
 PLAIN = workspace(**A100)
 TUNED = workspace(**tuning())
@@ -158,8 +161,8 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     ),
     "K30": (
         Case(
-            sized(preset="llama-3.3-70b-instruct", instanceType="Standard_NC24ads_A100_v4", count=2),
-            sized(preset="llama-3.3-70b-instruct", instanceType="Standard_NC24ads_A100_v4", count=3),
+            workspace(resource={**RESOURCE, "instanceType": LARGE, "count": 2}, inference=LLAMA),
+            workspace(resource={**RESOURCE, "instanceType": LARGE, "count": 3}, inference=LLAMA),
         ),
     ),
     "W24": (Case(workspace(**A100, inference={}), PLAIN),),
@@ -169,6 +172,12 @@ CASES: Mapping[str, tuple[Case, ...]] = {
         Case(
             workspace(**A100, inference={"preset": {"name": "no-lora"}, "adapters": [ADAPTER]}),
             workspace(**A100, inference={"preset": {"name": "no-lora"}}),
+        ),
+    ),
+    "W30": (
+        Case(
+            served(preset={"name": "llama-3.1-8b-instruct"}),
+            served(preset={"name": "llama-3.1-8b-instruct", "presetOptions": {"modelAccessSecret": "hf"}}),
         ),
     ),
     "W31": (
@@ -298,12 +307,12 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     ),
     "K18": (
         Case(
-            served(preset={"name": "Qwen/Qwen3.5-9B"}),
-            served(preset={"name": "Qwen/Qwen3.5-9B", "presetOptions": {"image": "r.example/qwen:1"}}),
+            served(preset={"name": "llama-2-7b"}),
+            served(preset={"name": "llama-2-7b", "presetOptions": {"image": "r.example/llama:1"}}),
         ),
         Case(
             served(preset={"name": "llama-2-7b"}),
-            served(preset={"name": "llama-2-7b", "presetOptions": {"image": "r.example/llama:1"}}),
+            served(preset={"name": "llama-2-7b", "weights": {"path": "/models/llama-2-7b"}}),
         ),
     ),
     "K19": (
@@ -317,6 +326,21 @@ CASES: Mapping[str, tuple[Case, ...]] = {
         Case(
             owned(path="/models", storageClassName="nvme"),
             owned(huggingFace="me/phi-3", storageClassName="nvme"),
+        ),
+    ),
+    "K31": (
+        Case(
+            workspace(resource=RESOURCE, inference={**PRESET, "config": "bf16"}),
+            workspace(**A100, inference={**PRESET, "config": "bf16"}),
+            config_maps={"bf16": "vllm: {dtype: bfloat16}"},
+        ),
+        Case(
+            workspace(resource=RESOURCE, inference={**PRESET, "config": "half"}),
+            workspace(resource=RESOURCE, inference={**PRESET, "config": "fp16"}),
+            config_maps={
+                "half": "transformers: {dtype: bfloat16}",
+                "fp16": "transformers: {dtype: float16}\nvllm: {dtype: bfloat16}",
+            },
         ),
     ),
 }

@@ -66,12 +66,12 @@ TINY = WorkspaceConfig(stand_in_weights="tiny-phi-3")
         (
             workspace("llama-2-7b"),
             "InvalidSpec",
-            "inference.preset.presetOptions.image: llama-2-7b may not be published as an image",
+            "inference.preset.weights: llama-2-7b may not be published as an image; say where your own copy of its",
         ),
         (
-            workspace("Qwen/Qwen3.5-9B", instance_type="Standard_NC24ads_A100_v4"),
+            workspace("llama-3.1-8b-instruct", instance_type="Standard_NC24ads_A100_v4"),
             "InvalidSpec",
-            "qwen3.5-9b has no image of its own, and servers do not download weights yet; write the name of an image",
+            "modelAccessSecret: the hub gives llama-3.1-8b-instruct only to accounts that accepted its licence",
         ),
         (
             workspace(None, instance_type=None, inference={"template": {"spec": {}}}),

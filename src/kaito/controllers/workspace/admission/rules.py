@@ -31,7 +31,9 @@ from kaito.controllers.admission import (
 )
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
 from kaito.controllers.workspace.decide.claims import IMAGE_FAMILIES, retired
+from kaito.controllers.workspace.decide.hub_model import LOOKUP
 from kaito.controllers.workspace.decide.wanted import Wanted, fitting_sizes, node_class_problem, read_wanted
+from kaito.controllers.workspace.decide.weights_source import Hub, weights_source
 
 PERFORMANCE_MODES: Final = ("balanced", "interactivity", "throughput")
 INSTANCE_TYPE_UNUSED: Final = (
@@ -41,7 +43,7 @@ NODE_CLASS_NAME_UNUSED: Final = (
     "has no effect: only NodePools have a node class of the Workspace's choice (--node-provisioner=karpenter)"
 )
 MODEL_ACCESS_SECRET_UNUSED: Final = (
-    "has no effect: the image of a preset holds its weights, so nothing is downloaded; leave it out"
+    "has no effect: nothing is downloaded from the hub for this Workspace; leave it out"
 )
 
 
@@ -61,15 +63,17 @@ def judge(
             (warnings if each.reason in later else refusals).append(finding)
         if (choice := node_class_problem(workspace, config)) is not None:
             refusals.append(Finding(choice.path, choice.sentence))
+        warnings += _needless_secret(workspace, wanted, config)
         warnings += _retired(workspace, wanted, catalog, config)
     return Findings(tuple(refusals), tuple(warnings))
 
 
 def _not_yet(config: WorkspaceConfig) -> frozenset[str]:
-    """Reasons of what is right to ask for and not available yet. A partition is wrong where nodes are bought whole."""
+    """Reasons of what is right to ask for and not available yet, or not known yet. A partition is wrong where nodes are
+    bought whole."""
     if config.node_provisioner is NodeProvisioner.BYO:
-        return frozenset({"TuningNotImplemented", "PartitionNotImplemented"})
-    return frozenset({"TuningNotImplemented"})
+        return frozenset({"TuningNotImplemented", "PartitionNotImplemented", LOOKUP})
+    return frozenset({"TuningNotImplemented", LOOKUP})
 
 
 def _annotations(workspace: Object) -> Iterator[Finding]:
@@ -110,13 +114,18 @@ def _unused(workspace: Object, config: WorkspaceConfig) -> Iterator[Finding]:
         for name in ("instanceType", "instanceTypes"):
             if resource.get(name):
                 yield Finding(f"resource.{name}", INSTANCE_TYPE_UNUSED)
-    if _options(workspace).get("modelAccessSecret"):
-        yield Finding("inference.preset.presetOptions.modelAccessSecret", MODEL_ACCESS_SECRET_UNUSED)
 
 
 def _options(workspace: Object) -> Mapping[str, object]:
     preset = mapping(mapping(workspace.get("inference")).get("preset"))
     return mapping(preset.get("presetOptions"))
+
+
+def _needless_secret(workspace: Object, wanted: Wanted, config: WorkspaceConfig) -> Iterator[Finding]:
+    if not _options(workspace).get("modelAccessSecret") or wanted.preset is None:
+        return
+    if not isinstance(weights_source(workspace, wanted.preset, config), Hub):
+        yield Finding("inference.preset.presetOptions.modelAccessSecret", MODEL_ACCESS_SECRET_UNUSED)
 
 
 def _image_fields(workspace: Object, images: Mapping[str, object]) -> Iterator[Finding]:
@@ -127,6 +136,8 @@ def _image_fields(workspace: Object, images: Mapping[str, object]) -> Iterator[F
     yield from image_warnings(
         "inference.preset.presetOptions.image", _options(workspace).get("image"), images
     )
+    weights = mapping(mapping(inference.get("preset")).get("weights"))
+    yield from image_warnings("inference.preset.weights.image", weights.get("image"), images)
     spec = mapping(mapping(inference.get("template")).get("spec"))
     for kind in ("initContainers", "containers"):
         for index, container in enumerate(listed(spec.get(kind))):

@@ -17,6 +17,7 @@ from kaito.controllers.workspace.decide.resolved import Choice
 from kaito.controllers.workspace.decide.serving import Serving
 from kaito.controllers.workspace.decide.sizes import Settings
 from kaito.controllers.workspace.decide.wanted import Problem, Size, read_wanted, user_labels
+from kaito.controllers.workspace.decide.weights_source import BAKED, WeightsSource, weights_source
 from kaito.controllers.workspace.model import Object, metadata
 from kaito.controllers.workspace.names import adapter_name
 
@@ -51,6 +52,7 @@ class Plan:
     template: Object | None
     config_map: str | None
     adapters: tuple[AdapterWanted, ...]
+    weights: WeightsSource = BAKED
     choice: Choice | None = None
     """How the preset is served on the size in use, or the one being tried; None for a user's own pods."""
     choices: tuple[Choice, ...] = ()
@@ -197,6 +199,7 @@ def make_plan(
         adapters=tuple(
             _adapter(meta["name"], index, each) for index, each in enumerate(inference.get("adapters") or ())
         ),
+        weights=weights_source(workspace, preset, config),
         choice=choice,
         choices=wanted.choices,
         serving=wanted.serving,

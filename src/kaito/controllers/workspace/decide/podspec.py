@@ -207,6 +207,6 @@ def _volumes(plan: Plan, adapters: Sequence[AdapterUse], gpus: int) -> tuple[lis
         if source is not None:
             path = f"{ADAPTERS_DIRECTORY}/{use.wanted.name}"
             add(part_name("adapter-volume", use.wanted.name), source, path, read_only=True)
-    for secret in dict.fromkeys(name for use in pulled for name in _secrets(use)):
-        volumes.append(docker_config(secret))
+    secrets = dict.fromkeys(name for use in pulled for name in _secrets(use))
+    volumes += [docker_config(secret) for secret in secrets]
     return volumes, mounts

@@ -18,6 +18,7 @@ from kaito.controllers.workspace.decide.problems import Problem, Size
 from kaito.controllers.workspace.decide.resolved import Choice
 from kaito.controllers.workspace.decide.serving import Serving
 from kaito.controllers.workspace.decide.sizes import Settings, fitting_sizes, read_sizes, runtime_wanted
+from kaito.controllers.workspace.decide.weights_source import weights_problem
 from kaito.controllers.workspace.model import Object, annotations_of
 
 __all__ = [
@@ -62,16 +63,16 @@ def read_wanted(
     """
     if workspace.get("tuning") is not None:
         return Wanted(problems=(Problem.at("tuning", "TuningNotImplemented", TUNING_NOT_IMPLEMENTED),))
-    inference = workspace.get("inference") or {}
     resource = workspace.get("resource") or {}
     if (waits := not_looked_up(workspace, catalog)) is not None:
         return Wanted(problems=(waits, *_unsupported(resource, config)))
     preset = known_preset(workspace, catalog)
-    unknown = _preset_problem(inference, preset, catalog)
+    unknown = _preset_problem(workspace, preset, catalog, config)
     sized = read_sizes(workspace, None if unknown else preset, catalog, config, settings)
     found = [*_unsupported(resource, config), *([unknown] if unknown else [])]
     if isinstance(sized, Problem):
-        return Wanted(preset, (), (*found, sized))
+        of_the_preset = unknown is not None and sized.reason == "InstanceTypeMissing"
+        return Wanted(preset, (), tuple(found) if of_the_preset else (*found, sized))
     return Wanted(preset, sized.sizes, tuple(found), sized.choices, sized.serving)
 
 
@@ -121,7 +122,10 @@ def node_class_problem(workspace: Object, config: WorkspaceConfig) -> Problem | 
     )
 
 
-def _preset_problem(inference: Object, preset: Preset | None, catalog: Catalog) -> Problem | None:
+def _preset_problem(
+    workspace: Object, preset: Preset | None, catalog: Catalog, config: WorkspaceConfig
+) -> Problem | None:
+    inference = workspace.get("inference") or {}
     name = (inference.get("preset") or {}).get("name")
     if name is None:
         return None
@@ -132,10 +136,8 @@ def _preset_problem(inference: Object, preset: Preset | None, catalog: Catalog) 
     if preset.deprecated:
         nearest = ", ".join(catalog.nearest_presets(name))
         return Problem.at(path, "DeprecatedPreset", f"{name} is no longer supported; instead use {nearest}")
-    options = (inference.get("preset") or {}).get("presetOptions") or {}
-    if not options.get("image") and (why := _no_image(preset)):
-        text = f"{preset.name} {why}; write the name of an image that you made with its weights"
-        return Problem.at("inference.preset.presetOptions.image", "InvalidSpec", text)
+    if (unserved := weights_problem(workspace, preset, config)) is not None:
+        return unserved
     if inference.get("adapters") and not preset.lora:
         return Problem.at(
             "inference.adapters",
@@ -143,12 +145,3 @@ def _preset_problem(inference: Object, preset: Preset | None, catalog: Catalog) 
             f"{preset.name} cannot be served with LoRA adapters; remove the adapters",
         )
     return None
-
-
-def _no_image(preset: Preset) -> str:
-    """Why no node is bought for a preset before the user has an image for it; "" where one is pulled by its name."""
-    if preset.private:
-        return "may not be published as an image"
-    if preset.image is not None:
-        return "has no image of its own, and servers do not download weights yet"
-    return ""

@@ -1,4 +1,4 @@
-"""What a serving pod needs for its weights: the volume they are in, and the init containers that put or check them there.
+"""What a serving pod needs for its weights: the volume they are in, and init containers that put or check them there.
 
 A download is split over several init containers, each of which goes on where the one before it ended. Each leaves a
 sentence when it ends, which the kubelet puts into the pod's status: that is how far a download is, told without a right
@@ -33,8 +33,8 @@ VOLUME: Final = "weights"
 PROGRAM: Final = "kaito-weights"
 DOCKER_CONFIGS: Final = "/root/.docker/config.d"
 SMALL_GIB: Final = 2
-LARGE_GIB: Final = 50
-"""Below the first one container downloads all, from the second on ten do, and else four: each takes a second to start."""
+SHARES: Final = 4
+"""Containers that a download is split over, and below what size it is not: each takes a second to start."""
 SPARE_GIB: Final = 2
 """Room in a volume of its own beside the files: file systems keep some of it."""
 
@@ -147,11 +147,11 @@ def _runs(source: WeightsSource, preset: Preset) -> Sequence[tuple[str, list[str
             ]
         case Pulled(image):
             return [(VOLUME, [f"--image={image}", f"--output={DIRECTORY}", expect])]
+        case NodePath(own=False):
+            return [(VOLUME, [f"--check={DIRECTORY}"])]
         case _:
             return [(VOLUME, [f"--check={DIRECTORY}", expect])]
 
 
 def _shares(preset: Preset) -> int:
-    if preset.weights_gib is None:
-        return 4
-    return 1 if preset.weights_gib < SMALL_GIB else 4 if preset.weights_gib < LARGE_GIB else 10
+    return 1 if preset.weights_gib is not None and preset.weights_gib < SMALL_GIB else SHARES

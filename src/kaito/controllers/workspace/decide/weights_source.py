@@ -10,11 +10,12 @@ from typing import Any, Final
 from kaito.api.labels import USE_LOCAL_WEIGHTS_ANNOTATION
 from kaito.catalog import Preset
 from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.problems import Problem
 from kaito.controllers.workspace.model import Object, annotations_of
 
 LOCAL_MODELS: Final = "/opt/kaito/models"
-"""Directory of the nodes below which `kaito.sh/use-local-weights` looks for a directory with the preset's name, in lower
-case and with - for slashes; as Go KAITO has it."""
+"""Directory of the nodes where `kaito.sh/use-local-weights` looks for a directory with the preset's name, in lower case
+and with - for slashes; as Go KAITO has it."""
 TOKEN_KEY: Final = "HF_TOKEN"
 """Key of the Secret that `presetOptions.modelAccessSecret` names."""
 _SLASHES: Final = re.compile(r"[/\\]")
@@ -66,8 +67,11 @@ class NodePath:
     """A directory of the nodes."""
 
     path: str
+    own: bool = False
+    """Whether the Workspace names it, rather than where the preset's own weights are kept."""
 
 
+BAKED: Final = Baked()
 WeightsSource = Baked | Hub | Pulled | Volume | NodePath
 
 
@@ -91,6 +95,25 @@ def weights_source(workspace: Object, preset: Preset | None, config: WorkspaceCo
     return Hub(preset.repo, preset.revision, secret)
 
 
+def weights_problem(workspace: Object, preset: Preset, config: WorkspaceConfig) -> Problem | None:
+    """Why the preset's weights cannot be had the way the Workspace says."""
+    source = weights_source(workspace, preset, config)
+    options = ((workspace.get("inference") or {}).get("preset") or {}).get("presetOptions") or {}
+    if isinstance(source, Baked) and preset.private and not options.get("image"):
+        text = (
+            f"{preset.name} may not be published as an image; say where your own copy of its weights is, with image, "
+            "huggingFace, volumeSource or path"
+        )
+        return Problem.at("inference.preset.weights", "InvalidSpec", text)
+    if isinstance(source, Hub) and not source.own and preset.gated and source.secret is None:
+        text = (
+            f"the hub gives {preset.name} only to accounts that accepted its licence; write the name of a Secret whose "
+            f"key {TOKEN_KEY} holds such an account's token"
+        )
+        return Problem.at("inference.preset.presetOptions.modelAccessSecret", "InvalidSpec", text)
+    return None
+
+
 def _named(own: Mapping[str, Any], secret: str | None) -> WeightsSource:
     storage = own.get("storageClassName") or None
     if own.get("image"):
@@ -99,7 +122,7 @@ def _named(own: Mapping[str, Any], secret: str | None) -> WeightsSource:
         return Hub(own["huggingFace"], own.get("revision") or None, secret, storage, own=True)
     if own.get("volumeSource") is not None:
         return Volume(own["volumeSource"])
-    return NodePath(own["path"])
+    return NodePath(own["path"], own=True)
 
 
 def downloaded(preset: Preset) -> bool:
