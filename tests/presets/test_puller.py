@@ -167,11 +167,11 @@ def test_an_image_without_payload_and_a_directory_without_image(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("mapping", "sentence"),
     [
-        ("", "does not talk to registries yet"),
+        ("", "takes images from layouts alone"),
         ('{"other": "oci:/x"}', "Map it to an OCI image layout"),
         ('{"r/a:1": "/x"}', "write oci:/path"),
         ("{", "KAITO_IMAGE_MAP is not JSON"),
-        ("[]", "does not talk to registries yet"),
+        ("[]", "takes images from layouts alone"),
     ],
 )
 def test_unmapped_images_are_refused(mapping: str, sentence: str) -> None:

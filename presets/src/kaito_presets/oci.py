@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,16 +22,35 @@ _INDEXES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
-_MANIFESTS = (
+_IMAGES = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
+#: Media types of manifests and indexes that are understood.
+MANIFESTS = (*_IMAGES, *_INDEXES)
 _DIGEST = re.compile(r"^sha256:([0-9a-f]{64})$")
 _CHUNK = 1024 * 1024
 
 
 class BadImage(ValueError):
     """The image can't be used. str() is a sentence for the user."""
+
+
+def manifest_of(
+    document: dict[str, Any], open_entry: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """The manifest itself, where `document` may be an index of several; `open_entry` reads what an index names."""
+    for _ in range(3):  # an index may hold an index
+        entries = document.get("manifests")
+        if not isinstance(entries, list):
+            break
+        images = [entry for entry in entries if entry.get("mediaType", _IMAGES[0]) in MANIFESTS]
+        if not images:
+            raise BadImage("The image's index names no image.")
+        document = open_entry(images[0])
+    if not isinstance(document.get("layers"), list):
+        raise BadImage("There is no image manifest (a manifest has layers).")
+    return document
 
 
 class ImageLayout:
@@ -48,23 +67,10 @@ class ImageLayout:
 
     def manifest(self) -> dict[str, Any]:
         """The image's manifest; of an image for several platforms, the first (adapters are the same on all)."""
-        document = self._json((self._directory / "index.json").read_bytes(), "index.json")
-        for _ in range(3):  # an index may hold an index
-            entries = document.get("manifests")
-            if not isinstance(entries, list):
-                break
-            images = [
-                entry
-                for entry in entries
-                if entry.get("mediaType", _MANIFESTS[0]) in (*_MANIFESTS, *_INDEXES)
-            ]
-            if not images:
-                raise BadImage("The image layout's index names no image.")
-            entry = images[0]
-            document = self._json(self._small_blob(entry), f"the manifest {entry.get('digest')}")
-        if not isinstance(document.get("layers"), list):
-            raise BadImage("The image layout holds no image manifest (a manifest has layers).")
-        return document
+        index = self._json((self._directory / "index.json").read_bytes(), "index.json")
+        return manifest_of(
+            index, lambda entry: self._json(self._small_blob(entry), f"the manifest {entry.get('digest')}")
+        )
 
     def extract(self, inside: str, target: Path, *, limit: int = MAX_PAYLOAD_BYTES) -> list[str]:
         """Writes the files below the image's directory `inside` to `target`; later layers win. Returns their names.
@@ -74,15 +80,15 @@ class ImageLayout:
         written: set[str] = set()
         left = limit
         for layer in self.manifest()["layers"]:
-            with tarfile.open(self._verified_blob(layer), mode=_mode(layer)) as tar:
+            with tarfile.open(self.verified_blob(layer), mode=tar_mode(layer)) as tar:
                 try:
-                    for member, name in _members(tar, inside):
+                    for member, name in members(tar, inside):
                         left -= member.size
                         if left < 0:
                             raise BadImage(
                                 f"The image holds more than {limit / 1024**3:g} GiB under /{inside}."
                             )
-                        _write(tar, member, target / name)
+                        write_member(tar, member, target / name)
                         written.add(name)
                 except (tarfile.TarError, EOFError, OSError) as error:
                     raise BadImage(f"The layer {layer['digest']} can't be unpacked: {error}") from error
@@ -118,7 +124,7 @@ class ImageLayout:
             raise BadImage(f"The blob sha256:{expected} is damaged: its content has another digest.")
         return raw
 
-    def _verified_blob(self, descriptor: dict[str, Any]) -> Path:
+    def verified_blob(self, descriptor: dict[str, Any]) -> Path:
         path, expected = self._blob(descriptor)
         digest = hashlib.sha256()
         with path.open("rb") as file:
@@ -129,7 +135,7 @@ class ImageLayout:
         return path
 
 
-def _mode(layer: dict[str, Any]) -> Any:
+def tar_mode(layer: dict[str, Any]) -> Any:
     """tarfile's mode for a layer's media type."""
     kind = str(layer.get("mediaType"))
     if kind.endswith(("+gzip", ".tar.gzip")):
@@ -145,14 +151,15 @@ def _mode(layer: dict[str, Any]) -> Any:
     )
 
 
-def _members(tar: tarfile.TarFile, inside: str) -> Iterator[tuple[tarfile.TarInfo, str]]:
-    """The regular files below `inside` with their names relative to it. Raises BadImage for unsafe ones."""
+def members(tar: tarfile.TarFile, inside: str) -> Iterator[tuple[tarfile.TarInfo, str]]:
+    """The regular files below `inside` ("": all) with their names relative to it. Raises BadImage for unsafe ones."""
+    prefix = PurePosixPath(inside).parts
     for member in tar:
         parts = PurePosixPath(member.name).parts
         parts = tuple(part for part in parts if part not in ("/", "."))
-        if parts[:1] != (inside,) or member.isdir():
+        if parts[: len(prefix)] != prefix or member.isdir():
             continue
-        name = "/".join(parts[1:])
+        name = "/".join(parts[len(prefix) :])
         if parts[-1].startswith(".wh."):
             continue  # a whiteout: removes what a lower layer has, which here is overwritten or harmless
         if ".." in parts or member.name.startswith("/") or not name:
@@ -164,7 +171,7 @@ def _members(tar: tarfile.TarFile, inside: str) -> Iterator[tuple[tarfile.TarInf
         yield member, name
 
 
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+def write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
     source = tar.extractfile(member)
     assert source is not None  # a regular file
     path.parent.mkdir(parents=True, exist_ok=True)

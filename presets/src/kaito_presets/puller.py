@@ -1,8 +1,9 @@
 """`kaito-pull`: copies the payload of an adapter image (its files under /data) into a directory.
 
 Runs as the init container of a pod that uses the adapter. The directory appears whole or not at all, and a second run
-(a restarted pod) finds what is there and does nothing. In this version images come from OCI image layouts on disk:
-KAITO_IMAGE_MAP is a JSON object {"REFERENCE": "oci:/path"} whose paths are this machine's own.
+(a restarted pod) finds what is there and does nothing. Images come from their registry, with the credentials of the
+docker config.json files below /root/.docker/config.d; where KAITO_IMAGE_MAP is set, only from OCI image layouts on
+disk: it is a JSON object {"REFERENCE": "oci:/path"} whose paths are this machine's own.
 
 Exit codes: 0 done, 2 wrong arguments, 6 the image can't be used.
 """
@@ -20,12 +21,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from kaito_presets import paths
-from kaito_presets.oci import BadImage, ImageLayout
+from kaito_presets.oci import MAX_PAYLOAD_BYTES, BadImage, ImageLayout
+from kaito_presets.registry import Reference, Registry, credentials
+from kaito_presets.weights import artifact
 
 EXIT_USAGE = 2
 EXIT_BAD_IMAGE = 6
 #: Directory of an adapter image that holds the adapter.
 PAYLOAD = "data"
+#: Directory with a directory for each pull secret, in which its config.json lies.
+DOCKER_CONFIGS = "/root/.docker/config.d"
 #: Written last; tells which manifest the directory came from.
 DONE_FILE = ".kaito-pulled"
 
@@ -52,7 +57,7 @@ def layout_of(image: str, image_map: str) -> Path:
     place = mapping.get(image) if isinstance(mapping, dict) else None
     if place is None:
         raise BadImage(
-            f"The image {image} can't be pulled: this version does not talk to registries yet. "
+            f"The image {image} can't be pulled: this machine takes images from layouts alone. "
             f"Map it to an OCI image layout on this machine, for example with "
             f"kaito local up --image {image}=oci:/path/of/the/layout"
         )
@@ -62,14 +67,25 @@ def layout_of(image: str, image_map: str) -> Path:
     return Path(path)
 
 
+def registry_of(image: str) -> Registry:
+    """The image's registry, with the credentials that the pod was given for it. Raises BadImage."""
+    reference = Reference.parse(image)
+    configs = sorted(paths.resolve(DOCKER_CONFIGS).glob("*/config.json"))
+    return Registry(reference, credentials(configs, reference.registry))
+
+
 def pull(layout: Path, output: Path) -> str:
+    """Makes `output` hold the payload of a layout's image; see `pull_from`."""
+    return pull_from(artifact.Local(ImageLayout(layout)), output)
+
+
+def pull_from(store: artifact.Store, output: Path) -> str:
     """Makes `output` hold the image's payload and returns a sentence about it. Raises BadImage, OSError.
 
     The files are unpacked beside `output` and moved into place in one step. If `output` already holds this image,
     nothing is written; if it is an empty directory (a volume's mount point) or holds another image, it is replaced.
     """
-    image = ImageLayout(layout)
-    identity = json.dumps(image.manifest(), sort_keys=True)
+    identity = json.dumps(store.manifest(), sort_keys=True)
     done = output / DONE_FILE
     if done.is_file() and done.read_text(encoding="utf-8") == identity:
         return f"{output.name} is there already."
@@ -79,7 +95,7 @@ def pull(layout: Path, output: Path) -> str:
     scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         fresh = scratch / "new"
-        names = image.extract(PAYLOAD, fresh)
+        names = artifact.pull(store, fresh, (PAYLOAD,), limit=MAX_PAYLOAD_BYTES)
         size = sum((fresh / name).stat().st_size for name in names)
         (fresh / DONE_FILE).write_text(identity, encoding="utf-8")
         if output.exists():
@@ -101,8 +117,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     try:
-        layout = layout_of(options.image, os.environ.get("KAITO_IMAGE_MAP", ""))
-        print(pull(layout, paths.resolve(options.output)), flush=True)
+        images = os.environ.get("KAITO_IMAGE_MAP")
+        output = paths.resolve(options.output)
+        if images is None:
+            print(pull_from(artifact.Remote(registry_of(options.image)), output), flush=True)
+        else:
+            print(pull(layout_of(options.image, images), output), flush=True)
     except BadImage as error:
         _fail(EXIT_BAD_IMAGE, str(error))
     except OSError as error:

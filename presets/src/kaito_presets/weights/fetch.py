@@ -45,6 +45,11 @@ class _Meter:
         self._fetched = 0
         self._last = 0.0
 
+    @property
+    def done(self) -> int:
+        """Bytes that are there."""
+        return self._done
+
     def skip(self, size: int) -> None:
         """Bytes that were there already (or, negative, had to be thrown away)."""
         self._done += size
@@ -76,32 +81,38 @@ def download(
     *,
     attempts: int = 5,
     first_pause: float = 0.5,
+    until: int | None = None,
 ) -> Path:
     """Fetches what is missing and returns the directory. Blocks; raises HubError, OSError.
 
     attempts: tries per file in a row that bring no new byte, before giving up. first_pause: seconds before the first
-    new try; doubles each time, unless the hub says how long to wait.
+    new try; doubles each time, unless the hub says how long to wait. until: bytes after which it is enough for now.
 
     A file gets its name only when it is complete and verified; what is unfinished stays as NAME.partial, and the
     next call goes on from there.
     """
     meter = _Meter(plan, report)
+    enough = plan.total if until is None else until
 
-    def fetch(file: RemoteFile) -> None:
-        _fetch(plan, hub, file, meter, attempts, first_pause)
+    def fetch(file: RemoteFile) -> bool:
+        return _fetch(plan, hub, file, meter, attempts, first_pause, enough)
 
     for file in plan.files:
+        if meter.done >= enough and enough < plan.total:
+            return plan.directory
         target = plan.directory / file.path
         if target.is_file() and target.stat().st_size == file.size:
             meter.skip(file.size)
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        fetch(file)
+        if not fetch(file):
+            return plan.directory
         if not _matches(partial_path(plan.directory, file), file):
             # Once more from the start: the unfinished file may have been another version's.
             meter.skip(-file.size)
             partial_path(plan.directory, file).unlink()
-            fetch(file)
+            if not fetch(file):
+                return plan.directory
             if not _matches(partial_path(plan.directory, file), file):
                 partial_path(plan.directory, file).unlink()
                 raise HubError(
@@ -112,8 +123,18 @@ def download(
     return plan.directory
 
 
-def _fetch(plan: Plan, hub: Hub, file: RemoteFile, meter: _Meter, attempts: int, first_pause: float) -> None:
-    """Makes NAME.partial as long as the file is, over as many connections as it takes."""
+def verify(plan: Plan) -> None:
+    """Removes files that are not what the plan says, for example another version's."""
+    for file in plan.files:
+        path = plan.directory / file.path
+        if path.is_file() and (path.stat().st_size != file.size or not _matches(path, file)):
+            path.unlink()
+
+
+def _fetch(
+    plan: Plan, hub: Hub, file: RemoteFile, meter: _Meter, attempts: int, first_pause: float, enough: int
+) -> bool:
+    """Makes NAME.partial as long as the file is, over as many connections as it takes; False: stopped at `enough`."""
     partial = partial_path(plan.directory, file)
     partial.touch()
     have = partial.stat().st_size
@@ -137,8 +158,10 @@ def _fetch(plan: Plan, hub: Hub, file: RemoteFile, meter: _Meter, attempts: int,
                         have += len(chunk)
                         failures = 0
                         meter.fetched(file.path, len(chunk))
+                        if meter.done >= enough and have < file.size:
+                            return False
             if have >= file.size:
-                return
+                return True
             error = HubError(f"The hub ended the transfer of {file.path} early.", temporary=True)
         except HubError as problem:
             error = problem
@@ -150,6 +173,7 @@ def _fetch(plan: Plan, hub: Hub, file: RemoteFile, meter: _Meter, attempts: int,
         if not error.temporary or failures >= attempts:
             raise error
         time.sleep(first_pause * 2 ** (failures - 1) if error.retry_after is None else error.retry_after)
+    return True
 
 
 def _matches(path: Path, file: RemoteFile) -> bool:

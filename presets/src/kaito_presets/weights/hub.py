@@ -51,6 +51,18 @@ class Hub:
             raise HubError(f"HF_ENDPOINT is {self.endpoint!r}; write a URL such as {DEFAULT_ENDPOINT}.")
         self._token = token or os.environ.get("HF_TOKEN") or None
 
+    def commit(self, repository: str, revision: str) -> str:
+        """The commit that a tag or branch means now; one that is a commit already is not asked for."""
+        if re.fullmatch("[0-9a-f]{40}", revision):
+            return revision
+        where = f"{urllib.parse.quote(repository)}/revision/{urllib.parse.quote(revision, safe='')}"
+        with self._open(f"{self.endpoint}/api/models/{where}", repository) as response:
+            try:
+                found = json.loads(response.read())["sha"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise HubError(f"The hub does not say which commit {revision} of {repository} is.") from error
+        return str(found)
+
     def files(self, repository: str, revision: str) -> list[RemoteFile]:
         """All files of a repository, sorted by path. Raises HubError."""
         where = f"{urllib.parse.quote(repository)}/tree/{urllib.parse.quote(revision, safe='')}"

@@ -26,6 +26,11 @@ _HUGGING_FACE = re.compile(
     r"preprocessor_config|processor_config)\.json$|^merges\.txt$|^tokenizer\.model$|^chat_template\.jinja$|"
     r"^[^/]*\.safetensors(\.index\.json)?$"
 )
+#: What models have that the library does not know by itself, and Mistral's own names.
+_OWN = re.compile(
+    r"^[^/]+\.py$|^(params|tekken)\.json$|^(tiktoken|sentencepiece\.bpe)\.model$|^[^/]+\.(jinja|tiktoken)$"
+)
+_INDEX = re.compile(r"\.index\.json$")
 
 
 class DoesNotFit(Exception):
@@ -70,10 +75,10 @@ class Plan:
 
     def summary(self) -> str:
         """Size, disk and memory, in one sentence."""
-        there = f", {_gb(self.present)} of it there already" if self.present else ""
+        there = f", {gigabytes(self.present)} of it there already" if self.present else ""
         return (
-            f"{self.repository}: {len(self.files)} files, {_gb(self.total)} to download{there}; "
-            f"takes {_gb(self.total)} of disk and {_gb(self.memory)} of memory."
+            f"{self.repository}: {len(self.files)} files, {gigabytes(self.total)} to download{there}; "
+            f"takes {gigabytes(self.total)} of disk and {gigabytes(self.memory)} of memory."
         )
 
 
@@ -90,6 +95,23 @@ def make_plan(hub: Hub, source: Source, cache: Path) -> Plan:
         if not any(file.path.endswith(".safetensors") for file in files):
             raise HubError(f"The repository {repository} has no safetensors files.")
     directory = cache / f"{repository.replace('/', '--')}@{revision.replace('/', '--')}"
+    present = sum(
+        file.size if (directory / file.path).is_file() else _partial(directory, file) for file in files
+    )
+    return Plan(repository, revision, tuple(files), directory, present)
+
+
+def pod_plan(hub: Hub, repository: str, revision: str, directory: Path, *, mistral: bool = False) -> Plan:
+    """What a server in a pod needs of a repository, into `directory` itself. Raises HubError.
+
+    mistral: the files of Mistral's own format, of a repository that has both.
+    """
+    files = choose_served(hub.files(repository, revision), mistral=mistral)
+    if not any(file.path.endswith((".safetensors", ".gguf")) for file in files):
+        raise HubError(
+            f"The repository {repository} has no safetensors files; weights in other formats may run code when they "
+            "are opened. Save them as safetensors."
+        )
     present = sum(
         file.size if (directory / file.path).is_file() else _partial(directory, file) for file in files
     )
@@ -128,6 +150,22 @@ def choose_safetensors(files: Sequence[RemoteFile]) -> list[RemoteFile]:
     return [file for file in files if _HUGGING_FACE.match(file.path)]
 
 
+def choose_served(files: Sequence[RemoteFile], *, mistral: bool = False) -> list[RemoteFile]:
+    """What servers read at the top of a repository: with the code of models and tokenizers that have their own, and
+    of weights in two formats one. Falls back to a GGUF file where there is nothing else."""
+    chosen = [file for file in files if _HUGGING_FACE.match(file.path) or _OWN.match(file.path)]
+    weights = [file for file in chosen if file.path.endswith(".safetensors")]
+    if not weights:
+        gguf = choose_gguf(files)
+        return [*(file for file in chosen if not _INDEX.match(file.path)), *gguf] if gguf else chosen
+    consolidated = {file.path for file in weights if file.path.startswith("consolidated")}
+    others = {file.path for file in weights} - consolidated
+    if consolidated and others:
+        dropped = others if mistral else consolidated
+        return [file for file in chosen if file.path not in dropped]
+    return chosen
+
+
 def check_fit(plan: Plan, *, disk_free: int | None = None, memory_free: int | None = None) -> None:
     """Raises DoesNotFit when disk or memory is too small. Sizes in bytes; default: this machine's."""
     if disk_free is None:
@@ -138,14 +176,14 @@ def check_fit(plan: Plan, *, disk_free: int | None = None, memory_free: int | No
     needed = plan.missing + SPARE_DISK_BYTES
     if plan.missing and disk_free < needed:
         raise DoesNotFit(
-            f"{plan.repository} needs {_gb(needed)} of free disk and there are {_gb(disk_free)} in "
+            f"{plan.repository} needs {gigabytes(needed)} of free disk and there are {gigabytes(disk_free)} in "
             f"{plan.directory.parent}. Make room there, or choose another directory."
         )
     memory_free = available_memory() if memory_free is None else memory_free
     if memory_free is not None and memory_free < plan.memory:
         raise DoesNotFit(
-            f"{plan.repository} needs {_gb(plan.memory)} of memory and {_gb(memory_free)} are available. Close other "
-            "programs or choose a smaller model; the stand-in weights run anywhere."
+            f"{plan.repository} needs {gigabytes(plan.memory)} of memory and {gigabytes(memory_free)} are available. "
+            "Close other programs or choose a smaller model; the stand-in weights run anywhere."
         )
 
 
@@ -162,7 +200,8 @@ def available_memory() -> int | None:
         return None
 
 
-def _gb(size: int) -> str:
+def gigabytes(size: int) -> str:
+    """A size in words, decimal."""
     if size < 10**7:
         return f"{size / 10**6:.1f} MB"
     return f"{size / 10**9:.1f} GB" if size >= 10**9 else f"{size / 10**6:.0f} MB"
