@@ -6,15 +6,17 @@ names; the controller waits for it. One that is there and cannot be read by any 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import yaml
 
-from kaito.catalog import Catalog, Preset
-from kaito.controllers.admission import Finding, Findings, Object, mapping
-from kaito.controllers.workspace.decide.obstacles import no_config_map
+from kaito.catalog import Catalog, GpuSku, Preset, machine_of_sku, no_bfloat16
+from kaito.catalog.lines import first_runtime
+from kaito.controllers.admission import Finding, Findings, Object, listed, mapping
 from kaito.controllers.workspace.decide.arguments import CONFIG_FILE
+from kaito.controllers.workspace.decide.obstacles import no_config_map
+from kaito.controllers.workspace.decide.settings import settings_in, settings_of
 from kaito.runtime.client import Client
 from kaito.runtime.errors import ApiError, TransportError
 from kaito.runtime.logs import get_logger
@@ -65,12 +67,39 @@ class ConfigMaps:
             return Findings(warnings=(Finding(PATH, no_config_map(name, namespace)),))
         preset = mapping(mapping(new.get("inference")).get("preset")).get("name")
         known = self._catalog.preset(preset) if isinstance(preset, str) else None
-        return Findings(tuple(config_problems(name, found[0], known)))
+        return Findings(
+            tuple(config_problems(name, found[0], known)),
+            tuple(numbers_warnings(name, found[0], known, _named_sizes(new, self._catalog))),
+        )
 
 
 def _name(workspace: Object) -> str | None:
     name = mapping(workspace.get("inference")).get("config")
     return name if isinstance(name, str) else None
+
+
+def _named_sizes(workspace: Object, catalog: Catalog) -> list[GpuSku]:
+    resource = mapping(workspace.get("resource"))
+    names = [resource.get("instanceType"), *listed(resource.get("instanceTypes"))]
+    found = (catalog.sku(name) for name in names if isinstance(name, str))
+    return [sku for sku in found if sku is not None and not sku.unusable]
+
+
+def numbers_warnings(
+    name: str, config_map: Mapping[str, Any], preset: Preset | None, skus: Iterable[GpuSku]
+) -> Iterator[Finding]:
+    """What becomes of numbers that the file asks for, on the machine sizes that the Workspace names."""
+    said = settings_in(mapping(config_map.get("data")).get(CONFIG_FILE))
+    if preset is None or not said:
+        return
+    for sku in skus:
+        runtime = first_runtime(preset, sku.compute_capability)
+        outcome = no_bfloat16(machine_of_sku(sku))
+        if outcome and settings_of(said, runtime).dtype == "bfloat16":
+            yield Finding(
+                PATH,
+                f"dtype bfloat16 in ConfigMap {name} has no effect on {sku.name}: {outcome}; write float16",
+            )
 
 
 def config_problems(name: str, config_map: Mapping[str, Any], preset: Preset | None) -> Iterator[Finding]:
