@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from kaito_presets.engines import BadPrompt, BadWeights, EngineError, Message, PromptTooLong, Sampling
-from kaito_presets.engines.transformers import loading, scheduler
+from kaito_presets.engines.transformers import loading, sampling, scheduler
 from kaito_presets.engines.transformers.engine import TransformersEngine
 from models.support import ask, generated, make_engine, make_model, prompts
 
@@ -143,6 +143,39 @@ async def test_drawing_at_random(engine: TransformersEngine) -> None:
     assert {text for text, _ in sure} == {greedy}
     new = await ask(engine, "what is", presence_penalty=2.0, frequency_penalty=2.0, repetition_penalty=50.0)
     assert new[0] != greedy
+
+
+async def test_a_seed_draws_the_same_alone_and_beside_others(engine: TransformersEngine) -> None:
+    async def draw(seed: int | None) -> str:
+        return (await ask(engine, "what is", temperature=1.5, seed=seed))[0]
+
+    alone = [await draw(seed) for seed in (1, 2, 3)]
+    assert len(set(alone)) == 3
+    others = [ask(engine, prompt, temperature=2.0) for prompt in prompts(9)]
+    together = await asyncio.gather(*(draw(seed) for seed in (3, 2, 1, None, None)), *others)
+    assert together[:3] == alone[::-1]
+    assert together[3] != together[4]
+    assert await draw(-(2**70)) == await draw(-(2**70))
+
+
+async def test_a_drawn_token_is_one_that_may_be_drawn() -> None:
+    """The largest number below 1 in every row, with shares that do not add up to 1 exactly."""
+    torch.manual_seed(0)
+    scores = torch.randn(6, 50_000)
+    best = scores.sort(-1, descending=True).indices
+    rows = [
+        sampling.Row(Sampling(temperature=1.0, top_k=top_k, top_p=top_p), [1], 1)
+        for top_k, top_p in ((5, None), (None, 0.3), (1, None), (None, None), (50_000, 1.0), (7, 1e-9))
+    ]
+    for luck in (0.0, 0.5, 1 - 2**-53):
+        for row in rows:
+            row.luck = lambda luck=luck: luck  # type: ignore[misc]
+        found = sampling.choose(scores, rows)
+        places = [int((best[index] == token).nonzero()) for index, token in enumerate(found)]
+        assert places[0] < 5
+        assert places[2] == places[5] == 0
+        if luck == 0.0:
+            assert places == [0] * 6
 
 
 async def test_a_cancelled_answer_is_computed_no_further(engine: TransformersEngine) -> None:

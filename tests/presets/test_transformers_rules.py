@@ -50,13 +50,21 @@ def decode(tokens: list[int]) -> str:
     return bytes(tokens).decode(errors="replace")
 
 
-def stream(text: str, *stops: str) -> tuple[list[str], bool]:
+def told(found: TextStream, token: int) -> str:
+    found.add(token)
+    return found.take()
+
+
+def stream(text: str, *stops: str, every: int = 1) -> tuple[list[str], bool]:
+    """The pieces when they are taken after `every` tokens."""
     found = TextStream(decode, stops)
     pieces = []
-    for byte in text.encode():
-        pieces.append(found.add(byte))
+    for place, byte in enumerate(text.encode(), 1):
+        found.add(byte)
         if found.stopped:
             break
+        if place % every == 0:
+            pieces.append(found.take())
     pieces.append(found.finish())
     return [piece for piece in pieces if piece], found.stopped
 
@@ -67,12 +75,12 @@ def test_only_whole_characters_are_told() -> None:
 
 def test_what_is_half_a_character_at_the_end_is_told_as_it_is() -> None:
     found = TextStream(decode, ())
-    assert [found.add(byte) for byte in "a€".encode()[:-1]] == ["a", "", ""]
+    assert [told(found, byte) for byte in "a€".encode()[:-1]] == ["a", "", ""]
     assert found.finish() == "�"
 
 
 @pytest.mark.parametrize(
-    ("text", "stops", "told", "stopped"),
+    ("text", "stops", "answer", "stopped"),
     [
         ("one two three", ("two",), "one ", True),
         ("one two three", ("three", "two"), "one ", True),
@@ -83,14 +91,23 @@ def test_what_is_half_a_character_at_the_end_is_told_as_it_is() -> None:
     ],
 )
 def test_a_stop_text_ends_the_answer_and_is_no_part_of_it(
-    text: str, stops: tuple[str, ...], told: str, stopped: bool
+    text: str, stops: tuple[str, ...], answer: str, stopped: bool
 ) -> None:
-    pieces, ended = stream(text, *stops)
-    assert ("".join(pieces), ended) == (told, stopped)
+    for every in (1, 2, 3, 100):
+        pieces, ended = stream(text, *stops, every=every)
+        assert ("".join(pieces), ended) == (answer, stopped)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 5, 100])
+def test_seldom_taken_pieces_make_the_same_text(every: int) -> None:
+    text = "aß€😀z and more €€"
+    pieces, _ = stream(text, every=every)
+    assert "".join(pieces) == text
+    assert len(pieces) <= len(text.encode()) // every + 1
 
 
 def test_text_that_can_be_no_stop_is_not_held_back() -> None:
     found = TextStream(decode, ("zz",))
-    assert [found.add(byte) for byte in b"azbzz"] == ["a", "", "zb", "", ""]
+    assert [told(found, byte) for byte in b"azbzz"] == ["a", "", "zb", "", ""]
     assert found.stopped
     assert found.finish() == ""

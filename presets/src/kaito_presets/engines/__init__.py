@@ -40,6 +40,7 @@ class Sampling:
 
     max_tokens: most new tokens; None is as many as the context has room for.
     temperature: 0 is greedy. top_p, top_k: None is off. stop: texts that end the answer and are not part of it.
+    seed: the same seed draws the same tokens from the same scores; an engine that can't refuses the request.
     Penalties: None is off; repetition_penalty 1, the other two 0 mean the same.
     """
 
@@ -51,6 +52,7 @@ class Sampling:
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     stop: tuple[str, ...] = ()
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,14 @@ class EngineError(Exception):
 
 class BadPrompt(EngineError):
     """The request can't be answered as it is (over-long, or refused by the model's chat template)."""
+
+
+class Unsupported(BadPrompt):
+    """This engine has no such setting. `setting` is its name in the request."""
+
+    def __init__(self, setting: str, sentence: str) -> None:
+        self.setting = setting
+        super().__init__(sentence)
 
 
 class PromptTooLong(BadPrompt):

@@ -34,6 +34,7 @@ from kaito_presets.engines import (
     Prompt,
     PromptTooLong,
     Sampling,
+    Unsupported,
 )
 from kaito_presets.engines.template import ChatTemplate
 
@@ -153,6 +154,13 @@ class MistralEngine:
     async def generate(
         self, prompt: Prompt, sampling: Sampling, adapter: str | None
     ) -> AsyncGenerator[Piece | Finish]:
+        # The library has one seed for all requests.
+        if sampling.seed is not None and sampling.temperature > 0:
+            raise Unsupported(
+                "seed",
+                "seed can't be kept together with a temperature above 0 by this engine; leave it out, or set "
+                "temperature to 0, which always gives the same answer.",
+            )
         messages = self._messages(prompt)
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Piece | Finish | _Failure] = asyncio.Queue()

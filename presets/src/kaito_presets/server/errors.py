@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from kaito_presets.engines import BadPrompt, EngineError, Overloaded, PromptTooLong
+from kaito_presets.engines import BadPrompt, EngineError, Overloaded, PromptTooLong, Unsupported
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -41,6 +41,8 @@ def from_engine(error: EngineError) -> Refused:
     """400 for what the client can change, 429 for what it can do later, 500 for the rest."""
     if isinstance(error, Overloaded):
         return Refused(429, str(error), code="rate_limit_exceeded")
+    if isinstance(error, Unsupported):
+        return Refused(400, str(error), code="unsupported_parameter", param=error.setting)
     if isinstance(error, PromptTooLong):
         return Refused(400, str(error), code="context_length_exceeded", param="messages")
     return Refused(400 if isinstance(error, BadPrompt) else 500, str(error))

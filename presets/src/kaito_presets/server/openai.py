@@ -135,14 +135,6 @@ def sampling_of(body: Settings, max_tokens: int | None) -> Sampling:
     """The request's settings for the engine. Greedy where no temperature is set. Raises Refused (400)."""
     refuse_unsupported(body)
     temperature = body.temperature if body.temperature is not None else (0.0 if body.top_p is None else 1.0)
-    if body.seed is not None and temperature > 0:
-        raise Refused(
-            400,
-            "seed can't be kept together with a temperature above 0 by this engine; leave it out, or set temperature "
-            "to 0, which always gives the same answer.",
-            code="unsupported_parameter",
-            param="seed",
-        )
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     if len(stop) > MAX_STOPS or not all(stop):
         raise Refused(400, f"stop: give at most {MAX_STOPS} texts, none of them empty.", param="stop")
@@ -154,6 +146,7 @@ def sampling_of(body: Settings, max_tokens: int | None) -> Sampling:
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
         stop=tuple(stop),
+        seed=body.seed,
     )
 
 

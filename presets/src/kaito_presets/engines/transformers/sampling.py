@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,13 +12,28 @@ import torch
 from kaito_presets.engines import Sampling
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Row:
     """What the choice for one answer depends on. `tokens` are those of its prompt, then those of the answer."""
 
     sampling: Sampling
     tokens: Sequence[int]
     prompt_length: int
+    luck: Callable[[], float] = field(init=False)
+    """Numbers from 0 to 1: with a seed, of this answer alone, so that it means the same whatever runs beside it."""
+    penalised: bool = field(init=False)
+    greedy: bool = field(init=False)
+    """Whether the highest score wins, and nothing else matters."""
+
+    def __post_init__(self) -> None:
+        sampling = self.sampling
+        self.luck = random.random if sampling.seed is None else random.Random(sampling.seed).random
+        self.penalised = bool(
+            sampling.presence_penalty
+            or sampling.frequency_penalty
+            or sampling.repetition_penalty not in (None, 1.0)
+        )
+        self.greedy = not self.penalised and sampling.temperature <= 0
 
 
 def choose(scores: Any, rows: Sequence[Row]) -> list[int]:
@@ -26,26 +42,21 @@ def choose(scores: Any, rows: Sequence[Row]) -> list[int]:
     repetition_penalty is Hugging Face's (tokens of prompt and answer), presence_penalty and frequency_penalty are
     OpenAI's (tokens of the answer).
     """
+    if all(row.greedy for row in rows):
+        found: list[int] = scores.argmax(-1).tolist()
+        return found
     scores = scores.float()
-    if any(_penalised(row.sampling) for row in rows):
+    if any(row.penalised for row in rows):
         scores = scores.clone()
         for index, row in enumerate(rows):
-            if _penalised(row.sampling):
+            if row.penalised:
                 _penalise(scores[index], row)
     tokens = scores.argmax(-1)
     drawing = [index for index, row in enumerate(rows) if row.sampling.temperature > 0]
     if drawing:
         where = torch.tensor(drawing, device=scores.device)
-        tokens[where] = _draw(scores[where], [rows[index].sampling for index in drawing])
+        tokens[where] = _draw(scores[where], [rows[index] for index in drawing])
     return [int(token) for token in tokens.tolist()]
-
-
-def _penalised(sampling: Sampling) -> bool:
-    return bool(
-        sampling.presence_penalty
-        or sampling.frequency_penalty
-        or sampling.repetition_penalty not in (None, 1.0)
-    )
 
 
 def _penalise(scores: Any, row: Row) -> None:
@@ -62,10 +73,11 @@ def _penalise(scores: Any, row: Row) -> None:
         scores[tokens] -= (sampling.presence_penalty or 0.0) + (sampling.frequency_penalty or 0.0) * counts
 
 
-def _draw(scores: Any, settings: Sequence[Sampling]) -> Any:
+def _draw(scores: Any, rows: Sequence[Row]) -> Any:
     def column(values: list[float]) -> Any:
         return torch.tensor(values, device=scores.device).unsqueeze(-1)
 
+    settings = [row.sampling for row in rows]
     ordered, tokens = (scores / column([sampling.temperature for sampling in settings])).sort(
         -1, descending=True
     )
@@ -78,5 +90,8 @@ def _draw(scores: Any, settings: Sequence[Sampling]) -> Any:
     # The token that crosses top_p still counts; the first one always does.
     late = shares.cumsum(-1) - shares >= column([sampling.top_p or 1.0 for sampling in settings])
     late[:, 0] = False
-    drawn = torch.multinomial(shares.masked_fill(late, 0.0), 1)
-    return tokens.gather(-1, drawn).squeeze(-1)
+    upto = shares.masked_fill(late, 0.0).cumsum(-1)
+    # Each row's own number decides: the first token at which the shares so far exceed that part of their sum.
+    drawn = torch.searchsorted(upto, column([row.luck() for row in rows]) * upto[:, -1:], right=True)
+    last = (shares > 0).masked_fill(late, False).sum(-1, keepdim=True) - 1
+    return tokens.gather(-1, torch.minimum(drawn, last)).squeeze(-1)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from kaito_presets.engines import EngineError, Finish, Piece, Sampling
 from kaito_presets.engines.transformers import sampling
 from kaito_presets.engines.transformers.deltas import Deltas
 from kaito_presets.engines.transformers.loading import Loaded
+from kaito_presets.engines.transformers.sampling import Row
 from kaito_presets.engines.transformers.slots import Slots
 from kaito_presets.engines.transformers.text import TextStream
 
@@ -30,6 +32,14 @@ from kaito_presets.engines.transformers.text import TextStream
 PREFILL_TOKENS = 2048
 #: Columns kept free for each answer that joins, so that it isn't sent back at once.
 HEADROOM_TOKENS = 32
+
+#: Seconds between two looks at what running answers have to say. A piece is then the tokens of that time: nobody reads
+#: faster, and writing each token of a fast model by itself costs more than computing it. First tokens don't wait.
+TELL_SECONDS = 0.02
+
+#: Seconds for which prompts wait for more, after answers that ended together: their clients often ask again, and
+#: reading prompts one by one costs a call of the model each. A client alone never waits.
+GATHER_SECONDS = 0.01
 
 #: Seconds after which Python takes the interpreter from the event loop when this thread wants it. With the default of
 #: 5 ms every call of torch could wait that long for a server that is busy writing answers.
@@ -50,6 +60,10 @@ class Job:
     text: TextStream
     tell: Callable[[Piece | Finish | Exception], None]
     cancelled: bool = False
+    row: Row = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.row = Row(self.sampling, self.tokens, self.prompt_length)
 
 
 @dataclass(slots=True)
@@ -71,16 +85,20 @@ class Scheduler:
         self._deltas = deltas
         self._max_rows = max_rows
         self._budget = loaded.kv_tokens
-        self._slots = Slots(max_rows)
+        self._slots = self._empty_slots()
         self._running: list[Job] = []  # in the order of the slots' rows
         self._prefill: _Prefill | None = None
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._outbox: list[tuple[Job, Piece | Finish | Exception]] = []
+        self._told_at = 0.0
+        self._ended = 0  # answers that ended, and whose clients may ask again any moment
+        self._ended_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="generate", daemon=True)
         self.steps = 0
+        self.readings = 0
 
     def submit(self, job: Job) -> None:
         """Queues the job. `job.tell` is called in the event loop of the first submission."""
@@ -112,15 +130,23 @@ class Scheduler:
         with torch.inference_mode():
             while True:
                 with self._changed:
-                    while not (self._closing or self._waiting or self._prefill or self._running):
-                        self._changed.wait()
+                    while not (self._closing or self._prefill or self._running):
+                        patience = self._patience()
+                        if self._waiting and not patience:
+                            break
+                        self._changed.wait(patience if self._waiting else None)
                     if self._closing:
                         break
                 self._guarded_step()
+                if time.monotonic() - self._told_at >= TELL_SECONDS:
+                    self._tell_all()
                 self._flush()
         for job in [*self._running, *(self._prefill.jobs if self._prefill else ()), *self._waiting]:
             self._say(job, EngineError("The server is shutting down."))
         self._flush()
+        log.debug(
+            "The model was called %d times for tokens, %d times for prompts.", self.steps, self.readings
+        )
 
     def _guarded_step(self) -> None:
         """A failure costs the answers that were being computed, never the thread."""
@@ -165,6 +191,9 @@ class Scheduler:
             if any(job.cancelled for job in self._waiting):
                 self._waiting = deque(job for job in self._waiting if not job.cancelled)
 
+    def _empty_slots(self) -> Slots:
+        return Slots(self._max_rows, self._loaded.takes_whole_mask)
+
     def _leave(self, row: int) -> None:
         self._slots.leave(row)
         last = self._running.pop()
@@ -173,7 +202,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Takes prompts from the queue, as many as fit in memory and in one call of the model."""
-        if self._prefill or not self._waiting:
+        if self._prefill or not self._waiting or self._patience():
             return
         taken: list[Job] = []
         longest = max(self._slots.lengths, default=0)
@@ -191,8 +220,19 @@ class Scheduler:
                     break
                 taken.append(self._waiting.popleft())
                 columns = max(columns, length)
+            self._ended = max(0, self._ended - len(taken))
         if taken:
             self._prefill = _Prefill(taken, [len(job.tokens) for job in taken], columns)
+
+    def _patience(self) -> float:
+        """Seconds that prompts still wait for others."""
+        if len(self._waiting) >= self._ended:
+            return 0.0
+        rest = self._ended_at + GATHER_SECONDS - time.monotonic()
+        if rest > 0:
+            return rest
+        self._ended = 0
+        return 0.0
 
     def _read_prompts(self, prefill: _Prefill) -> None:
         device = self._loaded.model.device
@@ -206,6 +246,7 @@ class Scheduler:
             [prefill.columns - length for length in prefill.lengths], device=device
         ).unsqueeze(-1)
         columns = torch.arange(end, device=device)
+        self.readings += 1
         scores = self._forward(
             torch.tensor(padded, device=device)[:, begin:end],
             prefill.jobs,
@@ -221,6 +262,7 @@ class Scheduler:
         first = len(self._running)
         self._running += prefill.jobs
         self._continue(scores, first)
+        self._tell(self._running[first:])
 
     def _step(self) -> None:
         while len(self._running) > 1 and len(self._running) * (max(self._slots.lengths) + 1) > self._budget:
@@ -246,37 +288,44 @@ class Scheduler:
     def _continue(self, scores: Any, first: int) -> None:
         """Chooses and tells the next token of the rows from `first` on; those that end leave."""
         jobs = self._running[first:]
-        tokens = sampling.choose(
-            scores,
-            [sampling.Row(job.sampling, job.tokens, job.prompt_length) for job in jobs],
-        )
-        for job, token in zip(jobs, tokens, strict=True):
-            job.tokens.append(token)
-        ended = [row for row, job in enumerate(jobs, first) if self._tell(job)]
+        tokens = sampling.choose(scores, [job.row for job in jobs])
+        ended = []
+        for row, (job, token) in enumerate(zip(jobs, tokens, strict=True), first):
+            reason = self._add(job, token)
+            if reason:
+                self._end(job, reason)
+                ended.append(row)
         for row in reversed(ended):
             self._leave(row)
 
-    def _tell(self, job: Job) -> bool:
-        """Gives out what the last token adds. True when the answer ends with it."""
-        token = job.tokens[-1]
-        reason = None
+    def _add(self, job: Job, token: int) -> str | None:
+        """One more token of the answer; the reason when it ends with that token."""
+        job.tokens.append(token)
         if token in self._loaded.ends:
-            reason = "stop"
-        else:
-            text = job.text.add(token)
-            if text:
-                self._say(job, Piece(text))
-            if job.text.stopped:
-                reason = "stop"
-            elif len(job.tokens) >= job.most:
-                reason = "length"
-        if reason is None:
-            return False
+            return "stop"
+        job.text.add(token)
+        if job.text.stopped:
+            return "stop"
+        return "length" if len(job.tokens) >= job.most else None
+
+    def _end(self, job: Job, reason: str) -> None:
+        self._ended += 1
+        self._ended_at = time.monotonic()
         rest = job.text.finish()
         if rest:
             self._say(job, Piece(rest))
         self._say(job, Finish(reason, job.prompt_length, len(job.tokens) - job.prompt_length))
-        return True
+
+    def _tell_all(self) -> None:
+        self._told_at = time.monotonic()
+        self._tell(self._running)
+
+    def _tell(self, jobs: Sequence[Job]) -> None:
+        """Gives out what is new in these answers."""
+        for job in jobs:
+            text = job.text.take()
+            if text:
+                self._say(job, Piece(text))
 
     # --- when memory is short
 
@@ -293,7 +342,7 @@ class Scheduler:
         prefill, self._prefill = self._prefill, None
         jobs = [*self._running, *(prefill.jobs if prefill else ())]
         self._running = []
-        self._slots = Slots(self._max_rows)
+        self._slots = self._empty_slots()
         torch.cuda.empty_cache()
         if len(jobs) > 1:
             longest = max(len(job.tokens) for job in jobs)
@@ -310,4 +359,4 @@ class Scheduler:
         for job in [*self._running, *(prefill.jobs if prefill else ())]:
             self._say(job, EngineError(sentence))
         self._running = []
-        self._slots = Slots(self._max_rows)
+        self._slots = self._empty_slots()

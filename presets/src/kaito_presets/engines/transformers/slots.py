@@ -67,8 +67,10 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc] # the library is not in
 class Slots:
     """`lengths[i]` is the number of tokens that row i holds."""
 
-    def __init__(self, max_rows: int) -> None:
+    def __init__(self, max_rows: int, whole_mask: bool) -> None:
+        """`whole_mask`: steps give the mask as attention uses it, see `Loaded.takes_whole_mask`."""
         self._max_rows = max_rows
+        self._whole_mask = whole_mask
         self._window = _Window()
         self._layers: list[_SlotLayer] = []
         self.lengths: list[int] = []
@@ -126,9 +128,11 @@ class Slots:
         if window.now == self._layers[0].keys.shape[-2]:
             self._arrange(self.cache, window.rows, window.width)
         lengths = torch.tensor(self.lengths, device=device).unsqueeze(-1)
-        columns = torch.arange(window.width + 1, device=device)
+        used = torch.arange(window.width + 1, device=device) >= window.width - lengths
+        # Where all columns are used, the library leaves the mask out.
+        whole = self._whole_mask and min(self.lengths) < window.width
         return {
-            "attention_mask": (columns >= window.width - lengths).long(),
+            "attention_mask": used[:, None, None, :] if whole else used.long(),
             "position_ids": lengths,
             "past_key_values": self.cache,
         }

@@ -20,28 +20,42 @@ class TextStream:
         )
         self._told = 0  # tokens whose text was given out
         self._held = ""  # text that may be the beginning of a stop text
+        self._found = ""  # text that nobody has taken yet
         self.stopped = False
 
-    def add(self, token: int) -> str:
-        """The text that is certain now; often "", when a character or a stop text may be half there."""
+    def add(self, token: int) -> None:
+        """One more token. It is decoded at once only where a stop text may end the answer."""
         self._tokens.append(token)
+        if self._stops:
+            self._found += self._decoded()
+
+    def take(self) -> str:
+        """The text that is certain and new; "" while a character or a stop text may be half there."""
+        text = self._found + (self._decoded() if not self.stopped else "")
+        self._found = ""
+        return text
+
+    def finish(self) -> str:
+        """What is left at the end of an answer, with what was held back unless a stop text ended it."""
+        text = self.take()
+        if self.stopped:
+            return text
+        before = self._decode(self._tokens[self._begin : self._told])
+        rest = self._release(self._decode(self._tokens[self._begin :])[len(before) :])
+        self._told = len(self._tokens)
+        if not self.stopped:
+            rest, self._held = rest + self._held, ""
+        return text + rest
+
+    def _decoded(self) -> str:
+        if self._told == len(self._tokens):
+            return ""
         before = self._decode(self._tokens[self._begin : self._told])
         now = self._decode(self._tokens[self._begin :])
         if len(now) <= len(before) or now.endswith(_UNFINISHED):
             return ""
         self._begin, self._told = self._told, len(self._tokens)
         return self._release(now[len(before) :])
-
-    def finish(self) -> str:
-        """What was held back, at the end of an answer that no stop text ended."""
-        if self.stopped:
-            return ""
-        before = self._decode(self._tokens[self._begin : self._told])
-        rest = self._release(self._decode(self._tokens[self._begin :])[len(before) :])
-        self._told = len(self._tokens)
-        if not self.stopped:
-            rest, self._held = rest + self._held, ""
-        return rest
 
     def _release(self, more: str) -> str:
         if not self._stops:
