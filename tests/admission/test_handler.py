@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from admission.asking import adapters, ask, told, workspaces
 from admission.cases import BYO, CATALOG, MACHINE, of
 from api.workspaces import SELECTOR, workspace
 from kaito.api.resources import ADAPTERS
+from kaito.catalog.prices import Prices
 from kaito.controllers.admission import MAX_FINDINGS, Admission, Findings
 from kaito.controllers.workspace.admission.config_map import config_problems
 from kaito.runtime.resources import CONFIGMAPS
@@ -34,6 +36,34 @@ async def test_several_wrong_things_are_told_together_with_the_warnings(world: C
     ]
     assert answer.warnings == [
         "inference.config: there is no ConfigMap absent in namespace default; create it"
+    ]
+
+
+PRICES = Prices.model_validate(
+    {
+        "prices": [
+            {
+                "cloud": "azure",
+                "region": "westeurope",
+                "size": sku.name,
+                "per_hour": sku.memory_gib / 10,
+                "currency": "EUR",
+                "dated": "2026-01-02",
+                "source": "http://127.0.0.1/",
+            }
+            for sku in CATALOG.skus
+            if sku.cloud == "azure"
+        ]
+    }
+)
+
+
+async def test_what_to_use_instead_of_a_retired_size_is_told_with_its_price(world: ControlPlane) -> None:
+    config = replace(MACHINE, prices=PRICES)
+    answer = await ask(workspaces(world.client, CATALOG, config), of("inference", "kaito_workspace_phi_3"))
+    assert answer.warnings == [
+        "resource.instanceType: Azure retired Standard_NC6s_v3 on 2025-09-30; sizes that fit: Standard_NC4as_T4_v3 "
+        "(1.60 EUR an hour), Standard_NC8as_T4_v3 (1.60 EUR an hour), Standard_NC16as_T4_v3 (1.60 EUR an hour)"
     ]
 
 

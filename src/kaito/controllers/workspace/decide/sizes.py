@@ -64,7 +64,7 @@ def read_sizes(
     settings: Settings | None,
 ) -> Sized | Problem:
     """What is tried, or why nothing can be. `settings` None: nothing is known of the ConfigMap."""
-    serving = _serving(workspace, preset, settings) if preset is not None else None
+    serving = serving_of(workspace, preset, settings) if preset is not None else None
     if serving is not None and (above := _too_long(serving)) is not None:
         return above
     if config.node_provisioner is NodeProvisioner.BYO:
@@ -96,16 +96,18 @@ def read_sizes(
 def fitting_sizes(
     preset: Preset, catalog: Catalog, config: WorkspaceConfig, demand: Demand | None = None
 ) -> str:
-    """The cheapest sizes on offer that hold the preset, as a list in words."""
+    """The cheapest sizes on offer that hold the preset, and their prices if they are known, as a list in words."""
     ranked = _ranked(preset, catalog, config, ANYTHING, demand)[:SHOWN]
-    return ", ".join(_counted(each) for each, _ in ranked) or "none in the catalogue"
+    return ", ".join(_counted(each, cost) for each, cost in ranked) or "none in the catalogue"
 
 
-def _counted(sizing: Sizing) -> str:
-    return sizing.machine.name if sizing.nodes == 1 else f"{sizing.nodes} x {sizing.machine.name}"
+def _counted(sizing: Sizing, cost: Price | None) -> str:
+    name = sizing.machine.name if sizing.nodes == 1 else f"{sizing.nodes} x {sizing.machine.name}"
+    return name if cost is None else f"{name} ({cost.per_hour:.2f} {cost.currency} an hour)"
 
 
-def _serving(workspace: Object, preset: Preset, settings: Settings | None) -> Serving:
+def serving_of(workspace: Object, preset: Preset, settings: Settings | None) -> Serving:
+    """What the Workspace wants of the preset, wherever it is served."""
     wanted = runtime_wanted(workspace) or _mounting(workspace, preset)
     resource = workspace.get("resource") or {}
     terms = Terms(
