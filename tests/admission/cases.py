@@ -343,20 +343,5 @@ CASES: Mapping[str, tuple[Case, ...]] = {
             },
         ),
     ),
-    "K31": (
-        Case(
-            workspace(resource=RESOURCE, inference={**PRESET, "config": "bf16"}),
-            workspace(**A100, inference={**PRESET, "config": "bf16"}),
-            config_maps={"bf16": "vllm: {dtype: bfloat16}"},
-        ),
-        Case(
-            workspace(resource=RESOURCE, inference={**PRESET, "config": "half"}),
-            workspace(resource=RESOURCE, inference={**PRESET, "config": "fp16"}),
-            config_maps={
-                "half": "transformers: {dtype: bfloat16}",
-                "fp16": "transformers: {dtype: float16}\nvllm: {dtype: bfloat16}",
-            },
-        ),
-    ),
 }
 """`fine` is fine by its own rule; another may have something to say."""

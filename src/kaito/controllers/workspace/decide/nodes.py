@@ -167,20 +167,27 @@ class _Claims:
         if not self._plan.together:
             self._plan = self._plan.at(max((slot.attempt for slot in slots), default=0))
             return slots[: self._plan.count]
-        lead = max((slot.attempt for slot in slots), default=0)
-        self._plan = self._plan.at(lead)
+        lead = max(slots, key=lambda slot: slot.attempt)
+        self._plan = self._plan.at(lead.attempt)
+        for slot in slots[self._plan.count :]:
+            if slot.claim is not None:
+                self._used.discard(metadata(slot.claim)["name"])
         more = range(len(slots), self._plan.count)
         slots = [*slots, *(self._slot(number) for number in more)][: self._plan.count]
         return [self._following(slot, lead) for slot in slots]
 
-    def _following(self, slot: Slot, lead: int) -> Slot:
+    def _following(self, slot: Slot, lead: Slot) -> Slot:
         """The slot at the newest attempt, unless it has a node of that size, or of nobody's choice."""
-        alike = self._plan.size(slot.attempt) == self._plan.size(lead)
-        if slot.attempt == lead or slot.adopted or (alike and (slot.claim is not None or slot.claim_uid)):
+        alike = self._plan.size(slot.attempt) == self._plan.size(lead.attempt)
+        if (
+            slot.attempt == lead.attempt
+            or slot.adopted
+            or (alike and (slot.claim is not None or slot.claim_uid))
+        ):
             return slot
         if slot.claim is not None:
             self._deletions.append(self._deletion(slot.claim))
-        return Slot(slot.number, lead, failures=slot.failures)
+        return Slot(slot.number, lead.attempt, failed_at=lead.failed_at, failures=slot.failures)
 
     def _asks_again(self) -> bool:
         """Whether a node is asked for after the first pass: there may be claims that a cache does not show."""
@@ -262,13 +269,18 @@ class _Claims:
         return Problem(slot.reason, slot.message) if slot.reason and not slot.was_ready else None
 
     def _next(self, slot: Slot, why: Problem | None) -> Slot:
-        """The slot's next attempt. One that had a ready node starts at once, any other after a pause."""
+        """The slot's next attempt. One that had a ready node starts at once, any other after a pause. Nothing is wrong
+        with a size whose claim somebody took away: it is asked for again."""
         made = (attempt for _, attempt in self._attempts(slot.number))
+        attempt = max((slot.attempt, *made)) + 1
+        if why is None or slot.was_ready:
+            sizes = max(len(self._plan.sizes), 1)
+            attempt += (slot.attempt - attempt) % sizes
         size = self._plan.size(slot.attempt)
         name = size.name if size is not None else ""
         return Slot(
             slot.number,
-            max((slot.attempt, *made)) + 1,
+            attempt,
             reason=why.reason if why is not None else "",
             message=why.message if why is not None else "",
             failed_at="" if slot.was_ready else rfc3339(self._now),

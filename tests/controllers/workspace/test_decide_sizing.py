@@ -1,0 +1,528 @@
+"""Sizing inside the controller: how many nodes, of which size, how the model is cut, and that it stays so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given as over
+from hypothesis import settings as trying
+from hypothesis import strategies as st
+
+from controllers.workspace.builders import (
+    CATALOG,
+    CONFIG,
+    Object,
+    condition,
+    decided,
+    gpu_node,
+    kinds,
+    later,
+    machine_ready,
+    provisioned,
+    settled,
+    step,
+    workspace,
+    written,
+)
+from kaito.catalog import Sizing, machine_of_sku
+from kaito.catalog.models import Catalog
+from kaito.catalog.prices import Prices
+from kaito.controllers.workspace import NodeProvisioner, Observed, WorkspaceConfig, decide
+from kaito.controllers.workspace.decide.plan import Plan, make_plan
+from kaito.controllers.workspace.decide.serving import answer
+from kaito.controllers.workspace.decide.settings import settings_in
+from kaito.controllers.workspace.node_facts import ExistingNodes, facts_of
+
+LLAMA = "llama-3.3-70b-instruct"
+"""131 GiB of weights: three nodes with one A100, two with two of them, one with four."""
+ONE, TWO, FOUR = "Standard_NC24ads_A100_v4", "Standard_NC48ads_A100_v4", "Standard_NC96ads_A100_v4"
+BYO = WorkspaceConfig(node_provisioner=NodeProvisioner.BYO)
+FAILED = {"type": "MachineLaunched", "status": "False", "reason": "NoCapacity", "message": "none"}
+
+
+def llama(instance_type: str | None = ONE, inference: Object | None = None, **more: Any) -> Object:
+    """With an image of one's own: the hub gives its weights only to who has accepted their licence."""
+    own = {"preset": {"name": LLAMA, "presetOptions": {"image": "example.com/llama:1"}}}
+    return workspace(None, instance_type=instance_type, inference={**own, **(inference or {})}, **more)
+
+
+def planned(given: Object, config: WorkspaceConfig = CONFIG, catalog: Catalog = CATALOG) -> Plan:
+    plan = make_plan(given, None, catalog, config)
+    assert isinstance(plan, Plan), plan
+    return plan
+
+
+def arguments(observed: Observed) -> list[str]:
+    live = observed.stateful_set or observed.deployment
+    assert live is not None
+    found: list[str] = live["spec"]["template"]["spec"]["containers"][0]["args"]
+    return found
+
+
+def sizes_of(observed: Observed) -> list[str]:
+    return [each["spec"]["requirements"][0]["values"][0] for each in observed.claims]
+
+
+def failing(observed: Observed, number: int = 0) -> Observed:
+    """The world after the cloud has refused a claim for good."""
+    claims = list(observed.claims)
+    claims[number] = {**claims[number], "status": {"conditions": [FAILED]}}
+    return replace(observed, claims=tuple(claims))
+
+
+def without_deleted(observed: Observed, decision: Any) -> Observed:
+    gone = {each.name for each in decision.deletions}
+    return replace(
+        observed,
+        claims=tuple(each for each in observed.claims if each["metadata"]["name"] not in gone),
+    )
+
+
+class TestCount:
+    def test_without_a_count_the_plan_decides(self) -> None:
+        need = planned(llama()).count
+        assert need > 1
+        observed, _ = step(Observed(llama()))
+        assert len(observed.claims) == need
+        assert observed.workspace["status"]["targetNodeCount"] == need
+
+    def test_one_below_the_need_counts_as_not_written_and_the_status_says_so(self) -> None:
+        observed, decision = step(Observed(llama(resource={"count": 1})))
+        assert len(observed.claims) == planned(llama()).count
+        message = condition(decision.status, "ResourceReady")["message"]
+        assert (
+            "resource.count is 1, as older versions of the API filled in where nothing was written" in message
+        )
+
+    def test_one_that_is_enough_is_no_news(self) -> None:
+        observed = settled(workspace(resource={"count": 1}))
+        assert condition(observed.workspace["status"], "ResourceReady")["message"] == "the node is ready"
+
+    def test_fewer_than_are_needed_are_refused_with_the_need(self) -> None:
+        decision = decided(Observed(llama(resource={"count": 2})))
+        assert decision.writes == ()
+        message = condition(decision.status, "InsufficientGpuMemory")["message"]
+        assert "llama-3.3-70b-instruct needs 3 nodes of Standard_NC24ads_A100_v4; 2 are too few" in message
+        assert "write 3, or leave count out" in message
+        assert "kaito.sh/bypass-resource-checks" in message
+
+    def test_fewer_pass_with_the_annotation(self) -> None:
+        bypass = {"kaito.sh/bypass-resource-checks": ""}
+        observed, decision = step(Observed(llama(resource={"count": 2}, annotations=bypass)))
+        assert len(observed.claims) == 2
+        assert (
+            "the checks of resources are bypassed" in condition(decision.status, "ResourceReady")["message"]
+        )
+        observed, _ = step(provisioned(observed))
+        assert observed.stateful_set is not None
+        assert "--pipeline-parallel-size=2" in arguments(observed)
+
+    def test_more_than_are_needed_are_used(self) -> None:
+        plan = planned(llama(resource={"count": 5}))
+        assert (plan.count, plan.distributed) == (5, True)
+        assert plan.choice is not None
+        assert plan.choice.parallelism.pipeline == 5
+        copies = planned(workspace(resource={"count": 5}))
+        assert (copies.count, copies.distributed) == (5, False)
+
+
+class TestChosen:
+    def test_the_least_gpu_memory_where_no_price_is_known(self) -> None:
+        observed, decision = step(Observed(workspace("phi-4", instance_type=None)))
+        plan = planned(workspace("phi-4", instance_type=None))
+        ranked = [
+            found.total_gib
+            for sku in CATALOG.skus
+            if sku.cloud == "azure" and sku.retired is None and not sku.unusable
+            if isinstance(
+                found := answer(CATALOG.preset("phi-4"), machine_of_sku(sku), plan.serving.terms), Sizing
+            )  # type: ignore[arg-type, union-attr]
+        ]
+        (size,) = sizes_of(observed)
+        sku = CATALOG.sku(size)
+        assert sku is not None
+        assert sku.memory_gib == min(ranked)
+        said = condition(decision.status, "ResourceReady")["message"]
+        assert f"1 x {size} has the least GPU memory" in said
+        assert "prices are not known" in said
+
+    def test_the_lowest_price_where_all_are_known(self) -> None:
+        rows = [
+            {
+                "cloud": "azure",
+                "region": "westeurope",
+                "size": sku.name,
+                "per_hour": 1.5 if sku.name == FOUR else 9.0,
+                "currency": "USD",
+                "dated": "2026-11-01",
+                "source": "a list",
+            }
+            for sku in CATALOG.skus
+            if sku.cloud == "azure"
+        ]
+        config = WorkspaceConfig(prices=Prices.model_validate({"prices": rows}), region="westeurope")
+        observed, decision = step(Observed(workspace(instance_type=None)), config)
+        assert sizes_of(observed) == [FOUR]
+        assert (
+            "costs least: 1.50 USD an hour (2026-11-01)"
+            in condition(decision.status, "ResourceReady")["message"]
+        )
+        assert planned(workspace(instance_type=None), config).sizes[1:] == (), "others cost six times as much"
+
+    def test_several_nodes_only_where_no_node_holds_the_model(self) -> None:
+        assert planned(llama(None)).count == 1
+        assert planned(workspace("deepseek-v3-0324", instance_type=None)).count == 1
+
+    def test_another_size_follows_where_the_cloud_has_none_of_the_first(self) -> None:
+        observed, _ = step(Observed(workspace("phi-4", instance_type=None)))
+        first = sizes_of(observed)
+        decision = decided(failing(observed), now=later(60))
+        claim = written(decision, "Machine")
+        second = claim["spec"]["requirements"][0]["values"]
+        assert second != first
+        assert decision.status is not None
+        assert decision.status["resolved"]["serving"]["instanceType"] == second[0]
+
+    def test_nothing_is_chosen_for_pods_of_ones_own(self) -> None:
+        decision = decided(
+            Observed(workspace(None, instance_type=None, inference={"template": {"spec": {}}}))
+        )
+        assert "write the machine size" in condition(decision.status, "InstanceTypeMissing")["message"]
+
+    def test_what_fits_nowhere_says_how_far_it_is(self) -> None:
+        small = CATALOG.model_copy(update={"skus": tuple(each for each in CATALOG.skus if each.gpus == 1)})
+        given = workspace(
+            "deepseek-v3-0324", instance_type=None, annotations={"kaito.sh/runtime": "transformers"}
+        )
+        decision = decide(Observed(given), small, CONFIG, later(0))
+        message = condition(decision.status, "InsufficientGpuMemory")["message"]
+        assert message.startswith(
+            "resource.instanceType: no size of azure holds deepseek-v3-0324; nearest is "
+        )
+        assert "GiB are missing" in message
+
+
+class TestSticks:
+    def test_a_settled_world_stays_though_the_catalogue_says_otherwise(self) -> None:
+        observed = settled(workspace("phi-4", instance_type=None), gpus=4)
+        larger = tuple(
+            each.model_copy(update={"weights_gib": 500.0, "context_tokens": 1024, "dtype": "float32"})
+            if each.name == "phi-4"
+            else each
+            for each in CATALOG.presets
+        )
+        news = Catalog(presets=larger, skus=tuple(reversed(CATALOG.skus)))
+        decision = decide(observed, news, CONFIG, later(60))
+        assert decision.deletions == ()
+        assert [write.resource.kind for write in decision.writes if write.resource.kind != "Deployment"] == []
+        assert decision.status is not None
+        before = observed.workspace["status"]
+        assert decision.status["resolved"] == before["resolved"]
+        assert decision.status["targetNodeCount"] == before["targetNodeCount"]
+        assert decide(observed, CATALOG, CONFIG, later(60)).writes == ()
+
+    def test_another_spec_is_sized_anew(self) -> None:
+        observed = settled(llama(resource={"count": 3}), gpus=1)
+        more = {**observed.workspace, "resource": {**observed.workspace["resource"], "count": 4}}
+        after, _ = step(replace(observed, workspace=more))
+        assert after.workspace["status"]["resolved"]["serving"]["nodes"] == 4
+        assert len(after.claims) == 4
+
+    def test_a_config_map_that_is_gone_changes_nothing(self) -> None:
+        given = workspace("phi-3-mini-128k-instruct", inference={"config": "mine"})
+        said = settings_in("vllm: {max-model-len: 2048}")
+        observed, _ = step(Observed(given, config_hash="1", settings=said))
+        observed, _ = step(provisioned(observed))
+        assert "--max-model-len=2048" in arguments(observed)
+        decision = decided(replace(observed, config_hash=None, settings=None))
+        assert kinds(decision) == []
+        assert decision.status is not None
+        assert decision.status["resolved"] == observed.workspace["status"]["resolved"]
+
+    def test_what_no_program_wrote_is_not_believed(self) -> None:
+        given = workspace()
+        for nonsense in (
+            "text",
+            {"serving": []},
+            {"serving": {"for": "?", "nodes": -1}},
+            {"serving": {"nodes": True}},
+        ):
+            decision = decided(Observed({**given, "status": {"resolved": nonsense}}))
+            assert kinds(decision) == ["Machine", "Service"]
+
+
+class TestTogether:
+    """Sizes on which a model is cut in different ways: all nodes are of one of them."""
+
+    def spread(self) -> Observed:
+        given = llama(None, resource={"instanceTypes": [ONE, TWO, FOUR]})
+        return step(Observed(given))[0]
+
+    def test_the_number_of_nodes_follows_the_size_that_is_tried(self) -> None:
+        observed = self.spread()
+        assert sizes_of(observed) == [ONE] * 3
+        claims = [machine_ready(each, f"node-{number}") for number, each in enumerate(observed.claims)]
+        nodes = {f"node-{number}": gpu_node(f"node-{number}") for number in range(3)}
+        observed = failing(replace(observed, claims=tuple(claims), nodes=nodes), 2)
+        after, decision = step(observed, now=later(60))
+        assert len(decision.deletions) == 3, "what is of the other size is of no use"
+        after = without_deleted(after, decision)
+        assert sizes_of(after) == [TWO] * planned(llama(TWO)).count
+        assert after.workspace["status"]["targetNodeCount"] == planned(llama(TWO)).count
+        after, _ = step(provisioned(after, 2), now=later(120))
+        assert f"--nodes={planned(llama(TWO)).count}" in arguments(after)
+        assert "--tensor-parallel-size=2" in arguments(after)
+
+    def test_one_large_node_at_last(self) -> None:
+        observed = self.spread()
+        for seconds in (60, 120):
+            after, decision = step(failing(observed), now=later(seconds))
+            observed = without_deleted(after, decision)
+        assert sizes_of(observed) == [FOUR]
+        observed, _ = step(provisioned(observed, 4), now=later(180))
+        assert observed.stateful_set is None, "one node needs no others"
+        assert "--tensor-parallel-size=4" in arguments(observed)
+
+    def test_what_is_served_is_not_rewritten_before_the_other_nodes_are_there(self) -> None:
+        observed = self.spread()
+        observed, _ = step(provisioned(observed))
+        before = observed.stateful_set
+        after, decision = step(failing(observed, 1), now=later(60))
+        assert "StatefulSet" not in kinds(decision)
+        after = without_deleted(after, decision)
+        _, decision = step(after, now=later(61))
+        assert "StatefulSet" not in kinds(decision)
+        after, _ = step(provisioned(after, 2), now=later(120))
+        assert after.stateful_set is not None
+        assert before is not None
+        assert after.stateful_set["spec"]["replicas"] == planned(llama(TWO)).count
+
+    def test_a_pool_takes_sizes_that_serve_alike_only(self) -> None:
+        config = WorkspaceConfig(node_provisioner=NodeProvisioner.KARPENTER)
+        given = llama(None, resource={"instanceTypes": [TWO, ONE, FOUR]})
+        pool = written(decided(Observed(given), config), "NodePool")
+        requirements = pool["spec"]["template"]["spec"]["requirements"]
+        (sizes,) = [
+            each["values"] for each in requirements if each["key"] == "node.kubernetes.io/instance-type"
+        ]
+        assert sizes == [TWO]
+        assert pool["spec"]["replicas"] == planned(llama(TWO)).count
+
+    @trying(max_examples=60, deadline=None)
+    @over(
+        st.lists(
+            st.tuples(st.sampled_from(["fail", "vanish", "ready", "pass"]), st.integers(0, 9)), max_size=14
+        )
+    )
+    def test_whatever_happens_all_nodes_end_up_alike(self, events: list[tuple[str, int]]) -> None:
+        observed, seconds = self.spread(), 0.0
+        for kind, number in events:
+            seconds += 700
+            if observed.claims:
+                picked = number % len(observed.claims)
+                if kind == "fail":
+                    observed = failing(observed, picked)
+                elif kind == "vanish":
+                    kept = [each for place, each in enumerate(observed.claims) if place != picked]
+                    observed = replace(observed, claims=tuple(kept))
+                elif kind == "ready":
+                    observed = provisioned(observed, 4)
+            after, decision = step(observed, now=later(seconds))
+            observed = without_deleted(after, decision)
+        for _ in range(4):
+            seconds += 700
+            after, decision = step(observed, now=later(seconds))
+            observed = without_deleted(after, decision)
+            if not any(each.get("status", {}).get("conditions") == [FAILED] for each in observed.claims):
+                observed = provisioned(observed, 4)
+        names = sizes_of(observed)
+        assert len(set(names)) == 1
+        choice = planned(llama(names[0])).choice
+        assert choice is not None
+        assert len(names) == choice.nodes == observed.workspace["status"]["targetNodeCount"]
+        stored = observed.workspace["status"]["resolved"]["serving"]
+        assert (stored["instanceType"], stored["nodes"]) == (names[0], choice.nodes)
+        assert decided(observed, now=later(seconds + 1)).writes == ()
+
+
+def labelled(name: str, product: str, memory: int, count: int = 1, *, capability: str = "8") -> Object:
+    labels = {
+        "apps": "phi",
+        "nvidia.com/gpu.product": product,
+        "nvidia.com/gpu.count": str(count),
+        "nvidia.com/gpu.memory": str(memory),
+        "nvidia.com/gpu.compute.major": capability,
+        "nvidia.com/gpu.compute.minor": "0",
+    }
+    return gpu_node(name, count, labels=labels)
+
+
+def existing(*nodes: Object) -> ExistingNodes:
+    return ExistingNodes(map(facts_of, nodes))
+
+
+class TestExisting:
+    def test_nodes_are_counted_by_their_labels(self) -> None:
+        given = llama(None)
+        few = existing(*(labelled(f"n{number}", "NVIDIA-A100-SXM4-80GB", 81920) for number in range(2)))
+        decision = decided(Observed(given, existing=few), BYO)
+        assert (
+            "2 of 3 nodes with apps=phi can take a pod" in condition(decision.status, "NodesReady")["message"]
+        )
+        enough = existing(*(labelled(f"n{number}", "NVIDIA-A100-SXM4-80GB", 81920) for number in range(3)))
+        observed, decision = step(Observed(given, existing=enough), BYO)
+        assert written(decision, "StatefulSet")["spec"]["replicas"] == 3
+        assert "--pipeline-parallel-size=3" in arguments(observed)
+        assert decided(observed, BYO).writes == ()
+
+    def test_old_gpus_compute_in_float16(self) -> None:
+        v100 = existing(labelled("n", "Tesla-V100-PCIE-16GB", 16160, capability="7"))
+        observed, _ = step(Observed(workspace(instance_type=None), existing=v100), BYO)
+        assert "--dtype=float16" in arguments(observed)
+
+    def test_gpus_that_are_too_small_are_told(self) -> None:
+        t4 = existing(labelled("n", "Tesla-T4", 15360, capability="7"))
+        decision = decided(Observed(workspace("phi-4", instance_type=None), existing=t4), BYO)
+        ready = condition(decision.status, "NodesReady")
+        assert (ready["status"], ready["reason"]) == ("False", "InsufficientGpuMemory")
+        assert "the nodes with apps=phi: phi-4" in ready["message"]
+        assert "Deployment" not in kinds(decision)
+
+    def test_the_smallest_of_different_gpus_decides(self) -> None:
+        mixed = existing(
+            labelled("a", "NVIDIA-A100-SXM4-80GB", 81920), labelled("b", "Tesla-T4", 15360, capability="7")
+        )
+        observed, decision = step(Observed(workspace(instance_type=None), existing=mixed), BYO)
+        assert (
+            "their GPUs differ, and the model is served as Tesla T4 can"
+            in (condition(decision.status, "NodesReady")["message"])
+        )
+        assert "--dtype=float16" in arguments(observed)
+
+    def test_nodes_without_such_labels_are_sized_by_their_machine_size(self) -> None:
+        size = {"apps": "phi", "node.kubernetes.io/instance-type": "Standard_NC16as_T4_v3"}
+        observed, _ = step(
+            Observed(workspace(instance_type=None), existing=existing(gpu_node("n", labels=size))), BYO
+        )
+        assert "--dtype=float16" in arguments(observed)
+
+    def test_nodes_that_tell_nothing_are_taken_as_they_are(self) -> None:
+        plain = existing(gpu_node("n", labels={"apps": "phi"}))
+        observed, _ = step(Observed(workspace(instance_type=None), existing=plain), BYO)
+        assert not any(each.startswith(("--dtype", "--max-model-len")) for each in arguments(observed))
+
+
+class TestOverrides:
+    @staticmethod
+    def told(text: str, given: Object | None = None) -> tuple[Observed, str]:
+        given = given or workspace(
+            "phi-3-mini-128k-instruct", instance_type=FOUR, inference={"config": "mine"}
+        )
+        observed, decision = step(Observed(given, config_hash="1", settings=settings_in(text)))
+        message = condition(decision.status, "ResourceReady")["message"]
+        return step(provisioned(observed, 4))[0], message
+
+    def test_parallelism_of_the_file_wins_and_is_told(self) -> None:
+        observed, message = self.told("vllm: {tensor_parallel_size: 2, data-parallel-size: '1'}")
+        assert "--tensor-parallel-size=2" in arguments(observed)
+        assert not any(each.startswith("--data-parallel-size") for each in arguments(observed))
+        assert "inference.config has tensor-parallel-size 2, where" in message
+        assert "2 of 4 GPUs are used" in message
+
+    def test_more_gpus_than_there_are(self) -> None:
+        _, message = self.told("vllm: {tensor-parallel-size: 8, data-parallel-size: 1}")
+        assert "8 GPUs are needed for that, and there are 4: the server cannot start" in message
+
+    def test_a_longer_context_needs_more_nodes(self) -> None:
+        given = llama("Standard_NV72ads_A10_v5", inference={"config": "mine"})
+        plain = make_plan(given, None, CATALOG, CONFIG, {})
+        long = make_plan(given, None, CATALOG, CONFIG, settings_in("vllm: {max-model-len: 131072}"))
+        assert isinstance(plain, Plan)
+        assert isinstance(long, Plan)
+        assert long.count > plain.count
+
+    def test_a_context_that_the_model_does_not_have_is_refused(self) -> None:
+        given = workspace(inference={"config": "mine"})
+        decision = decided(
+            Observed(given, config_hash="1", settings=settings_in("vllm: {max-model-len: 5000}"))
+        )
+        assert decision.writes == ()
+        assert condition(decision.status, "InvalidSpec")["message"] == (
+            "inference.config: asks for a context of 5,000 tokens, and phi-3-mini-4k-instruct has at most 4,096; "
+            "write max-model-len: 4096"
+        )
+
+    def test_bfloat16_where_there_is_none(self) -> None:
+        given = workspace(instance_type="Standard_NC16as_T4_v3", inference={"config": "mine"})
+        observed, message = self.told("vllm: {dtype: bfloat16}", given)
+        assert "--dtype=float16" in arguments(observed)
+        assert "bfloat16" in message
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            None,
+            "",
+            "- a",
+            "vllm: 3",
+            "vllm: {max-model-len: -1, tensor-parallel-size: yes, dtype: int8}",
+            "a: &a [1]\nb: *a",
+            "[" * 200,
+            "x: !!int ''",
+            "vllm: {max-model-len: auto}",
+        ],
+    )
+    def test_what_no_server_could_read_says_nothing(self, text: object) -> None:
+        assert settings_in(text) == {}
+
+    def test_a_runtime_of_ones_choice(self) -> None:
+        plan = planned(workspace(annotations={"kaito.sh/runtime": "Transformers"}))
+        assert plan.choice is not None
+        assert plan.choice.runtime == "transformers"
+        assert planned(workspace()).choice.runtime == "vllm"  # type: ignore[union-attr]
+        assert planned(workspace(instance_type="Standard_NC6s_v3")).choice.runtime == "transformers"  # type: ignore[union-attr]
+
+
+SIZES = [each.name for each in CATALOG.skus if each.cloud == "azure" and not each.unusable]
+PRESETS = [each.name for each in CATALOG.presets if each.gpus and not each.deprecated and not each.private]
+
+
+@trying(max_examples=150, deadline=None)
+@over(
+    preset=st.sampled_from(PRESETS),
+    sizes=st.lists(st.sampled_from(SIZES), max_size=3, unique=True),
+    count=st.none() | st.integers(1, 4),
+)
+def test_what_is_planned_holds_the_model_and_is_planned_again(
+    preset: str, sizes: list[str], count: int | None
+) -> None:
+    resource: Object = {"instanceTypes": sizes} if sizes else {}
+    if count is not None:
+        resource["count"] = count
+    given = workspace(
+        preset,
+        instance_type=None,
+        resource=resource,
+        inference={"preset": {"name": preset, "presetOptions": {"image": "example.com/mine:1"}}},
+    )
+    plan = make_plan(given, None, CATALOG, CONFIG)
+    if not isinstance(plan, Plan):
+        assert {each.reason for each in plan} <= {"InsufficientGpuMemory"}, plan
+        return
+    assert plan.serving is not None
+    assert len(plan.choices) == len(plan.sizes) > 0
+    for size, choice in zip(plan.sizes, plan.choices, strict=True):
+        assert size.sku is not None
+        machine = machine_of_sku(size.sku)
+        assert choice.nodes >= (count or 1)
+        assert choice.copies in (1, choice.nodes)
+        used = choice.parallelism.gpus
+        assert used == machine.gpus * (choice.nodes if choice.distributed else 1)
+        ledger = plan.serving.ledger(choice, machine)
+        assert ledger is None or ledger.free >= 0
+    observed, _ = step(step(Observed(given))[0])
+    again = decided(observed)
+    assert again.writes == ()
+    assert again.status == observed.workspace["status"], "the choice is found again"
