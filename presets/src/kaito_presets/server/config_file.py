@@ -8,8 +8,8 @@ Its shape is the one of KAITO's own: settings of an engine below the engine's na
     max_probe_steps: 6
 
 Which engine runs is the image's business, so the settings that mean the same in each of them are taken from whatever
-engine's section they are in (the running engine's wins). The rest is ignored, and said so. As in KAITO, the file
-beats the command line.
+engine's section they are in (the running engine's wins). The engine vllm takes all of its own section; the rest is
+ignored, and said so. As in KAITO, the file beats the command line.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ DTYPES = {"auto": "auto", "half": "float16", "float": "float32"} | {
     name: name for name in ("float16", "bfloat16", "float32")
 }
 
+#: A general key of KAITO's: how much of the free memory extends the GPUs' caches.
+_CACHE_SHARE = "kv_cache_cpu_memory_utilization"
 _SETTINGS = ("max_model_len", "max_num_seqs", "max_queued", "dtype", "served_model_name")
 
 
@@ -43,6 +45,9 @@ class FileSettings:
     ignored: list[str] = field(default_factory=list)
     max_num_seqs: int | None = None
     max_queued: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    """What the running engine's section sets beside these, where the engine takes it: vllm."""
+    kv_cache_share: float = 0.0
 
 
 def read_config(path: Path, engine: str) -> FileSettings:
@@ -62,6 +67,8 @@ def read_config(path: Path, engine: str) -> FileSettings:
             f"The configuration file {path.name} must be a mapping (vllm: {{max-model-len: 4096}})."
         )
     found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    seen: set[str] = set()
     ignored = []
     sections = sorted((name for name in document if name in ENGINES), key=lambda name: name == engine)
     for section in sections:
@@ -71,11 +78,31 @@ def read_config(path: Path, engine: str) -> FileSettings:
         for key, value in values.items():
             setting = str(key).replace("-", "_")
             if setting in _SETTINGS:
+                if section == engine and setting in seen:
+                    raise BadConfig(f"{path.name}: {section}.{key} is set twice; keep one of the two.")
+                seen |= {setting} if section == engine else set()
                 found[setting] = _checked(setting, value, f"{path.name}: {section}.{key}")
+            elif section == engine == "vllm":
+                options[str(key)] = value
             else:
                 ignored.append(f"{section}.{key}")
-    ignored += [str(key) for key in document if key not in ENGINES]
-    return FileSettings(**found, ignored=ignored)
+    general = [str(key) for key in document if key not in ENGINES]
+    if engine == "vllm" and _CACHE_SHARE in general:
+        general.remove(_CACHE_SHARE)
+        found["kv_cache_share"] = _share(document[_CACHE_SHARE], f"{path.name}: {_CACHE_SHARE}")
+    return FileSettings(**found, ignored=ignored + general, options=options)
+
+
+def _share(value: object, where: str) -> float:
+    try:
+        share = float(str(value)) if not isinstance(value, bool) else -1.0
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 0.9:
+        raise BadConfig(
+            f"{where} must be a number from 0 to 0.9, the share of the free memory, not {value!r}."
+        )
+    return share
 
 
 def _checked(setting: str, value: object, where: str) -> int | str | None:

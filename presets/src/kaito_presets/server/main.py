@@ -16,9 +16,10 @@ from typing import NoReturn
 from kaito_presets import paths
 from kaito_presets.adapters import BadAdapter, parse_choice
 from kaito_presets.engines import DEFAULT_MAX_NUM_SEQS, EngineMissing, engine_name
+from kaito_presets.engines.vllm.arguments import MAX_NUM_SEQS as VLLM_MAX_NUM_SEQS
 from kaito_presets.server.config_file import FileSettings, read_config
 from kaito_presets.server.exits import EXIT_USAGE, exit_code, fail
-from kaito_presets.server.settings import DEFAULT_MAX_QUEUED, Settings
+from kaito_presets.server.settings import DEFAULT_MAX_QUEUED, Settings, VllmSettings
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-num-seqs",
         type=_positive,
-        default=DEFAULT_MAX_NUM_SEQS,
-        help="answers computed at the same time (default: %(default)s)",
+        help=f"answers computed at the same time (default: {DEFAULT_MAX_NUM_SEQS}, with vllm {VLLM_MAX_NUM_SEQS})",
     )
     parser.add_argument(
         "--max-queued",
@@ -69,9 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", help="YAML file that beats the command line (see config_file.py)")
     parser.add_argument(
-        "--nodes", type=_positive, default=1, help="nodes that serve one model together (only 1 yet)"
+        "--nodes",
+        type=_positive,
+        default=1,
+        help="nodes that serve one model together, with the engine vllm (default: %(default)s)",
     )
     parser.add_argument("--rendezvous", metavar="HOST:PORT", help="where several nodes meet")
+    _add_vllm(parser)
     parser.add_argument(
         "--engine", help="mistralrs, transformers or vllm (default: KAITO_ENGINE, else mistralrs)"
     )
@@ -80,6 +84,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser
+
+
+def _add_vllm(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("with the engine vllm alone (the others take no notice)")
+    for kind, what in (("tensor", "each layer"), ("pipeline", "the layers"), ("data", "the requests")):
+        group.add_argument(
+            f"--{kind}-parallel-size", type=_positive, help=f"parts that {what} are shared among"
+        )
+    group.add_argument(
+        "--max-lora-rank", type=_positive, help="room for adapters (default: what those mounted need)"
+    )
+    group.add_argument("--performance-mode", choices=("balanced", "interactivity", "throughput"))
+    group.add_argument(
+        "--vllm",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of vLLM's own, as the catalogue has it for the model; the file beats it; repeatable",
+    )
 
 
 def _positive(text: str) -> int:
@@ -104,6 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(exit_code(error), str(error))
     except ValueError as error:
         fail(EXIT_USAGE, str(error))
+    if settings.engine == "vllm":
+        from kaito_presets.engines.vllm import run as vllm  # noqa: PLC0415 - takes a second, as the other
+
+        vllm.serve(settings, host, port)
+        return
     from kaito_presets.server.run import serve  # noqa: PLC0415 - takes a second; wrong arguments are told at once
 
     serve(settings, host, port)
@@ -111,10 +139,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _settings(options: argparse.Namespace) -> Settings:
     engine = engine_name(options.engine)
-    if options.nodes > 1:
+    if options.nodes > 1 and engine != "vllm":
         raise EngineMissing(
-            f"This version can't spread one model over {options.nodes} nodes yet (--nodes={options.nodes}). "
-            "Choose an instance type whose GPUs hold the whole model."
+            f"The {engine} engine can't spread one model over {options.nodes} nodes (--nodes={options.nodes}). "
+            "Choose the vllm runtime, or an instance type whose GPUs hold the whole model."
         )
     file = FileSettings()
     if options.config:
@@ -130,8 +158,22 @@ def _settings(options: argparse.Namespace) -> Settings:
         engine=engine,
         max_model_len=file.max_model_len or options.max_model_len,
         dtype=file.dtype or options.dtype,
-        max_num_seqs=file.max_num_seqs or options.max_num_seqs,
+        max_num_seqs=file.max_num_seqs
+        or options.max_num_seqs
+        or (VLLM_MAX_NUM_SEQS if engine == "vllm" else DEFAULT_MAX_NUM_SEQS),
         max_queued=file.max_queued or options.max_queued,
+        nodes=options.nodes,
+        rendezvous=options.rendezvous,
+        vllm=VllmSettings(
+            tuple(options.vllm),
+            file.options,
+            options.tensor_parallel_size,
+            options.pipeline_parallel_size,
+            options.data_parallel_size,
+            options.max_lora_rank,
+            file.kv_cache_share,
+            options.performance_mode,
+        ),
     )
 
 

@@ -1,0 +1,386 @@
+"""The routes that every KAITO server has, in front of vLLM's own and inside its process.
+
+vLLM loads this class by its option --middleware, so nothing of vLLM is changed. What it answers itself: `/`, `/health`,
+`/healthz`, `/version`, `/metrics.json`, `/v1/models`, and `/chat` by asking vLLM's own /v1/chat/completions. In all
+other requests it looks up the model's name, and it counts them: one too many is answered with 429.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, cast
+
+from prometheus_client import Counter
+from pydantic import ValidationError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kaito_presets.adapters import AdapterChoice
+from kaito_presets.engines import Overloaded, PromptTooLong, Sampling
+from kaito_presets.server import chat, errors, hardware, openai
+from kaito_presets.server.errors import Refused
+from kaito_presets.server.metrics import CountRequests, Metrics
+from kaito_presets.server.names import ModelNames
+
+#: The variable that tells what is served: the JSON of `Serving`.
+VARIABLE = "KAITO_VLLM_SERVING"
+#: Families of our own metrics that mean something here; the rest vLLM counts itself.
+_OUR_METRICS = (b"kaito_http_", b"kaito_model_", b"kaito_ratelimit_")
+#: Paths whose JSON names a model. They are counted, too.
+_ASKING = (
+    "/v1/",
+    "/tokenize",
+    "/detokenize",
+    "/pooling",
+    "/score",
+    "/rerank",
+    "/v2/rerank",
+    "/classify",
+    "/generative_scoring",
+)
+_JSON = (b"content-type", b"application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What is served, as far as the routes need it."""
+
+    preset: str
+    served: str | None
+    stand_in: str | None
+    adapters: tuple[tuple[str, float], ...]
+    max_num_seqs: int
+    max_queued: int
+    engine_version: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps({name: getattr(self, name) for name in self.__slots__})
+
+    @classmethod
+    def from_json(cls, text: str) -> Serving:
+        values = json.loads(text)
+        return cls(**{**values, "adapters": tuple((name, float(s)) for name, s in values["adapters"])})
+
+    def names(self) -> ModelNames:
+        """The names, and what they mean."""
+        return ModelNames(
+            self.preset, self.served, self.stand_in, [AdapterChoice(name, s) for name, s in self.adapters]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What vLLM's own route answered."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    def json(self) -> Any:
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+
+class Front:
+    """The middleware. Another instance than vLLM's may be given what is served; vLLM gives it in the environment."""
+
+    def __init__(self, app: ASGIApp, serving: Serving | None = None) -> None:
+        self._app = app
+        self.serving = serving or Serving.from_json(os.environ[VARIABLE])
+        self.names = self.serving.names()
+        self.started = int(time.time())
+        self.metrics = Metrics(self.names, "vllm", self.serving.engine_version)
+        self._rejected = Counter(
+            "kaito_ratelimit_rejected",
+            "Requests refused because too many waited.",
+            registry=self.metrics.registry,
+        )
+        self._open = 0
+        self._routed = CountRequests(self._route, self.metrics)
+        self._own: dict[tuple[str, str], Callable[[Scope, Receive], Awaitable[tuple[int, Any]]]] = {
+            ("GET", "/"): self._root,
+            ("GET", "/health"): self._health,
+            ("GET", "/healthz"): self._health,
+            ("GET", "/version"): self._version,
+            ("GET", "/metrics.json"): self._hardware,
+            ("GET", "/v1/models"): self._models,
+            ("POST", "/chat"): self._chat,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._routed(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, method = scope["path"].rstrip("/") or "/", scope["method"]
+        try:
+            own = self._own.get((method, path))
+            if own is not None:
+                scope["route"] = _Route(path)
+                status, body = await own(scope, receive)
+                await _send_json(send, status, body)
+            elif method == "GET" and path.startswith("/v1/models/"):
+                scope["route"] = _Route("/v1/models/{name}")
+                await _send_json(send, 200, self._model(path.removeprefix("/v1/models/")))
+            elif method == "GET" and path == "/metrics":
+                await self._send_metrics(scope, receive, send)
+            elif method == "POST" and path.startswith(_ASKING):
+                await self._ask(scope, receive, send)
+            elif any(known == path for _, known in self._own):
+                raise Refused(405, f"{method} is not what {path} answers to.")
+            else:
+                await self._app(scope, receive, send)
+        except Refused as refused:
+            await _send_refusal(send, path, refused)
+
+    async def _root(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
+        about = {"message": "Server is running", "model": self.names.served}
+        return 200, about | ({"notice": self.names.notice} if self.names.notice else {})
+
+    async def _health(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
+        reply = await self._within(scope, receive, "GET", "/health")
+        if reply.status != 200:
+            return 500, {"detail": "vLLM's engine does not run any more"}
+        body = {"status": "Healthy"}
+        return 200, body | ({"stand_in_weights": self.names.stand_in} if self.names.stand_in else {})
+
+    async def _version(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
+        about = {"version": version("kaito-presets"), "engine": "vllm"}
+        return 200, about | {"engine_version": self.serving.engine_version}
+
+    async def _hardware(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
+        return 200, await asyncio.to_thread(hardware.report)
+
+    async def _models(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
+        return 200, openai.models_body(self.names, self.started)
+
+    def _model(self, name: str) -> dict[str, Any]:
+        known = self.names.find(name)
+        if known is None:
+            raise openai.unknown_model(name, self.names)
+        entries = openai.models_body(self.names, self.started)["data"]
+        return next(dict(entry) for entry in entries if entry["id"] == known.name)
+
+    async def _send_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reply = await self._within(scope, receive, "GET", "/metrics")
+        scope["route"] = _Route("/metrics")
+        listed = (await self._within(scope, receive, "GET", "/v1/models")).json() or {}
+        lengths = [entry.get("max_model_len") for entry in listed.get("data", ())]
+        self.metrics.ready(next((int(length) for length in lengths if length), 0))
+        body = reply.body + _ours(self.metrics.text())
+        kept = [pair for pair in reply.headers if pair[0].lower() == b"content-type"]
+        await _send(send, reply.status, kept, body)
+
+    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request for an answer: the model's name becomes the one that vLLM knows, and the request is counted."""
+        body = await _body(receive)
+        asked = _parsed(body)
+        headers = list(scope["headers"])
+        if isinstance(asked, dict) and isinstance(asked.get("model"), str | None):
+            model = self.names.find(asked.get("model"))
+            if model is None:
+                raise openai.unknown_model(asked["model"], self.names)
+            if model.name != asked.get("model"):
+                body = json.dumps({**asked, "model": model.name}).encode()
+                headers = [pair for pair in headers if pair[0] != b"content-length"]
+                headers.append((b"content-length", str(len(body)).encode()))
+                scope["headers"] = headers
+        self._enter()
+        try:
+            await self._app(scope, _replayed(body, receive), send)
+        finally:
+            self._open -= 1
+
+    def _enter(self) -> None:
+        serving = self.serving
+        if self._open >= serving.max_num_seqs + serving.max_queued:
+            self._rejected.inc()
+            raise errors.from_engine(
+                Overloaded(
+                    f"Too many requests: {serving.max_num_seqs} are being answered and {serving.max_queued} wait. "
+                    "Try again later."
+                )
+            )
+        self._open += 1
+
+    async def _chat(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
+        request = _chat_request(await _body(receive), scope)
+        messages = chat.messages_of(request)
+        self._enter()
+        try:
+            return await self._answered(request, messages, scope, receive)
+        finally:
+            self._open -= 1
+
+    async def _answered(
+        self, request: chat.ChatRequest, messages: list[Any], scope: Scope, receive: Receive
+    ) -> tuple[int, Any]:
+        model = self.names.main.name
+        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        counted = await self._asked(
+            scope, receive, "/tokenize", {"model": model, "messages": turns, "add_generation_prompt": True}
+        )
+        tokens, limit = int(counted["count"]), int(counted["max_model_len"])
+        if tokens >= limit:
+            raise errors.from_engine(PromptTooLong(tokens, limit))
+        body = _settings(chat.sampling_of(request.generate_kwargs, tokens), limit - tokens)
+        answer = await self._asked(
+            scope, receive, "/v1/chat/completions", {"model": model, "messages": turns, **body}
+        )
+        text = answer["choices"][0]["message"].get("content") or ""
+        return 200, {"Result": chat.result_of(request, text)}
+
+    async def _asked(self, scope: Scope, receive: Receive, path: str, body: Mapping[str, Any]) -> Any:
+        """vLLM's answer to that; its refusal as a sentence."""
+        reply = await self._within(scope, receive, "POST", path, json.dumps(body).encode())
+        if reply.status != 200:
+            told = reply.json()
+            error = told.get("error", told) if isinstance(told, dict) else {}
+            message = error.get("message") if isinstance(error, dict) else error
+            raise Refused(reply.status, str(message or f"vLLM answered with status {reply.status}."))
+        return reply.json()
+
+    async def _within(
+        self, scope: Scope, receive: Receive, method: str, path: str, body: bytes = b""
+    ) -> Reply:
+        """Asks one of vLLM's own routes, in the same process. Ends with the client's connection."""
+        kept = [pair for pair in scope["headers"] if pair[0] in (b"authorization", b"host", b"x-request-id")]
+        headers = [*kept, _JSON, (b"content-length", str(len(body)).encode())]
+        inner = {
+            key: value
+            for key, value in scope.items()
+            if key not in ("route", "endpoint", "path_params", "router")
+        }
+        inner |= {
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": headers,
+        }
+        status, told, parts = 500, list[tuple[bytes, bytes]](), list[bytes]()
+
+        async def collect(message: Message) -> None:
+            nonlocal status, told
+            if message["type"] == "http.response.start":
+                status, told = message["status"], list(message.get("headers", ()))
+            elif message["type"] == "http.response.body":
+                parts.append(message.get("body", b""))
+
+        await self._app(inner, _replayed(body, receive), collect)
+        return Reply(status, told, b"".join(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What the counting middleware looks for: requests are counted by the path of their route."""
+
+    path: str
+
+
+def _settings(sampling: Sampling, room: int) -> dict[str, Any]:
+    """The settings of an answer for vLLM; `room`: tokens that are left for it."""
+    body: dict[str, Any] = {
+        "max_tokens": min(sampling.max_tokens or room, room),
+        "temperature": sampling.temperature,
+    }
+    further = {
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "repetition_penalty": sampling.repetition_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "stop": list(sampling.stop) or None,
+        "seed": getattr(sampling, "seed", None),
+    }
+    return body | {name: value for name, value in further.items() if value is not None}
+
+
+def _chat_request(body: bytes, scope: Scope) -> chat.ChatRequest:
+    kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+    if not any(b"json" in kind for kind in kinds):
+        raise Refused(415, "Send JSON, with the header Content-Type: application/json.")
+    try:
+        values = json.loads(body)
+    except ValueError as error:
+        raise Refused(422, f"The body is not JSON: {error}.", code="invalid_json") from error
+    try:
+        return chat.ChatRequest.model_validate(values)
+    except ValidationError as error:
+        told = (errors.describe(cast("dict[str, Any]", each)) for each in error.errors()[:5])
+        raise Refused(422, " ".join(dict.fromkeys(told))) from error
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:  # vLLM says what is wrong with it
+        return None
+
+
+def _ours(text: bytes) -> bytes:
+    """The families of our metrics that vLLM does not count."""
+    kept = []
+    for line in text.splitlines(keepends=True):
+        name = line.split(maxsplit=3)[2] if line.startswith(b"#") else line
+        if name.startswith(_OUR_METRICS) and b"_created" not in name:
+            kept.append(line)
+    return b"".join(kept)
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole body. Raises Refused (413) above the limit."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b""
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > errors.MAX_BODY_BYTES:
+            raise Refused(413, f"The body is larger than {errors.MAX_BODY_BYTES // 1024 // 1024} MiB.")
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """`receive` of a request whose body was read: gives it once more, and then tells when the client goes."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _send_json(send: Send, status: int, body: Any) -> None:
+    await _send(send, status, [_JSON], json.dumps(body, ensure_ascii=False).encode())
+
+
+async def _send_refusal(send: Send, path: str, refused: Refused) -> None:
+    if path.startswith("/v1/"):
+        body = errors.openai_body(refused.status, refused.message, refused.code, refused.param)
+    else:
+        body = {"detail": refused.message}
+    headers = [_JSON, (b"retry-after", b"1")] if refused.status == 429 else [_JSON]
+    await _send(send, refused.status, headers, json.dumps(body, ensure_ascii=False).encode())
