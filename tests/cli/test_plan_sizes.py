@@ -228,3 +228,22 @@ def test_pods_of_ones_own_have_no_sizing() -> None:
     plan = planned(body)
     assert (plan["serving"], plan["otherInstanceTypes"], plan["model"]) == ([], [], None)
     assert plan["image"] == container["image"]
+
+
+def test_where_the_size_is_too_small_the_others_are_told_all_the_same() -> None:
+    priced()
+    body = workspace(instanceType="Standard_NC4as_T4_v3")
+    code, output = told(body)
+    assert code == 1
+    assert "problem   resource.instanceType: Standard_NC4as_T4_v3: phi-4 would need 3 nodes" in output
+    others = {each["name"]: each for each in planned(body)["otherInstanceTypes"]}
+    assert others["Standard_NC4as_T4_v3"]["fits"] is False
+    assert others[A10]["price"]["perHour"] == 4.8
+    assert f"{A10}    4.80 USD an hour" in output
+
+
+def test_what_is_wrong_elsewhere_brings_no_list_of_sizes() -> None:
+    body = workspace("phi-44", instanceType=A100)
+    plan = planned(body)
+    assert plan["ok"] is False
+    assert plan["otherInstanceTypes"] == []

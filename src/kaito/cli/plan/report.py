@@ -13,11 +13,14 @@ from kaito.catalog import Catalog, Preset, machine_of_sku
 from kaito.cli.plan.offers import Other, Serves, others, ways
 from kaito.cli.plan.world import CLAIMS, WORKLOADS, Child, ConfigMap, Unfolded, unfold
 from kaito.cli.quota.report import Offer, Report
-from kaito.controllers.admission import Finding
+from kaito.controllers.admission import Finding, Findings
 from kaito.controllers.workspace import WorkspaceConfig
 from kaito.controllers.workspace.admission import judge
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
+from kaito.controllers.workspace.decide.problems import Problem
 from kaito.controllers.workspace.decide.resolved import read_choice
+from kaito.controllers.workspace.decide.sizes import Settings, serving_of
+from kaito.controllers.workspace.decide.wanted import read_wanted
 from kaito.controllers.workspace.model import Object
 
 UID: Final = "00000000-0000-0000-0000-000000000000"
@@ -99,13 +102,10 @@ def plan_workspace(
     settings = None if beside is None else beside.get("settings", {})
     plan = make_plan(workspace, invalid, catalog, config, settings)
     if not isinstance(plan, Plan):
-        paths = {each.path for each in found.refusals}
-        more = [
-            Finding(each.path, each.sentence) for each in plan if each.path not in paths and invalid is None
-        ]
-        named = {each.path for each in more}
-        warnings = tuple(each for each in found.warnings if each.path not in named)
-        return WorkspacePlan(name, space, problems=(*found.refusals, *more), warnings=warnings)
+        stands = plan if invalid is None else ()
+        problems, warnings = _told(stands, found)
+        fits = _sizes_instead(workspace, stands, catalog, config, settings)
+        return WorkspacePlan(name, space, others=fits, problems=problems, warnings=warnings)
     world = unfold(workspace, invalid, catalog, config, now, _settings(plan, beside))
     children = world.children
     if not plan.sizes:
@@ -126,6 +126,30 @@ def plan_workspace(
         problems=(*found.refusals, *_never_served(world)),
         warnings=(*found.warnings, *_missing(plan, beside)),
     )
+
+
+def _told(problems: Iterable[Problem], found: Findings) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+    """Problems and warnings; what the controller and its webhook both say of a field is said once."""
+    paths = {each.path for each in found.refusals}
+    more = [Finding(each.path, each.sentence) for each in problems if each.path not in paths]
+    named = {each.path for each in more}
+    return (*found.refusals, *more), tuple(each for each in found.warnings if each.path not in named)
+
+
+def _sizes_instead(
+    workspace: Object,
+    problems: Iterable[Problem],
+    catalog: Catalog,
+    config: WorkspaceConfig,
+    settings: Settings | None,
+) -> tuple[Other, ...]:
+    """What each size would be, where it is the size that cannot be."""
+    if not any(each.path.startswith("resource.instanceType") for each in problems):
+        return ()
+    preset = read_wanted(workspace, catalog, config, settings).preset
+    if preset is None:
+        return ()
+    return others(serving_of(workspace, preset, settings), (), catalog, config)
 
 
 def _on_existing(plan: Plan, workspace: Object, catalog: Catalog) -> Plan:
