@@ -9,6 +9,7 @@ from kaito.catalog import GpuSku, Preset
 from kaito.controllers.workspace.decide import serving
 from kaito.controllers.workspace.decide.adapters import AdapterUse
 from kaito.controllers.workspace.decide.plan import Plan
+from kaito.controllers.workspace.decide.vllm import vllm_settings
 from kaito.controllers.workspace.names import headless_name
 
 ADAPTERS_DIRECTORY: Final = "/mnt/adapter"
@@ -29,6 +30,8 @@ def serve_arguments(
     ]
     if plan.choice is not None:
         arguments += serving.arguments(plan.choice, preset)
+        if plan.choice.runtime == "vllm":
+            arguments += vllm_settings(preset, plan.machine)
     if plan.config_map is not None:
         arguments.append(f"--config={CONFIG_DIRECTORY}/{CONFIG_FILE}")
     if plan.distributed:
