@@ -36,6 +36,7 @@ from kaito_presets.engines import (
     Sampling,
     Unsupported,
 )
+from kaito_presets.engines.device import mistralrs_device
 from kaito_presets.engines.template import ChatTemplate
 
 #: The role of a message that is no message but the whole prompt.
@@ -98,6 +99,7 @@ class MistralEngine:
         else:
             which = mistralrs.Which.Plain(str(self._weights), dtype=dtype)
         self._template = ChatTemplate.of(self._weights)
+        log.info("Computing on %s.", mistralrs_device())
         try:
             self._runner = self._start(which)
         except Exception as error:

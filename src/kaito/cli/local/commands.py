@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import shlex
 import shutil
@@ -144,6 +145,8 @@ def print_usage(directory: LocalDirectory, options: LocalOptions) -> None:
             )
         else:
             typer.echo(STAND_IN_NOTICE)
+        if answers := engine_line():
+            typer.echo(f"Models are computed by {answers}.")
         typer.echo("")
     typer.echo("In another window (your ~/.kube/config is neither read nor changed):")
     print_environment(directory)
@@ -192,8 +195,22 @@ async def status(root: Path) -> None:
     typer.echo(f"kubeconfig  {directory.kubeconfig.resolve()}")
     for name, pid in state["processes"].items():
         typer.echo(f"process     {name} ({pid}), log {directory.logs / name}.log")
+    if answers := engine_line():
+        typer.echo(f"engine      {answers}")
     for workspace in await _workspaces(directory):
         typer.echo(_workspace_line(workspace))
+
+
+def engine_line() -> str:
+    """Which engine answers here, and what it computes on; "" where none is installed."""
+    if importlib.util.find_spec("kaito_presets") is None:
+        return ""
+    from importlib.metadata import version
+
+    from kaito_presets.engines.device import mistralrs_device
+
+    device = mistralrs_device()
+    return f"mistralrs {version('mistralrs')} on {device}" if device else ""
 
 
 async def _workspaces(directory: LocalDirectory) -> list[dict[str, Any]]:
