@@ -63,6 +63,7 @@ WORKSPACE_REASONS: Final[Mapping[str, Course]] = {
     # the workload and its pods
     "WorkloadAdopted": Course.DONE,
     "WorkspaceInferenceStatusPending": Course.WAITS,
+    "WeightsFetching": Course.WAITS,
     "ModelStarting": Course.WAITS,
     "ImagePullError": Course.STUCK,
     "ContainerStartError": Course.STUCK,

@@ -9,7 +9,10 @@ import pytest
 
 from controllers.workspace.builders import Object, condition, decided, provisioned, served, step, workspace
 from kaito.controllers.workspace import Observed
-from kaito.controllers.workspace.decide.pods import pod_problem
+from kaito.controllers.workspace.decide.pods import pod_problem, weights_progress
+from kaito.controllers.workspace.slim import slim_pod
+from kaito.runtime.objects import CachedObject
+from kaito.runtime.resources import PODS
 
 
 def pod(*containers: Object, init: tuple[Object, ...] = (), **status: Any) -> Object:
@@ -107,3 +110,46 @@ def test_a_pods_reason_becomes_the_workspaces_and_a_warning_once() -> None:
     assert decided(observed).events == ()
     decision = decided(served(observed))
     assert condition(decision.status, "InferenceReady")["status"] == "True"
+
+
+def fetched(part: int, message: str) -> Object:
+    state = {"terminated": {"exitCode": 0, "message": f"{message}\n"}}
+    return {"name": f"weights-{part}-of-4", "ready": True, "state": state}
+
+
+FETCHES = {"name": "weights-3-of-4", "ready": False, "state": {"running": {}}}
+LATER = {"name": "weights-4-of-4", "ready": False, "state": {"waiting": {"reason": "PodInitializing"}}}
+STARTS = {"name": "phi", "ready": False, "state": {"waiting": {"reason": "PodInitializing"}}}
+
+
+def test_how_far_the_weights_are_is_what_the_last_container_said() -> None:
+    far = pod(STARTS, init=(fetched(1, "1 GB of 4 GB"), fetched(2, "2 GB of 4 GB (90 MB/s)"), FETCHES, LATER))
+    assert weights_progress([far]) == "pod phi-abc fetches its weights, part 3 of 4: 2 GB of 4 GB (90 MB/s)"
+    begun = pod(STARTS, init=({**FETCHES, "name": "weights-1-of-4"}, LATER))
+    assert weights_progress([far, begun]) == "pod phi-abc fetches its weights, part 1 of 4"
+    whole = pod(STARTS, init=({**FETCHES, "name": "weights"},))
+    assert weights_progress([whole]) == "pod phi-abc fetches its weights"
+    assert weights_progress([pod(STARTS, init=(fetched(4, "all"),)), pod(CRASH)]) == ""
+    assert weights_progress([pod(STARTS, init=({**FETCHES, "name": "puller-a"},))]) == ""
+
+
+def test_the_caches_keep_what_was_said_of_weights_only_while_more_are_fetched() -> None:
+    def kept(*init: Object) -> list[str]:
+        live = {"metadata": {"name": "phi-abc", "namespace": "default"}, "spec": {}}
+        found = slim_pod(
+            CachedObject.from_dict({**live, "status": {"initContainerStatuses": list(init)}}, PODS)
+        )
+        return [each["name"] for each in found.decode()["status"].get("initContainerStatuses", ())]
+
+    other = {"name": "puller-a", "ready": True, "state": {"terminated": {"exitCode": 0, "message": "done"}}}
+    assert kept(other, fetched(1, "1 GB"), FETCHES) == ["weights-1-of-4", "weights-3-of-4"]
+    assert kept(other, fetched(1, "1 GB"), fetched(2, "2 GB")) == []
+
+
+def test_a_workspace_whose_pods_fetch_weights_says_how_far_they_are() -> None:
+    observed, _ = step(Observed(workspace()))
+    observed, _ = step(provisioned(observed))
+    starting = replace(observed, pods=(pod(STARTS, init=(fetched(1, "7 GB of 29 GB"), FETCHES)),))
+    ready = condition(step(starting)[1].status, "InferenceReady")
+    assert (ready["status"], ready["reason"]) == ("False", "WeightsFetching")
+    assert "part 3 of 4: 7 GB of 29 GB" in ready["message"]

@@ -79,7 +79,10 @@ def image_table(catalog: Catalog, images: Mapping[str, Path], weights: Mapping[s
     from kaito_presets.demo import PRESET, WEIGHTS_MOUNT, stand_in_contents
 
     serve = {"kaito-serve": (sys.executable, "-m", "kaito_presets.server.main")}
-    pull = {"kaito-pull": (sys.executable, "-m", "kaito_presets.puller")}
+    pull = {
+        "kaito-pull": (sys.executable, "-m", "kaito_presets.puller"),
+        "kaito-weights": (sys.executable, "-m", "kaito_presets.weights.pod"),
+    }
     engine = {"KAITO_ENGINE": "mistralrs"}
     entries = []
     for preset in catalog.presets:

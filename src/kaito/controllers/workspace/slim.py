@@ -28,6 +28,9 @@ _IDENTITY: Final = (
     "ownerReferences",
 )
 
+WEIGHTS_CONTAINER: Final = "weights"
+"""Name of the init container for weights; one of several has `-1-of-4` and so on behind it."""
+
 _PROGRAM: Final = ("name", "image", "command", "args")
 
 
@@ -85,10 +88,21 @@ def slim_pod(pod: CachedObject) -> CachedObject:
     if waits:
         kept["status"]["conditions"] = waits
     for field in ("initContainerStatuses", "containerStatuses"):
-        troubled = [each for each in status.get(field) or () if not each.get("ready")]
-        if troubled:
+        troubled = [each for each in status.get(field) or () if not each.get("ready") or _tells(each)]
+        if any(not each.get("ready") for each in troubled):
             kept["status"][field] = troubled
     return CachedObject.from_dict(kept, pod.resource)
+
+
+def is_for_weights(container: str) -> bool:
+    """Whether an init container of that name fetches or checks weights (`decide.weights` gives the names)."""
+    return container == WEIGHTS_CONTAINER or container.startswith(f"{WEIGHTS_CONTAINER}-")
+
+
+def _tells(container: Mapping[str, Any]) -> bool:
+    """Whether a container that ended well left a sentence about the weights: those after it still fetch."""
+    ended = (container.get("state") or {}).get("terminated") or {}
+    return bool(ended.get("message")) and is_for_weights(str(container.get("name")))
 
 
 def slim_pool(pool: CachedObject) -> CachedObject:

@@ -10,6 +10,7 @@ from kaito.api.labels import STAND_IN_WEIGHTS_ANNOTATION
 from kaito.controllers.workspace.decide.children import cut
 from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.model import Object, annotations_of, conditions, deleting, metadata
+from kaito.controllers.workspace.slim import WEIGHTS_CONTAINER, is_for_weights
 
 IMAGE_REASONS: Final = frozenset(
     {
@@ -56,6 +57,36 @@ def stand_in_weights(pods: Iterable[Object]) -> str:
         if name and not deleting(pod):
             return name
     return ""
+
+
+def weights_progress(pods: Iterable[Object]) -> str:
+    """How far the pod that is least far is with its weights; "" where none fetches any."""
+    found = [told for pod in pods if not deleting(pod) and (told := _fetching(pod)) is not None]
+    return min(found)[1] if found else ""
+
+
+def _fetching(pod: Object) -> tuple[int, str] | None:
+    """How many of its containers for weights have ended well, and what the last of them said."""
+    ours = [
+        each
+        for each in (pod.get("status") or {}).get("initContainerStatuses") or ()
+        if is_for_weights(str(each.get("name")))
+    ]
+    ended = [each for each in ours if "exitCode" in _ended(each)]
+    running = [each for each in ours if "running" in (each.get("state") or {})]
+    if not running:
+        return None
+    name = metadata(pod).get("name")
+    part = str(running[0]["name"]).removeprefix(WEIGHTS_CONTAINER).strip("-").replace("-", " ")
+    text = f"pod {name} fetches its weights{f', part {part}' if part else ''}"
+    said = str(_ended(ended[-1]).get("message") or "").strip() if ended else ""
+    return len(ended), cut(f"{text}: {said}" if said else text)
+
+
+def _ended(container: Object) -> Object:
+    """How a container ended for good: it did what it was for."""
+    terminated: Object = (container.get("state") or {}).get("terminated") or {}
+    return terminated if terminated.get("exitCode") == 0 else {}
 
 
 def _containers(pod: Object) -> Iterator[Object]:

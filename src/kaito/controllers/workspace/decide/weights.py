@@ -27,6 +27,7 @@ from kaito.controllers.workspace.decide.weights_source import (
 )
 from kaito.controllers.workspace.model import Object
 from kaito.controllers.workspace.names import part_name
+from kaito.controllers.workspace.slim import WEIGHTS_CONTAINER
 
 DIRECTORY: Final = "/workspace/weights"
 VOLUME: Final = "weights"
@@ -140,17 +141,17 @@ def _runs(source: WeightsSource, preset: Preset) -> Sequence[tuple[str, list[str
             ]
             shares = _shares(preset)
             if shares == 1:
-                return [(VOLUME, arguments)]
+                return [(WEIGHTS_CONTAINER, arguments)]
             return [
-                (f"{VOLUME}-{share}-of-{shares}", [*arguments, f"--share={share}/{shares}"])
+                (f"{WEIGHTS_CONTAINER}-{share}-of-{shares}", [*arguments, f"--share={share}/{shares}"])
                 for share in range(1, shares + 1)
             ]
         case Pulled(image):
-            return [(VOLUME, [f"--image={image}", f"--output={DIRECTORY}", expect])]
+            return [(WEIGHTS_CONTAINER, [f"--image={image}", f"--output={DIRECTORY}", expect])]
         case NodePath(own=False):
-            return [(VOLUME, [f"--check={DIRECTORY}"])]
+            return [(WEIGHTS_CONTAINER, [f"--check={DIRECTORY}"])]
         case _:
-            return [(VOLUME, [f"--check={DIRECTORY}", expect])]
+            return [(WEIGHTS_CONTAINER, [f"--check={DIRECTORY}", expect])]
 
 
 def _shares(preset: Preset) -> int:

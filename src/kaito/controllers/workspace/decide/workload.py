@@ -19,7 +19,7 @@ from kaito.controllers.workspace.decide.children import manifest, write_if_neede
 from kaito.controllers.workspace.decide.node_state import NodesOutcome
 from kaito.controllers.workspace.decide.obstacles import config_map_missing, name_taken
 from kaito.controllers.workspace.decide.plan import Plan
-from kaito.controllers.workspace.decide.pods import pod_problem, stand_in_weights
+from kaito.controllers.workspace.decide.pods import pod_problem, stand_in_weights, weights_progress
 from kaito.controllers.workspace.decide.podspec import pod_template
 from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.model import (
@@ -36,6 +36,7 @@ from kaito.controllers.workspace.names import headless_name
 from kaito.runtime.resources import DEPLOYMENTS, SERVICES, STATEFULSETS, Resource
 
 PENDING: Final = "WorkspaceInferenceStatusPending"
+FETCHING: Final = "WeightsFetching"
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +257,13 @@ def _state(
         return WorkloadOutcome(
             False, problem.reason, problem.message, failing=True, endpoint=endpoint, writes=writes
         )
+    fetched = weights_progress(observed.pods)
     return WorkloadOutcome(
-        False, PENDING, f"{resource.kind} {plan.name}: {text}", endpoint=endpoint, writes=writes
+        False,
+        FETCHING if fetched else PENDING,
+        f"{resource.kind} {plan.name}: {text}" + (f"; {fetched}" if fetched else ""),
+        endpoint=endpoint,
+        writes=writes,
     )
 
 
