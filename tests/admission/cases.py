@@ -53,8 +53,9 @@ def named(name: str, **more: Any) -> Object:
     return workspace(**A100, **more, metadata={"name": name, "namespace": "default"})
 
 
-def annotated(name: str, value: str) -> Object:
-    return workspace(**A100, metadata={"name": "ws", "namespace": "default", "annotations": {name: value}})
+def annotated(name: str, value: str, **more: str) -> Object:
+    annotations = {name: value, **more}
+    return workspace(**A100, metadata={"name": "ws", "namespace": "default", "annotations": annotations})
 
 
 def sized(*, preset: str = "phi-3-mini-4k-instruct", **resource: Any) -> Object:
@@ -90,6 +91,7 @@ LARGE = "Standard_NC24ads_A100_v4"
 LLAMA = {"preset": {"name": "llama-3.3-70b-instruct", "presetOptions": {"image": "example.com/llama:1"}}}
 MIG = {"mode": "mig", "profile": "1g.10gb"}
 PLAIN = workspace(**A100)
+TRANSFORMERS = {"kaito.sh/runtime": "transformers"}
 TUNED = workspace(**tuning())
 
 CASES: Mapping[str, tuple[Case, ...]] = {
@@ -241,6 +243,18 @@ CASES: Mapping[str, tuple[Case, ...]] = {
             workspace(**tuning(preset={"name": "phi-3-mini-128k-instruct"})),
             workspace(**tuning(method="qlora")),
             before=TUNED,
+        ),
+    ),
+    "W35": (
+        Case(
+            annotated("kaito.sh/streaming-service-account", "mine"),
+            annotated("kaito.sh/model-streaming", "disabled"),
+        ),
+    ),
+    "K40": (
+        Case(
+            annotated("kaito.sh/performance-mode", "throughput", **TRANSFORMERS),
+            annotated("kaito.sh/performance-mode", "throughput"),
         ),
     ),
     "K1": (Case(workspace(resource=None), PLAIN),),

@@ -63,6 +63,20 @@ AKS_OPTION_PREFIX: Final = "kaito.sh/aks-"
 PERFORMANCE_MODE_ANNOTATION: Final = "kaito.sh/performance-mode"
 DISABLE_BENCHMARK_ANNOTATION: Final = "kaito.sh/disable-benchmark"
 USE_LOCAL_WEIGHTS_ANNOTATION: Final = "kaito.sh/use-local-weights"
+STREAMING_ANNOTATIONS: Final = frozenset(
+    {
+        "kaito.sh/model-streaming",
+        "kaito.sh/model-mirror-storage-class",
+        "kaito.sh/streaming-service-account",
+        "inference.kaito.sh/static-model-mirror",
+        "inference.kaito.sh/stream-datarefs-url",
+        "inference.kaito.sh/stream-identity-client-id",
+        "inference.kaito.sh/stream-source-type",
+    }
+)
+"""Go KAITO's, for weights that are streamed from a mirror while they load. Read only to say that they do nothing."""
+STREAMING_OFF: Final = "disabled"
+"""Value of the first of them that asks for what is so anyway."""
 
 # --- children of a Workspace --------------------------------------------------------------------------------
 DESIRED_HASH_ANNOTATION: Final = "kaito.sh/desired-hash"

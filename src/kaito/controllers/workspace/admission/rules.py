@@ -15,6 +15,8 @@ from kaito.api.labels import (
     NODE_CLASS_NAME_ANNOTATION,
     NODE_IMAGE_FAMILY_ANNOTATION,
     PERFORMANCE_MODE_ANNOTATION,
+    STREAMING_ANNOTATIONS,
+    STREAMING_OFF,
     USE_LOCAL_WEIGHTS_ANNOTATION,
 )
 from kaito.api.views import check
@@ -42,6 +44,9 @@ INSTANCE_TYPE_UNUSED: Final = (
 NODE_CLASS_NAME_UNUSED: Final = (
     "has no effect: only NodePools have a node class of the Workspace's choice (--node-provisioner=karpenter)"
 )
+STREAMING_UNUSED: Final = (
+    "has no effect: weights are not streamed from a mirror; say where they are in inference.preset.weights"
+)
 MODEL_ACCESS_SECRET_UNUSED: Final = (
     "has no effect: nothing is downloaded from the hub for this Workspace; leave it out"
 )
@@ -64,6 +69,7 @@ def judge(
         if (choice := node_class_problem(workspace, config)) is not None:
             refusals.append(Finding(choice.path, choice.sentence))
         warnings += _needless_secret(workspace, wanted, config)
+        warnings += _mode_unused(workspace, wanted)
         warnings += _retired(workspace, wanted, catalog, config)
     return Findings(tuple(refusals), tuple(warnings))
 
@@ -107,6 +113,9 @@ def _unused(workspace: Object, config: WorkspaceConfig) -> Iterator[Finding]:
         yield Finding(
             path, f'{balancer!r} has no effect; write "True", with a capital T, for a load balancer'
         )
+    for name in sorted(STREAMING_ANNOTATIONS & annotations_in(workspace).keys()):
+        if annotations_in(workspace)[name] != STREAMING_OFF:
+            yield Finding(f"metadata.annotations[{name}]", STREAMING_UNUSED)
     if NODE_CLASS_NAME_ANNOTATION in annotations_in(workspace) and config.node_provisioner.pools is None:
         yield Finding(f"metadata.annotations[{NODE_CLASS_NAME_ANNOTATION}]", NODE_CLASS_NAME_UNUSED)
     resource = mapping(workspace.get("resource"))
@@ -114,6 +123,16 @@ def _unused(workspace: Object, config: WorkspaceConfig) -> Iterator[Finding]:
         for name in ("instanceType", "instanceTypes"):
             if resource.get(name):
                 yield Finding(f"resource.{name}", INSTANCE_TYPE_UNUSED)
+
+
+def _mode_unused(workspace: Object, wanted: Wanted) -> Iterator[Finding]:
+    mode = annotations_in(workspace).get(PERFORMANCE_MODE_ANNOTATION)
+    if mode not in PERFORMANCE_MODES[1:] or not wanted.choices:
+        return
+    runtimes = dict.fromkeys(choice.runtime for choice in wanted.choices)
+    if "vllm" not in runtimes:
+        text = f"has no effect: {' or '.join(runtimes)} serves this model here, and only vLLM is tuned so"
+        yield Finding(f"metadata.annotations[{PERFORMANCE_MODE_ANNOTATION}]", text)
 
 
 def _options(workspace: Object) -> Mapping[str, object]:

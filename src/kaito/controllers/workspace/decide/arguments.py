@@ -17,6 +17,8 @@ CONFIG_DIRECTORY: Final = "/mnt/config"
 WEIGHTS_DIRECTORY: Final = "/workspace/weights"
 CONFIG_FILE: Final = "inference_config.yaml"
 RENDEZVOUS_PORT: Final = 29500
+TUNED: Final = ("interactivity", "throughput")
+"""What vLLM may be tuned for; `balanced` is what it is without being told."""
 
 
 def serve_arguments(
@@ -32,6 +34,8 @@ def serve_arguments(
         arguments += serving.arguments(plan.choice, preset)
         if plan.choice.runtime == "vllm":
             arguments += vllm_settings(preset, plan.machine)
+        if plan.choice.runtime == "vllm" and plan.performance_mode in TUNED:
+            arguments.append(f"--performance-mode={plan.performance_mode}")
     if plan.config_map is not None:
         arguments.append(f"--config={CONFIG_DIRECTORY}/{CONFIG_FILE}")
     if plan.distributed:

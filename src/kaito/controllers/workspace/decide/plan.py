@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kaito.api.labels import without_tracking
+from kaito.api.labels import PERFORMANCE_MODE_ANNOTATION, without_tracking
 from kaito.api.views import InvalidSpec
 from kaito.catalog import Catalog, Machine, Preset, machine_of_sku
 from kaito.controllers.workspace.config import WorkspaceConfig
@@ -18,7 +18,7 @@ from kaito.controllers.workspace.decide.serving import Serving
 from kaito.controllers.workspace.decide.sizes import Settings
 from kaito.controllers.workspace.decide.wanted import Problem, Size, read_wanted, user_labels
 from kaito.controllers.workspace.decide.weights_source import BAKED, WeightsSource, weights_source
-from kaito.controllers.workspace.model import Object, metadata
+from kaito.controllers.workspace.model import Object, annotations_of, metadata
 from kaito.controllers.workspace.names import adapter_name
 
 
@@ -53,6 +53,8 @@ class Plan:
     config_map: str | None
     adapters: tuple[AdapterWanted, ...]
     weights: WeightsSource = BAKED
+    performance_mode: str = ""
+    """What vLLM is tuned for, where the Workspace says so."""
     choice: Choice | None = None
     """How the preset is served on the size in use, or the one being tried; None for a user's own pods."""
     choices: tuple[Choice, ...] = ()
@@ -200,6 +202,7 @@ def make_plan(
             _adapter(meta["name"], index, each) for index, each in enumerate(inference.get("adapters") or ())
         ),
         weights=weights_source(workspace, preset, config),
+        performance_mode=annotations_of(workspace).get(PERFORMANCE_MODE_ANNOTATION, ""),
         choice=choice,
         choices=wanted.choices,
         serving=wanted.serving,
