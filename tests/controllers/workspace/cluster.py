@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from kaito.api.crds import crd_manifests
 from kaito.api.labels import NODE_SLOT_LABEL
 from kaito.api.resources import ADAPTERS, MACHINES, WORKSPACES
 from kaito.controllers.workspace import WorkspaceConfig, setup
+from kaito.controllers.workspace.decide.claims import instance_type
 from kaito.controllers.workspace.needs import Lookup
 from kaito.embedded.apiserver.server import ApiServer, ApiServerOptions
 from kaito.runtime.client import Client
@@ -95,6 +96,8 @@ class Cluster:
     config: WorkspaceConfig
     fail_launches: int = 0
     """Machines that are refused for good before one is launched."""
+    gpus: Mapping[str, int] = field(default_factory=dict)
+    """GPUs of a machine size, where it is not one."""
     hold_pods: bool = False
     """Workloads do not become ready."""
     lookups: dict[str, Lookup] = field(default_factory=dict)
@@ -220,10 +223,11 @@ def _stand_ins(manager: Manager, cluster: Cluster) -> None:
         }
         with contextlib.suppress(AlreadyExists):
             await client.create(NODES, node)
+        gpus = str(cluster.gpus.get(instance_type(tree) or "", 1))
         ready = {
             "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "x"}],
-            "capacity": {"nvidia.com/gpu": "1"},
-            "allocatable": {"nvidia.com/gpu": "1"},
+            "capacity": {"nvidia.com/gpu": gpus},
+            "allocatable": {"nvidia.com/gpu": gpus},
         }
         await client.patch_status(NODES, name, None, ready)
         conditions = [{"type": type, "status": "True", "reason": type, "message": ""} for type in STAGES]

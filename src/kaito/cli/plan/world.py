@@ -18,10 +18,12 @@ from kaito.api.views import InvalidSpec
 from kaito.catalog import Catalog
 from kaito.controllers.workspace import Decision, NodeProvisioner, Observed, WorkspaceConfig, decide
 from kaito.controllers.workspace.decide.wanted import user_labels
-from kaito.controllers.workspace.model import Object, Write
+from kaito.controllers.workspace.model import Answer, Object, Write
 from kaito.controllers.workspace.names import headless_name
 from kaito.controllers.workspace.node_facts import ExistingNodes, NodeFacts
 
+NOBODY: Final = Answer(None, "LookupFailed", "no network is asked for a plan")
+"""To what has to be looked up: what a plan can do without is missing, and the rest has been looked up before."""
 ROUNDS: Final = 12
 """Passes after which a Workspace has all it wants; each child takes one or two."""
 GPUS: Final = 16
@@ -94,6 +96,9 @@ def unfold(
         config_hash=None if config_map is None else config_map.hash,
     )
     decision = decide(observed, catalog, config, now)
+    while not observed.answers.keys() >= set(decision.needs):
+        observed = replace(observed, answers={**observed.answers, **dict.fromkeys(decision.needs, NOBODY)})
+        decision = decide(observed, catalog, config, now)
     children: dict[tuple[str, str], Child] = {}
     for round in range(ROUNDS):
         news = [

@@ -1,0 +1,143 @@
+"""The plan and the controller give the same answer: nodes, size, arguments of the server, what is remembered.
+
+Every preset of the catalogue meets a sample of sizes, named, ranked or left out. The controller runs for real, in
+virtual time, against stand-ins that make each claim a node of the size it asks for.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from controllers.workspace.cluster import Cluster, cluster
+from kaito.api.labels import WORKSPACE_LABEL
+from kaito.api.resources import MACHINES, WORKSPACES
+from kaito.catalog import Preset, load_catalog
+from kaito.cli.plan.report import WorkspacePlan, plan_workspace
+from kaito.cli.plan.world import CLAIMS, WORKLOADS, instance_types
+from kaito.controllers.workspace import WorkspaceConfig
+from kaito.controllers.workspace.compare import difference
+from kaito.runtime.resources import DEPLOYMENTS, STATEFULSETS
+from kaito.runtime.testing import VirtualClock
+from kaito.runtime.testing.virtual import EPOCH
+
+Object = dict[str, Any]
+
+CATALOG = load_catalog()
+SIZES = [sku.name for sku in CATALOG.skus if sku.cloud == "azure" and not sku.unusable]
+PRESETS = [each.name for each in CATALOG.presets if not each.deprecated]
+MANY: int = 16
+"""Nodes above which a Workspace is left out, to keep the test short."""
+PARTS: int = 4
+CONFIG = WorkspaceConfig()
+
+
+def samples(preset: Preset) -> Iterator[Object]:
+    """What a user may write under `resource`; the same on every run."""
+    chance = random.Random(preset.name)
+    one, *several = chance.sample(SIZES, 4)
+    count = chance.choice([None, 1, 2, 3])
+    for wanted in (
+        {"instanceType": one},
+        {"instanceTypes": several},
+        {},
+        {"instanceType": one, "count": count},
+    ):
+        yield {key: value for key, value in wanted.items() if value is not None}
+
+
+def workspaces(presets: list[str]) -> Iterator[Object]:
+    for name in presets:
+        preset = CATALOG.preset(name)
+        assert preset is not None
+        for number, resource in enumerate(samples(preset)):
+            options = {"image": "registry.example.com/own:1"} if preset.private else {}
+            if preset.gated:
+                options |= {"modelAccessSecret": "hub"}
+            label = f"{PRESETS.index(name)}-{number}"
+            yield {
+                "apiVersion": WORKSPACES.api_version,
+                "kind": WORKSPACES.kind,
+                "metadata": {"name": f"ws-{label}", "namespace": "default"},
+                "resource": {"labelSelector": {"matchLabels": {"for": label}}, **resource},
+                "inference": {
+                    "preset": {"name": name, "presetOptions": options} if options else {"name": name}
+                },
+            }
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_plan_and_controller_give_the_same_answer(virtual_clock: VirtualClock, part: int) -> None:
+    bodies = list(workspaces(PRESETS[part::PARTS]))
+    plans = {each["metadata"]["name"]: plan_workspace(each, CATALOG, CONFIG, EPOCH, {}) for each in bodies}
+    chosen = [each for each in bodies if plans[each["metadata"]["name"]].nodes <= MANY]
+    assert len(chosen) > len(bodies) / 2
+    async with cluster(virtual_clock, CONFIG) as world, world.operator(world.wire()):
+        world.gpus = {sku.name: sku.gpus for sku in CATALOG.skus}
+        for body in chosen:
+            await world.client.create(WORKSPACES, body)
+        for body in chosen:
+            name = body["metadata"]["name"]
+            await settle(world, name, plans[name])
+        claims = await world.client.list(MACHINES)
+        workloads = [*await world.client.list(DEPLOYMENTS), *await world.client.list(STATEFULSETS)]
+        for body in chosen:
+            name = body["metadata"]["name"]
+            ours = [each for each in claims if each["metadata"]["labels"][WORKSPACE_LABEL] == name]
+            mine = [each for each in workloads if each["metadata"]["name"] == name]
+            compare(plans[name], world.status(name), ours, mine)
+    kinds = {(plan.ok, plan.nodes > 1, len(plan.sizes) > 1) for plan in plans.values()}
+    assert {(True, False, False), (True, False, True), (True, True, False), (False, False, False)} <= kinds
+
+
+async def settle(world: Cluster, name: str, plan: WorkspacePlan) -> None:
+    deadline = world.clock.now() + 300
+    while not is_settled(world, name, plan):
+        assert world.clock.now() < deadline, (name, plan.problems, world.status(name))
+        await world.clock.sleep(1)
+
+
+def is_settled(world: Cluster, name: str, plan: WorkspacePlan) -> bool:
+    if plan.ok:
+        return world.holds("WorkspaceReady", name)
+    conditions = world.status(name).get("conditions") or ()
+    return any(each["type"] == "ResourceReady" and each["status"] == "False" for each in conditions)
+
+
+def compare(plan: WorkspacePlan, status: Object, claims: list[Object], workloads: list[Object]) -> None:
+    assert len(claims) == plan.nodes
+    assert {tuple(instance_types(each)) for each in claims} <= {(plan.sizes[0].name,) if plan.sizes else ()}
+    planned = [child for child in plan.children if child.kind in CLAIMS]
+    assert [
+        difference(one.body["spec"], other["spec"]) for one, other in zip(planned, claims, strict=True)
+    ] in (
+        [None] * len(claims),
+        ["machineTemplateRef.name"] * len(claims),
+    )
+    pods = [child.body for child in plan.children if child.kind in WORKLOADS]
+    assert [each["kind"] for each in pods] == [each["kind"] for each in workloads]
+    assert [difference(one["spec"], other["spec"]) for one, other in zip(pods, workloads, strict=True)] in (
+        [],
+        [None],
+    )
+    if not plan.ok:
+        return
+    way, remembered = plan.ways[0], status["resolved"]["serving"]
+    assert {
+        key: remembered.get(key) for key in ("instanceType", "nodes", "copies", "runtime", "dtype", "context")
+    } == {
+        "instanceType": way.size,
+        "nodes": way.nodes,
+        "copies": way.copies,
+        "runtime": way.runtime,
+        "dtype": way.dtype,
+        "context": way.context,
+    }
+    assert [remembered[key] for key in ("tensor", "pipeline", "data")] == [
+        way.parallelism.tensor,
+        way.parallelism.pipeline,
+        way.parallelism.data,
+    ]
