@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kaito.catalog import Catalog, CatalogError, catalog_directory, load_catalog
+from kaito.catalog import Catalog, CatalogError, catalog_directory, choices, load_catalog
 from kaito.catalog.generate import drift, main
 
 
@@ -79,16 +79,17 @@ def test_nearest_names(catalog: Catalog) -> None:
 def test_sizes_that_hold_a_preset_come_smallest_first_and_are_on_offer(catalog: Catalog) -> None:
     preset = catalog.preset("phi-4")
     assert preset is not None
-    sizes = catalog.skus_for(preset, "azure")
-    assert sizes
-    for name in sizes:
-        sku = catalog.sku(name)
+    found, _ = choices(preset, catalog.skus)
+    assert found
+    assert [each.total_gib for each in found] == sorted(each.total_gib for each in found)
+    for each in found:
+        sku = catalog.sku(each.machine.name)
         assert sku is not None
         assert sku.retired is None
-        assert sku.memory_gib >= 40
+        assert each.total_gib * 0.84 >= 27.31
     mini = catalog.preset("phi-3-mini-4k-instruct")
     assert mini is not None
-    assert "Standard_NC6s_v3" not in catalog.skus_for(mini, "azure", limit=50)
+    assert "Standard_NC6s_v3" not in {each.machine.name for each in choices(mini, catalog.skus)[0]}
 
 
 def test_sizes_of_another_cloud_or_without_a_runtime_are_never_advised(catalog: Catalog) -> None:
@@ -97,8 +98,8 @@ def test_sizes_of_another_cloud_or_without_a_runtime_are_never_advised(catalog: 
     assert "g4ad.xlarge" not in catalog.nearest_skus("g4ad.xlarge", limit=100)
     preset = catalog.preset("phi-3-mini-4k-instruct")
     assert preset is not None
-    for name in catalog.skus_for(preset, "aws", limit=100):
-        assert not name.startswith(("g5g", "g4ad", "trn", "inf"))
+    for each in choices(preset, catalog.skus)[0]:
+        assert not each.machine.name.startswith(("g5g", "g4ad", "trn", "inf"))
 
 
 @pytest.mark.parametrize("name", ["Standard_ND96asr_v4", "standard_nd96asr_a100_v4"])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kaito.catalog import Catalog
+from kaito.catalog import Catalog, choices
 from kaito.provisioner.aks.ledger import SPOT, TOTAL, Figures, Quota
 from kaito.provisioner.aks.skus import MachineSize, Sizes
 
@@ -158,12 +158,13 @@ def _presets(sizes: set[str], catalog: Catalog) -> tuple[str, ...]:
     """Names of the models that one machine of these sizes holds, those that need most first."""
     if not sizes:
         return ()
+    offered = [sku for sku in catalog.skus if sku.cloud == "azure" and sku.name.lower() in sizes]
     fitting = [
         preset
         for preset in catalog.presets
         if preset.gpus
         and not preset.deprecated
-        and any(name.lower() in sizes for name in catalog.skus_for(preset, "azure", limit=len(catalog.skus)))
+        and any(found.nodes == 1 for found in choices(preset, offered)[0])
     ]
     fitting.sort(key=lambda preset: (-preset.required_gpu_memory_gib, preset.name))
     return tuple(preset.name for preset in fitting)
