@@ -21,6 +21,7 @@ class HubServer:
         self.ignore_range = False
         self.corrupt = 0  # so many of the next file answers have a wrong byte
         self.gated: set[str] = set()
+        self.commits = {"main": "c" * 40}
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -62,7 +63,9 @@ class HubServer:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(request.path)
         pieces = parts.path.strip("/").split("/")
-        if pieces[:2] == ["api", "models"]:
+        if pieces[:2] == ["api", "models"] and pieces[4] == "revision":
+            self._revision(request, f"{pieces[2]}/{pieces[3]}", pieces[5])
+        elif pieces[:2] == ["api", "models"]:
             self._list(request, f"{pieces[2]}/{pieces[3]}", parts.query)
         elif pieces[0] == "cdn":
             self._content(request, self.repositories[f"{pieces[1]}/{pieces[2]}"]["/".join(pieces[3:])])
@@ -75,6 +78,13 @@ class HubServer:
                 self._send(request, 302, b"", {"Location": place})
             else:
                 self._content(request, content)
+
+    def _revision(self, request: BaseHTTPRequestHandler, repository: str, revision: str) -> None:
+        commit = self.commits.get(revision)
+        if repository not in self.repositories or commit is None:
+            self._send(request, 404, b"{}", {})
+        else:
+            self._send(request, 200, json.dumps({"id": repository, "sha": commit}).encode(), {})
 
     def _list(self, request: BaseHTTPRequestHandler, repository: str, query: str) -> None:
         if repository in self.gated and request.headers.get("Authorization") != "Bearer secret":

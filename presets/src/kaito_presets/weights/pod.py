@@ -170,7 +170,7 @@ class _Log:
 
     def speed(self) -> str:
         """How fast, and how long still, as the end of a sentence; "" while nobody knows."""
-        if self._progress is None or self._progress.seconds_left is None:
+        if self._progress is None or self._progress.seconds_left is None or self._progress.speed < 1e6:
             return ""
         left = round(self._progress.seconds_left)
         time_left = f"{left} s" if left < 120 else f"{left // 60} min"
