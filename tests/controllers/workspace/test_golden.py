@@ -76,10 +76,29 @@ CASES: dict[str, Callable[[], list[Object]]] = {
         WorkspaceConfig(),
         gpus=2,
     ),
+    "v100": lambda: everything(workspace(instance_type="Standard_NC6s_v3"), WorkspaceConfig()),
+    "copies": lambda: everything(
+        workspace(resource={"count": 2}, annotations={"kaito.sh/performance-mode": "throughput"}),
+        WorkspaceConfig(),
+    ),
+    "template-copies": lambda: everything(
+        workspace(None, resource={"count": 2}, inference={"template": OWN_PODS}), WorkspaceConfig()
+    ),
     "template": lambda: everything(
         workspace(None, inference={"template": {"spec": {"containers": [{"name": "mine", "image": "i:1"}]}}}),
         WorkspaceConfig(),
     ),
+}
+OWN_PODS: Object = {
+    "metadata": {"labels": {"app": "mine"}, "annotations": {"team": "a"}},
+    "spec": {
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "mine", "operator": "Exists"}],
+        "containers": [
+            {"name": "mine", "image": "i:1", "resources": {"limits": {"nvidia.com/gpu": "1"}}},
+            {"name": "beside", "image": "i:2"},
+        ],
+    },
 }
 BYPASS = {"kaito.sh/bypass-resource-checks": ""}
 

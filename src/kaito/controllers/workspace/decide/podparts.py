@@ -35,8 +35,8 @@ FIRST_READINESS: Final = 900
 SHORTEST_READINESS: Final = 1800
 LONGEST_READINESS: Final = 10800
 """Seconds a model may take to start: 15 minutes and 18 s per GiB of weights, 30 minutes to 3 hours. Go KAITO."""
-IMAGE_SECONDS: Final = 600
-"""What is added for pulling the image, before a rollout counts as stuck: Kubernetes' own default."""
+ROLLOUT_SECONDS: Final = 600
+"""After how long without progress a Deployment counts as stuck: Kubernetes' own default."""
 
 DRAIN: Final = 30
 """Seconds from SIGTERM to the end: the servers stop by themselves within 25 (kaito_presets.server.run)."""
@@ -59,8 +59,9 @@ def startup_seconds(preset: Preset) -> int:
 
 
 def rollout_seconds(preset: Preset | None) -> int:
-    """After how long without progress a Deployment counts as stuck: not before its pods may have started."""
-    return IMAGE_SECONDS + (startup_seconds(preset) if preset is not None else 0)
+    """After how long without progress a Deployment counts as stuck: not before its pods may have fetched the weights,
+    in an image or by themselves, and loaded them. A user's own pods: Kubernetes' default."""
+    return ROLLOUT_SECONDS + (2 * startup_seconds(preset) if preset is not None else 0)
 
 
 def resources(preset: Preset, gpus: int) -> Object:

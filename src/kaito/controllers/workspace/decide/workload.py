@@ -19,6 +19,7 @@ from kaito.controllers.workspace.decide.children import manifest, write_if_neede
 from kaito.controllers.workspace.decide.node_state import NodesOutcome
 from kaito.controllers.workspace.decide.obstacles import config_map_missing, name_taken
 from kaito.controllers.workspace.decide.plan import Plan
+from kaito.controllers.workspace.decide.podparts import rollout_seconds
 from kaito.controllers.workspace.decide.pods import pod_problem, stand_in_weights, weights_progress
 from kaito.controllers.workspace.decide.podspec import pod_template
 from kaito.controllers.workspace.decide.wanted import Problem
@@ -210,7 +211,7 @@ def _body(
         selector.get("matchLabels") or {},
         observed.config_hash,
     )
-    workload: Object = {"replicas": plan.count, "pod": pod}
+    workload: Object = {"replicas": plan.count, "pod": pod, "deadline": rollout_seconds(plan.preset)}
     if resource is STATEFULSETS:
         workload |= {
             "selector": selector,  # these three cannot change on one that is there already
