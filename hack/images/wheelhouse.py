@@ -17,8 +17,23 @@ from pathlib import Path
 from hack.images.engine import Base, BuildError
 
 ROOT = Path(__file__).resolve().parents[2]
-_MANYLINUX = ("2_28", "2_27", "2_26", "2_24", "2_17", "2_12", "2_5", "2014", "2010", "1")
-"""glibc that wheels may ask for: 2.28 is older than that of every base with a supported Python."""
+_MANYLINUX = (
+    "2_31",
+    "2_30",
+    "2_29",
+    "2_28",
+    "2_27",
+    "2_26",
+    "2_24",
+    "2_17",
+    "2_12",
+    "2_5",
+    "2014",
+    "2010",
+    "1",
+)
+"""glibc that wheels may ask for: Debian 11 and Ubuntu 20.04 have 2.31, and are older than every base with a supported
+Python."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +166,7 @@ def _tag(glibc: str) -> str:
 def _platform(base: Base) -> str:
     if base.machine not in ("x86_64", "aarch64"):
         raise BuildError(f"{base.name} is for {base.machine}; images are built for x86_64 and aarch64.")
-    return f"{base.machine}-manylinux_2_28"
+    return f"{base.machine}-manylinux_2_31"
 
 
 def _run(command: Sequence[str], environment: dict[str, str], text: str | None = None) -> str:

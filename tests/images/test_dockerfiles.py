@@ -50,6 +50,7 @@ def test_there_is_one_for_each_image() -> None:
         "puller",
         "runtime-mistralrs",
         "runtime-transformers",
+        "runtime-vllm",
     ]
 
 
@@ -104,6 +105,7 @@ def test_a_preset_image_changes_nothing_but_the_weights() -> None:
         ("puller", "kaito-pull", "presets/pyproject.toml"),
         ("runtime-mistralrs", "kaito-serve", "presets/pyproject.toml"),
         ("runtime-transformers", "kaito-serve", "presets/pyproject.toml"),
+        ("runtime-vllm", "kaito-serve", "presets/pyproject.toml"),
     ],
 )
 def test_the_entry_point_is_a_command_of_the_installed_package(
