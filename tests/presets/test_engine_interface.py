@@ -17,6 +17,7 @@ from kaito_presets.engines import BadPrompt, EngineError, Finish, Message, Piece
 from kaito_presets.engines.template import ChatTemplate
 from kaito_presets.server import hardware
 from kaito_presets.server.app import create_app
+from kaito_presets.server.connections import bounded
 from kaito_presets.server.service import Service
 from kaito_presets.server.settings import Settings
 
@@ -73,7 +74,9 @@ def service_of(engine: ScriptedEngine, settings: Settings = SETTINGS) -> Service
 
 
 @asynccontextmanager
-async def served(engine: ScriptedEngine, settings: Settings = SETTINGS) -> AsyncIterator[httpx.AsyncClient]:
+async def served(
+    engine: ScriptedEngine, settings: Settings = SETTINGS, *, connections: int = 1000
+) -> AsyncIterator[httpx.AsyncClient]:
     """A real server on loopback, in this loop."""
     service = service_of(engine, settings)
     config = uvicorn.Config(
@@ -81,6 +84,8 @@ async def served(engine: ScriptedEngine, settings: Settings = SETTINGS) -> Async
         port=0,
         log_config=None,
         access_log=False,
+        http=bounded(connections),
+        ws="none",
         timeout_keep_alive=120,  # a slow machine must not meet a connection that ends while it is used again
     )
     server = uvicorn.Server(config)

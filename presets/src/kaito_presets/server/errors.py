@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+#: Seconds that a client may take to send a request's body.
+BODY_SECONDS = 60.0
 #: Bytes of a request body. Far above any model's context, far below what hurts the server.
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
@@ -126,17 +129,25 @@ def install(app: FastAPI) -> None:
 
 
 class LimitBody:
-    """ASGI middleware: a body above MAX_BODY_BYTES is refused, announced or not."""
+    """ASGI middleware: a body above MAX_BODY_BYTES is refused, announced or not, and one that takes too long."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        received = 0
+        received, whole = 0, False
+        deadline = asyncio.get_running_loop().time() + BODY_SECONDS
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, whole
+            if whole:  # only a disconnect can follow, at any time
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"The body did not arrive within {BODY_SECONDS:g} s.") from None
+            whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > MAX_BODY_BYTES:
                 raise HTTPException(413, f"The body is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB.")

@@ -15,6 +15,7 @@ import uvicorn
 from kaito_presets.adapters import BadAdapter
 from kaito_presets.engines import BadWeights, Engine, EngineMissing, make_engine
 from kaito_presets.server.app import create_app
+from kaito_presets.server.connections import BACKLOG, bounded, room
 from kaito_presets.server.exits import EXIT_FAILED, exit_code, fail
 from kaito_presets.server.service import Service
 from kaito_presets.server.settings import Settings
@@ -61,6 +62,9 @@ def serve(settings: Settings, host: str, port: int) -> None:
         port=port,
         log_config=None,
         access_log=False,
+        http=bounded(room()),
+        ws="none",
+        backlog=BACKLOG,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     server = _Server(config)
