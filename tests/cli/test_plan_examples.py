@@ -9,6 +9,7 @@ import yaml
 
 from kaito.catalog import load_catalog
 from kaito.cli.plan.command import plan_documents, read_documents
+from kaito.cli.plan.show import lines
 from kaito.controllers.workspace import WorkspaceConfig
 from kaito.runtime.testing.virtual import EPOCH
 
@@ -35,6 +36,20 @@ def test_beside_an_example_on_a_retired_size_is_one_that_differs_in_size_and_nam
     assert (new.get("inference"), new.get("tuning")) == (old.get("inference"), old.get("tuning"))
     labels = [each["resource"]["labelSelector"]["matchLabels"] for each in (old, new)]
     assert labels[0] != labels[1], "they can be applied together"
+
+
+def test_the_guide_shows_what_is_printed() -> None:
+    (plan,) = plan_documents(
+        list(read_documents(EXAMPLES / "inference" / "kaito_workspace_phi_3_t4.yaml")),
+        WorkspaceConfig(),
+        "default",
+        EPOCH,
+    )
+    printed = set(lines(plan))
+    page = (EXAMPLES.parent / "docs" / "plan.md").read_text()
+    shown = page[page.index("    Workspace default") : page.index("- **nodes**")].rstrip().splitlines()
+    assert len(shown) > 10
+    assert [each for each in shown if each[4:] not in printed] == ["        …"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda each: each.stem)

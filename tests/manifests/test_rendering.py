@@ -255,6 +255,25 @@ def test_components_fit_every_overlay(tmp_path: Path) -> None:
         assert secrets == [certificate["spec"]["secretName"]]
 
 
+@each_overlay
+def test_the_operator_reads_the_prices_that_a_kustomization_generates(overlay: str, tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text("prices: []\n")
+    generated = {"name": "kaito-prices", "namespace": SYSTEM, "files": ["prices.yaml"]}
+    objects = own(tmp_path, overlay, ["prices"], configMapGenerator=[generated])
+    pod = deployed(objects, "kaito-operator")["spec"]
+    (container,) = pod["containers"]
+    (file,) = (Path(each["value"]) for each in container["env"] if each["name"] == "KAITO_PRICES")
+    (mount,) = (each for each in container["volumeMounts"] if each["mountPath"] == str(file.parent))
+    (volume,) = (each for each in pod["volumes"] if each["name"] == mount["name"])
+    (found,) = (
+        each
+        for each in of_kind(objects, "ConfigMap")
+        if each["metadata"]["name"] == volume["configMap"]["name"]
+    )
+    assert set(found["data"]) == {file.name}
+    assert found["metadata"]["name"].startswith("kaito-prices-"), "another price list is another name"
+
+
 def deployed(objects: list[Object], name: str) -> Object:
     (found,) = (each for each in of_kind(objects, "Deployment") if each["metadata"]["name"] == name)
     template: Object = found["spec"]["template"]
