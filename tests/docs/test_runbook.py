@@ -35,8 +35,8 @@ TABLES = {
 }
 CODE = ("controllers", "provisioner", "catalog", "api/adapter.py")
 """Below src/kaito: where reasons are given."""
-WORDS_OF_CLOUDS = ("provisioner/aks", "provisioner/testing")
-"""Below src/kaito: full of a cloud's own words, and giving reasons only by kaito.provisioner.errors."""
+WORDS_OF_CLOUDS = ("provisioner/aks", "provisioner/testing", "catalog/hub/settings.py")
+"""Below src/kaito: full of a cloud's own words, and giving reasons only by kaito.provisioner.errors; or of models'."""
 WORD = re.compile(r"([A-Z][a-z]+){2,}|[A-Z]{2,}[a-z][A-Za-z]+|workspace[A-Z][A-Za-z]+")
 
 NOT_REASONS = {
@@ -54,6 +54,7 @@ NOT_REASONS = {
     *("WorkspaceDeleting", "WorkspaceReady", "WorkspaceSucceeded"),
     # reasons of events only
     *("NodePoolCreated", "NodePoolScaled"),
+    *("CatalogRefused", "CatalogUsed"),
     *("InstanceTypeRetired", "NodeClaimCreated", "StandInWeights", "WorkloadCreated", "WorkloadReplaced"),
     *("FailedDraining", "NodeRepairBlocked", "WorkspaceNotReady"),
     # what containers and the scheduler say, which is summed up in a reason of ours
@@ -70,6 +71,7 @@ NOT_REASONS = {
     *("NodeClassReady", "NodePool", "StaticCapacity", "ValidationSucceeded"),
     *("NoExecute", "NoSchedule", "NotReady", "PreferNoSchedule", "ReplicaSet", "StatefulSet"),
     *("DaemonSet", "PodDisruptionBudget", "VolumeAttachment"),
+    *("OnRootMismatch", "RuntimeDefault", "ScheduleAnyway"),
     # beginnings of the Go KAITO's reasons, which are kept as they are
     "WorkspaceTuningJobStatus",
     # classes of models
