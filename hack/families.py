@@ -14,11 +14,12 @@ from pathlib import Path
 
 from prometheus_client.core import Metric
 
+from kaito.catalog import load_catalog
 from kaito.cli.build_info import BuildInfo
 from kaito.cli.operator.checks import check_operator
 from kaito.controllers import adapter, machine, workspace
 from kaito.controllers.adapter import AdapterOptions
-from kaito.controllers.workspace import NodeProvisioner
+from kaito.controllers.workspace import NodeProvisioner, own_catalog
 from kaito.provisioner import aks
 from kaito.provisioner.aks.config import SignIn
 from kaito.provisioner.instant import InstantCloud
@@ -68,7 +69,7 @@ async def _families() -> dict[str, Metric]:
     manager = Manager(client, clock=clock, options=options)
     check_operator(manager, NodeProvisioner.MACHINE, "kaito-system")
     manager.metrics.add(BuildInfo())
-    workspace.setup(manager)
+    workspace.setup(manager, catalog=own_catalog.follow(manager, load_catalog(), "kaito-system"))
     adapter.setup(manager, AdapterOptions(image_map={}))
     machine.setup(manager, InstantCloud(client, clock))
     config = aks.AksConfig(

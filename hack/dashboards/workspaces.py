@@ -232,9 +232,14 @@ NODES = Row(
                     f"sum by (preset_name) (kaito_workspace_gpu_memory_capacity_bytes{{{POD}}})",
                     "{{preset_name}} has",
                 ),
+                Query(
+                    f"sum by (preset_name, part) (kaito_workspace_gpu_memory_planned_bytes{{{POD}}})",
+                    "{{preset_name}} {{part}}",
+                ),
             ),
-            "What the catalogue says serving the preset needs, and what the ready nodes have.",
-            "Less than needed: the server will not start. Far more: a smaller machine would do.",
+            "What serving the preset was planned to need, for what, and what the ready nodes have.",
+            "Less than needed: the server will not start. Far more: a smaller machine would do. How good the estimate "
+            "was: DCGM_FI_DEV_FB_USED of the GPUs, and kaito_model_context_tokens of the servers.",
             "KaitoGpuMemoryTooSmall",
             unit="bytes",
             width=12,
@@ -242,9 +247,16 @@ NODES = Row(
         Panel(
             "Presets",
             "timeseries",
-            (Query(f"sum by (preset_name) (kaito_workspace_preset_count{{{POD}}})", "{{preset_name}}"),),
-            "Workspaces by the preset that they serve.",
-            "`other`: presets that the catalogue does not know.",
+            (
+                Query(f"sum by (preset_name) (kaito_workspace_preset_count{{{POD}}})", "{{preset_name}}"),
+                Query(
+                    f'max(kaito_catalog_config_maps{{{POD}, state="refused"}}) > 0',
+                    "ConfigMaps that are refused",
+                ),
+            ),
+            "Workspaces by the preset that they serve; ConfigMaps that should add presets and are refused.",
+            "`other`: presets that the catalogue does not know. Refused: the ConfigMap's event says why.",
+            "Catalogues of your own",
             stacked=True,
             width=12,
         ),

@@ -12,7 +12,7 @@ from kaito.catalog.models import Catalog
 
 _IN_WHEEL: Final = Path(__file__).parent / "data"
 _IN_SOURCE_TREE: Final = Path(__file__).parents[3] / "presets" / "catalog"
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's where PyYAML was built with it: every command reads the catalogue, and this takes a quarter of the time."""
 _SECTIONS: Final = frozenset({"presets", "skus"})
 
@@ -52,12 +52,17 @@ def load_catalog(path: Path | str | None = None) -> Catalog:
 
 def _read(file: Path) -> dict[str, list[Any]]:
     try:
-        document = yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER)
+        document = yaml.load(file.read_text(encoding="utf-8"), Loader=LOADER)
     except (OSError, yaml.YAMLError) as error:
         raise CatalogError(f"{file}: {error}") from error
+    return sections_of(document, str(file))
+
+
+def sections_of(document: Any, name: str) -> dict[str, list[Any]]:
+    """The lists of a catalogue file that is read already. Raises CatalogError; `name` is the file's."""
     if not isinstance(document, dict) or not set(document) <= _SECTIONS:
-        raise CatalogError(f"{file}: expected a map with the keys {' and '.join(sorted(_SECTIONS))}")
+        raise CatalogError(f"{name}: expected a map with the keys {' and '.join(sorted(_SECTIONS))}")
     for section, entries in document.items():
         if not isinstance(entries, list):
-            raise CatalogError(f"{file}: {section}: expected a list")
+            raise CatalogError(f"{name}: {section}: expected a list")
     return document

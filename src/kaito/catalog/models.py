@@ -9,7 +9,7 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -288,6 +288,11 @@ class Catalog(_Frozen):
                 raise ValueError(f"SKU {sku.name}: its replacement {sku.replacement} is not on offer")
         return self
 
+    @property
+    def current(self) -> Catalog:
+        """Itself: a catalogue that does not change is a source of one."""
+        return self
+
     @cached_property
     def _preset_index(self) -> dict[str, Preset]:
         return {name: preset for preset in self.presets for name in preset.answers_to()}
@@ -318,19 +323,12 @@ class Catalog(_Frozen):
         skus.sort(key=lambda sku: (sku.retired is not None, sku.cloud != "azure"))
         return _nearest(name, [sku.name for sku in skus], limit)
 
-    def skus_for(self, preset: Preset, cloud: Cloud, limit: int = 3) -> list[str]:
-        """Names of the smallest SKUs on offer in that cloud whose GPUs hold the preset, smallest first."""
-        fitting = [
-            sku
-            for sku in self.skus
-            if sku.cloud == cloud
-            and sku.retired is None
-            and not sku.unusable
-            and sku.gpus >= preset.gpus
-            and sku.memory_gib >= preset.required_gpu_memory_gib
-        ]
-        fitting.sort(key=lambda sku: (sku.memory_gib, sku.gpus, sku.name))
-        return [sku.name for sku in fitting[:limit]]
+
+class CatalogSource(Protocol):
+    """Where whoever lives long gets the catalogue of the moment."""
+
+    @property
+    def current(self) -> Catalog: ...
 
 
 def _nearest(name: str, names: Iterable[str], limit: int) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client.core import Metric
 
-from controllers.workspace.builders import CATALOG, workspace
+from controllers.workspace.builders import CATALOG, settled, workspace
 from controllers.workspace.cluster import cluster, running
 from kaito.api.reasons import OTHER, REASONS, VERDICTS
 from kaito.api.resources import WORKSPACES
@@ -75,6 +75,13 @@ class TestFacts:
     @pytest.mark.parametrize("odd", [{}, node("", "1"), node("many", "1"), {"metadata": {}}])
     def test_memory_by_the_catalogue_where_the_node_does_not_say(self, odd: Object) -> None:
         assert facts(workspace(), served(), {"n": odd}, CATALOG).capacity == sku().memory_gib * GIB
+
+    def test_memory_as_it_was_planned(self) -> None:
+        status = settled(workspace()).workspace["status"]
+        found = facts(workspace(), {**served(), "resolved": status["resolved"]}, {}, CATALOG)
+        assert set(found.planned) == {"weights", "kv_cache", "activations", "runtime"}
+        assert found.estimated == sum(found.planned.values()) < found.capacity
+        assert found.planned["weights"] == pytest.approx(7.12 * 1.02 * GIB)
 
     def test_no_memory_where_one_of_both_is_unknown(self) -> None:
         unknown = facts(workspace(), served(instanceType="Standard_Own"), {}, CATALOG)

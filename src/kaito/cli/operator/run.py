@@ -29,7 +29,7 @@ from kaito.cli.operator.process import connect, make_manager, serve, start_loggi
 from kaito.cli.operator.webhooks import WebhookFlags
 from kaito.controllers import adapter, workspace
 from kaito.controllers.adapter import AdapterOptions
-from kaito.controllers.workspace import NodeClass, NodeProvisioner, WorkspaceConfig, parse_cloud
+from kaito.controllers.workspace import NodeClass, NodeProvisioner, WorkspaceConfig, own_catalog, parse_cloud
 from kaito.controllers.workspace.hub_lookup import ModelLookup
 from kaito.controllers.workspace.needs import Lookup
 from kaito.embedded.processes.lifeline import end_with_parent, report_ready
@@ -77,13 +77,14 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
     beside.add_check(manager, mine)
     beside.watch_newcomers(manager, mine)
     manager.metrics.add(BuildInfo())
+    own = own_catalog.follow(manager, catalog, namespace)
     try:
-        workspace.setup(manager, settings, catalog, _lookups(client, clock))
+        workspace.setup(manager, settings, own, _lookups(client, clock))
     except ValueError as error:
         raise CliError(str(error)) from None
     adapter_options = _adapter_options(config)
     adapter.setup(manager, adapter_options)
-    webhooks.setup(manager, flags, catalog, settings, adapter_options.image_map, namespace)
+    webhooks.setup(manager, flags, own, settings, adapter_options.image_map, namespace)
     if cloud is not None:
         cloud.add(manager)
     return manager
@@ -92,7 +93,8 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
 def _lookups(client: Client, clock: Clock) -> Mapping[str, Lookup]:
     """What is looked up outside of the cluster. Raises ValueError for an HF_ENDPOINT that is no URL."""
     hub = HubClient.of_environment(clock)
-    return {"model": ModelLookup(client, hub, os.environ.get(TOKEN_VARIABLE) or None)}
+    lookup = ModelLookup(client, hub, os.environ.get(TOKEN_VARIABLE) or None)
+    return {"model": lookup, "weights": lookup}
 
 
 def _adapter_options(config: OperatorConfig) -> AdapterOptions:
@@ -107,6 +109,7 @@ def _workspace_config(config: OperatorConfig) -> WorkspaceConfig:
         settings = WorkspaceConfig(
             node_provisioner=NodeProvisioner.parse(config.node_provisioner),
             stand_in_weights=config.stand_in_weights,
+            hub_endpoint=os.environ.get(ENDPOINT_VARIABLE, ""),
             cloud=parse_cloud(config.cloud),
             prices=Prices.load(config.prices),
             region=config.price_region,

@@ -19,7 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from kaito.catalog import Catalog
+from kaito.catalog.models import CatalogSource
 from kaito.cli.errors import CliError
 from kaito.cli.operator.config import OperatorConfig
 from kaito.cli.operator.webhook_manifest import (
@@ -111,7 +111,7 @@ class WebhookFlags:
 def setup(
     manager: Manager,
     flags: WebhookFlags,
-    catalog: Catalog,
+    catalog: CatalogSource,
     config: WorkspaceConfig,
     images: Mapping[str, object],
     namespace: str,

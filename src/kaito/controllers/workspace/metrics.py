@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -17,7 +17,11 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from kaito.api.conditions import find_condition
 from kaito.api.labels import GPU_COUNT_LABEL, GPU_MEMORY_LABEL
 from kaito.api.reasons import OTHER, VERDICTS, known
-from kaito.catalog import Catalog
+from kaito.catalog import Catalog, Machine, UnreadableGpus, machine_of_labels, machine_of_sku
+from kaito.catalog.models import CatalogSource
+from kaito.controllers.workspace.decide.hub_model import known_preset
+from kaito.controllers.workspace.decide.resolved import read_choice
+from kaito.controllers.workspace.decide.serving import Serving
 from kaito.controllers.workspace.decide.status import RESOURCE_READY
 from kaito.controllers.workspace.model import deleting, labels_of
 from kaito.controllers.workspace.phase import Phase, entered, phase
@@ -32,6 +36,8 @@ STAGES: Final = ("nodes", "model")
 """Parts of the first start: until ResourceReady, and from there until the model answers."""
 NODE_STATES: Final = ("Pending", "Ready", "NotReady", "Failed")
 """Values of `status.nodes[].state`."""
+PARTS: Final = ("weights", "kv_cache", "activations", "runtime")
+"""What GPU memory is planned for: see `kaito.catalog.memory.Ledger`."""
 MIB: Final = 2**20
 GIB: Final = 2**30
 
@@ -54,6 +60,8 @@ class Facts:
     """Bytes of GPU memory that serving needs, by the catalogue; 0 where that or the nodes' memory is not known."""
     capacity: float = 0.0
     """Bytes of GPU memory that its ready nodes have."""
+    planned: Mapping[str, float] = field(default_factory=dict)
+    """Bytes of GPU memory on all its nodes that were planned for each of PARTS; empty where too little is known."""
 
 
 def facts(workspace: Object, status: Object, nodes: Mapping[str, Object], catalog: Catalog) -> Facts:
@@ -64,6 +72,7 @@ def facts(workspace: Object, status: Object, nodes: Mapping[str, Object], catalo
     workers = [str(name) for name in (status.get("workerNodes") or ())[: status.get("targetNodeCount") or 1]]
     sizes = {str(entry.get("nodeName")): str(entry.get("instanceType") or "") for entry in entries}
     estimated, capacity = _memory(workspace, workers, nodes, status, catalog)
+    planned = _planned(workspace, status, nodes, catalog) if capacity else {}
     return Facts(
         reason=known(str(status["reason"])) if status.get("reason") not in (None, "Ready") else "",
         interrupted=state == "NotReady" and not deleting(workspace),
@@ -71,8 +80,9 @@ def facts(workspace: Object, status: Object, nodes: Mapping[str, Object], catalo
         nodes=tuple(_node(entry) for entry in entries),
         sizes=tuple(_size(sizes.get(name, ""), catalog) or size or OTHER for name in workers),
         verdicts=tuple(_verdict(use) for use in status.get("adapters") or ()),
-        estimated=estimated,
+        estimated=sum(planned.values()) or estimated,
         capacity=capacity,
+        planned=planned,
     )
 
 
@@ -119,6 +129,30 @@ def _memory(
     return copies * preset.required_gpu_memory_gib * GIB, sum(had)
 
 
+def _planned(
+    workspace: Object, status: Object, nodes: Mapping[str, Object], catalog: Catalog
+) -> dict[str, float]:
+    """GPU memory by what it is planned for, as the status tells the plan."""
+    preset = known_preset({**workspace, "status": status}, catalog)
+    choice = read_choice({"status": status}, None)
+    sku = catalog.sku(choice.instance_type) if choice is not None else None
+    if preset is None or choice is None:
+        return {}
+    try:
+        machine = machine_of_sku(sku) if sku is not None else _labelled(nodes)
+    except UnreadableGpus:
+        return {}
+    found = Serving(preset).ledger(choice, machine) if machine is not None else None
+    gpus = choice.parallelism.gpus * choice.copies
+    return {part: getattr(found, part) * gpus * GIB for part in PARTS} if found is not None else {}
+
+
+def _labelled(nodes: Mapping[str, Object]) -> Machine | None:
+    """The GPUs of the first node, by its labels. Raises UnreadableGpus."""
+    first = next(iter(nodes.values()), None)
+    return machine_of_labels(labels_of(first)) if first is not None else None
+
+
 def _node_memory(node: Object) -> float:
     """Bytes that the GPUs of a node have by its labels (MiB for each GPU), which NVIDIA's feature discovery writes."""
     labels = labels_of(node)
@@ -129,7 +163,7 @@ def _node_memory(node: Object) -> float:
 class WorkspaceMetrics:
     """The numbers of the workspace controller; a metric source for `RuntimeMetrics.add`."""
 
-    def __init__(self, catalog: Catalog, clock: Clock) -> None:
+    def __init__(self, catalog: CatalogSource, clock: Clock) -> None:
         self._catalog = catalog
         self._clock = clock
         self._facts: dict[str, Facts] = {}
@@ -149,7 +183,7 @@ class WorkspaceMetrics:
             else 0.0
         )
         before = self._stays.enter(name, now, age)
-        self._facts[name] = facts(workspace, status, nodes, self._catalog)
+        self._facts[name] = facts(workspace, status, nodes, self._catalog.current)
         old = workspace.get("status") or {}
         if now is Phase.SUCCEEDED and before != now and old.get("state") in (None, "Pending"):
             self._started(metadata, status)
@@ -259,6 +293,16 @@ class WorkspaceMetrics:
                 estimated[each.preset] += int(each.estimated)
                 capacity[each.preset] += int(each.capacity)
         presets = self._seen["preset"]
+        planned = GaugeMetricFamily(
+            "kaito_workspace_gpu_memory_planned_bytes",
+            "GPU memory that was planned for weights, cache, activations and the engine's own, of the same Workspaces.",
+            labels=["preset_name", "part"],
+        )
+        for preset in presets:
+            for part in PARTS:
+                total = sum(each.planned.get(part, 0.0) for each in found if each.preset == preset)
+                planned.add_metric([preset, part], total)
+        yield planned
         yield self._gauge(
             "gpu_memory_estimated_bytes",
             "GPU memory that serving needs by the catalogue's figures, of Workspaces with ready nodes.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kaito.api.resources import NODEPOOLS
-from kaito.catalog import Catalog
+from kaito.catalog.models import CatalogSource
 from kaito.controllers.workspace.act import Actor, Pass
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide import decide
@@ -23,7 +23,7 @@ class WorkspaceReconciler:
         self,
         observer: Observer,
         actor: Actor,
-        catalog: Catalog,
+        catalog: CatalogSource,
         config: WorkspaceConfig,
         clock: Clock,
         metrics: WorkspaceMetrics,
@@ -51,7 +51,7 @@ class WorkspaceReconciler:
             self._actor.forget(self._uids[key])  # made anew under the same name
         self._uids[key] = workspace.meta.uid
         observed = self._observer.observe(workspace, self._resolver.answers(key))
-        decision = decide(observed, self._catalog, self._config, self._clock.wall())
+        decision = decide(observed, self._catalog.current, self._config, self._clock.wall())
         self._resolver.want(key, decision.needs)
         done = Pass()
         try:

@@ -8,7 +8,8 @@ from typing import Final
 
 from kaito import __version__
 from kaito.api.resources import ADAPTERS, WORKSPACES
-from kaito.catalog import Catalog, load_catalog
+from kaito.catalog import load_catalog
+from kaito.catalog.models import CatalogSource
 from kaito.controllers.workspace.act import Actor
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.metrics import WorkspaceMetrics
@@ -47,7 +48,7 @@ NO_LOOKUPS: Final[Mapping[str, Lookup]] = MappingProxyType({})
 def setup(
     manager: Manager,
     config: WorkspaceConfig | None = None,
-    catalog: Catalog | None = None,
+    catalog: CatalogSource | None = None,
     lookups: Mapping[str, Lookup] = NO_LOOKUPS,
 ) -> None:
     """Add the workspace controller to a manager. `lookups` answer what only the network knows, by the Need's kind.
@@ -56,8 +57,8 @@ def setup(
     """
     config = config or WorkspaceConfig()
     catalog = catalog or load_catalog()
-    if config.stand_in_weights and catalog.preset(config.stand_in_weights) is None:
-        nearest = ", ".join(catalog.nearest_presets(config.stand_in_weights))
+    if config.stand_in_weights and catalog.current.preset(config.stand_in_weights) is None:
+        nearest = ", ".join(catalog.current.nearest_presets(config.stand_in_weights))
         raise ValueError(f"stand_in_weights: {config.stand_in_weights} is not a preset; nearest: {nearest}")
     client = manager.client.named(f"{FIELD_MANAGER}/{__version__}", field_manager=FIELD_MANAGER)
     recorder = EventRecorder(client, "workspace-controller", manager.clock)

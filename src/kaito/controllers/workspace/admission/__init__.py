@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kaito.catalog import Catalog
+from kaito.catalog.models import CatalogSource
 from kaito.controllers.admission import Admission
 from kaito.controllers.workspace.admission.config_map import ConfigMaps
 from kaito.controllers.workspace.admission.rules import judge
@@ -18,11 +18,11 @@ BLOCKS = ("resource", "inference", "tuning")
 
 
 def workspace_admission(
-    client: Client, catalog: Catalog, config: WorkspaceConfig, images: Mapping[str, object]
+    client: Client, catalog: CatalogSource, config: WorkspaceConfig, images: Mapping[str, object]
 ) -> Admission:
     """The handler. `images` are references that the operator was told the meaning of."""
     return Admission(
         BLOCKS,
-        lambda workspace: judge(workspace, catalog, config, images),
+        lambda workspace: judge(workspace, catalog.current, config, images),
         ConfigMaps(client, catalog).look_up,
     )

@@ -13,6 +13,7 @@ import yaml
 
 from kaito.catalog import Catalog, GpuSku, Preset, machine_of_sku, no_bfloat16
 from kaito.catalog.lines import first_runtime
+from kaito.catalog.models import CatalogSource
 from kaito.controllers.admission import Finding, Findings, Object, listed, mapping
 from kaito.controllers.workspace.decide.arguments import CONFIG_FILE
 from kaito.controllers.workspace.decide.obstacles import no_config_map
@@ -45,7 +46,7 @@ log = get_logger(__name__)
 class ConfigMaps:
     """Looks at the ConfigMap of a Workspace."""
 
-    def __init__(self, client: Client, catalog: Catalog) -> None:
+    def __init__(self, client: Client, catalog: CatalogSource) -> None:
         self._client = client
         self._catalog = catalog
 
@@ -66,10 +67,10 @@ class ConfigMaps:
         if not found:
             return Findings(warnings=(Finding(PATH, no_config_map(name, namespace)),))
         preset = mapping(mapping(new.get("inference")).get("preset")).get("name")
-        known = self._catalog.preset(preset) if isinstance(preset, str) else None
+        known = self._catalog.current.preset(preset) if isinstance(preset, str) else None
         return Findings(
             tuple(config_problems(name, found[0], known)),
-            tuple(numbers_warnings(name, found[0], known, _named_sizes(new, self._catalog))),
+            tuple(numbers_warnings(name, found[0], known, _named_sizes(new, self._catalog.current))),
         )
 
 
