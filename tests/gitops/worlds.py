@@ -108,7 +108,7 @@ def _workspaces_with_problems() -> Iterator[World]:
         "unknown-preset": workspace("phi-3-mini-4k"),
         "deprecated-preset": workspace("phi-2"),
         "unknown-instance-type": workspace(instance_type="Standard_NC6s_v33"),
-        "no-instance-type": workspace(instance_type=None),
+        "no-instance-type": workspace(None, instance_type=None, inference={"template": {"spec": {}}}),
         "too-little-memory": workspace("phi-4", instance_type="Standard_NC6s_v3"),
         "partition": workspace(resource={"partition": {"mode": "mig", "profile": "1g.10gb"}}),
         "tuning": seed("tuning"),
