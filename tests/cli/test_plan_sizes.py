@@ -99,7 +99,7 @@ def test_without_prices_the_cost_is_unknown_and_other_sizes_are_compared_by_memo
 def test_every_size_that_will_not_do_says_why() -> None:
     others = planned(workspace(instanceType=A100))["otherInstanceTypes"]
     refused = {each["name"]: each["message"] for each in others if not each["fits"]}
-    assert refused["Standard_NC6s_v3"] == "Azure retired it on 2025-09-30"
+    assert refused["Standard_NC6s_v3"] == "Azure retired this size on 2025-09-30"
     assert "AMD" in refused["Standard_NG32ads_V620_v1"]
     assert refused["Standard_NC4as_T4_v3"].startswith("phi-4 would need 3 nodes")
     fits = [each["fits"] for each in others]

@@ -100,7 +100,7 @@ def others(
         if sku.unusable:
             rest.append(Other(sku.name, sku.unusable))
         elif sku.retired is not None:
-            rest.append(Other(sku.name, f"{sku.cloud.capitalize()} retired it on {sku.retired}"))
+            rest.append(Other(sku.name, f"{sku.cloud.capitalize()} retired this size on {sku.retired}"))
         elif isinstance(found := _answer(serving, Size(sku.name, sku)), Sizing):
             sizings.append(found)
         elif isinstance(found, Refused):
@@ -126,7 +126,7 @@ def _compared(each: Sizing, price: Price | None, first: Sizing | None, cost: Pri
         more = price.per_hour - cost.per_hour
         return f"{_more(more, f'{abs(more):.2f} {price.currency} an hour')}"
     if first is None:
-        return f"{each.total_gib:g} GiB of GPU memory"
+        return f"{each.total_gib:,.6g} GiB of GPU memory"
     more = each.total_gib - first.total_gib
     return _more(more, f"{abs(more):,.6g} GiB of GPU memory")
 

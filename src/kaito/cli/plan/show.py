@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from kaito.catalog import Preset
@@ -144,10 +144,7 @@ def lines(plan: WorkspacePlan) -> Iterator[str]:
             where = f"{finding.path}: " if finding.path else ""
             yield f"  {word:9} {where}{finding.sentence}"
     yield from (f"  note      {each}" for each in plan.notes)
-    if plan.others:
-        yield "  other sizes"
-        width = max(len(each.size) for each in plan.others)
-        yield from (f"    {each.size:{width}}  {_other(each)}" for each in plan.others)
+    yield from _others(plan.others)
 
 
 def _nodes(plan: WorkspacePlan) -> str:
@@ -216,9 +213,22 @@ def _memory(ways: Iterable[Serves]) -> Iterator[str]:
         yield f"            {each.size:{width}}" + "".join(f"{figure:10.1f}" for figure in figures)
 
 
+def _others(others: Sequence[Other]) -> Iterator[str]:
+    """A line for each size that would do; those that would not are told together where the reason is the same."""
+    if not others:
+        return
+    yield "  other sizes"
+    fitting = [each for each in others if each.fits]
+    width = max((len(each.size) for each in fitting), default=0)
+    yield from (f"    {each.size:{width}}  {_other(each)}" for each in fitting)
+    reasons: dict[str, list[str]] = {}
+    for each in others:
+        if not each.fits:
+            reasons.setdefault(each.sentence.replace(f" of {each.size}", ""), []).append(each.size)
+    yield from (f"    not {', '.join(sizes)}: {reason}" for reason, sizes in reasons.items())
+
+
 def _other(other: Other) -> str:
-    if not other.fits:
-        return f"not: {other.sentence}"
     nodes = f"{other.nodes} nodes, " if other.nodes != 1 else ""
     known = f"{other.price.per_hour:,.2f} {other.price.currency} an hour, " if other.price is not None else ""
     return f"{nodes}{known}{other.sentence}"
