@@ -357,5 +357,6 @@ CASES: Mapping[str, tuple[Case, ...]] = {
             },
         ),
     ),
+    "K41": (Case(annotated("kaito.sh/runtime", "vlm"), annotated("kaito.sh/runtime", "Transformers")),),
 }
 """`fine` is fine by its own rule; another may have something to say."""

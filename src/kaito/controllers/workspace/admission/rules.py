@@ -15,6 +15,7 @@ from kaito.api.labels import (
     NODE_CLASS_NAME_ANNOTATION,
     NODE_IMAGE_FAMILY_ANNOTATION,
     PERFORMANCE_MODE_ANNOTATION,
+    RUNTIME_ANNOTATION,
     STREAMING_ANNOTATIONS,
     STREAMING_OFF,
     USE_LOCAL_WEIGHTS_ANNOTATION,
@@ -37,6 +38,8 @@ from kaito.controllers.workspace.decide.hub_model import LOOKUP
 from kaito.controllers.workspace.decide.wanted import Wanted, fitting_sizes, node_class_problem, read_wanted
 from kaito.controllers.workspace.decide.weights_source import Hub, weights_source
 
+RUNTIMES: Final = ("vllm", "transformers")
+"""Those that may be asked for; on machines without GPUs there is no choice."""
 PERFORMANCE_MODES: Final = ("balanced", "interactivity", "throughput")
 INSTANCE_TYPE_UNUSED: Final = (
     "has no effect where nodes are chosen by labelSelector alone (--node-provisioner=byo); leave it out"
@@ -116,6 +119,10 @@ def _unused(workspace: Object, config: WorkspaceConfig) -> Iterator[Finding]:
     for name in sorted(STREAMING_ANNOTATIONS & annotations_in(workspace).keys()):
         if annotations_in(workspace)[name] != STREAMING_OFF:
             yield Finding(f"metadata.annotations[{name}]", STREAMING_UNUSED)
+    runtime = annotations_in(workspace).get(RUNTIME_ANNOTATION)
+    if isinstance(runtime, str) and runtime.strip().lower() not in RUNTIMES:
+        path = f"metadata.annotations[{RUNTIME_ANNOTATION}]"
+        yield Finding(path, f"{runtime!r} is no runtime and has no effect; write {' or '.join(RUNTIMES)}")
     if NODE_CLASS_NAME_ANNOTATION in annotations_in(workspace) and config.node_provisioner.pools is None:
         yield Finding(f"metadata.annotations[{NODE_CLASS_NAME_ANNOTATION}]", NODE_CLASS_NAME_UNUSED)
     resource = mapping(workspace.get("resource"))
