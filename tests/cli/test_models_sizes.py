@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from kaito.catalog import load_catalog
 from kaito.cli.errors import CliError
 from kaito.cli.main import app
 from kaito.cli.models.sizes import SizesFlags, run_sizes
@@ -40,10 +42,41 @@ def test_json_says_what_each_size_would_be(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_longer_context_and_more_requests_need_a_larger_size(capsys: pytest.CaptureFixture[str]) -> None:
     small = asked(capsys, flags("phi-3-mini-128k-instruct"))
-    assert small["sizes"][0]["name"] == "Standard_NC16as_T4_v3"
+    assert small["sizes"][0]["name"] == "Standard_NC4as_T4_v3"
     large = asked(capsys, flags("phi-3-mini-128k-instruct", context=32768, sequences=4))
     assert large["sizes"][0]["name"] == "Standard_NC24ads_A100_v4"
     assert large["sizes"][0]["context"] == 32768
+
+
+def test_prices_order_the_sizes_where_all_are_known(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {
+            "cloud": "azure",
+            "region": "westeurope",
+            "size": sku.name,
+            "per_hour": 1000 - sku.memory_gib / 2,
+            "currency": "USD",
+            "dated": "2026-01-02",
+            "source": "http://127.0.0.1/",
+        }
+        for sku in load_catalog().skus
+        if sku.cloud == "azure"
+    ]
+    Path("prices.yaml").write_text(json.dumps({"prices": rows}))
+    found = asked(capsys, flags("phi-4", prices=Path("prices.yaml")))["sizes"]
+    assert found[0]["name"] == "Standard_ND96isr_H200_v5"
+    assert found[0]["price"]["perHour"] == 436
+    run_sizes(flags("phi-4", json=False, prices=Path("prices.yaml")))
+    assert "436.00 USD" in capsys.readouterr().out
+    Path("prices.yaml").write_text(json.dumps({"prices": rows[:1]}))
+    found = asked(capsys, flags("phi-4", prices=Path("prices.yaml")))["sizes"]
+    assert found[0]["name"] == "Standard_NV72ads_A10_v5"
+    Path("prices.yaml").write_text("nothing")
+    with pytest.raises(CliError, match="the price file"):
+        run_sizes(flags("phi-4", prices=Path("prices.yaml")))
 
 
 def test_sizes_of_another_cloud(capsys: pytest.CaptureFixture[str]) -> None:

@@ -308,15 +308,18 @@ def models_sizes(
         str | None,
         typer.Option(help="transformers | vllm | mistralrs. Default: the first of the model's that can."),
     ] = None,
+    prices: PricesFlag = None,
+    location: Annotated[str | None, typer.Option(envvar="LOCATION", help="Region of the prices.")] = None,
     json: Json = False,
 ) -> None:
-    """Estimate what a model takes of each machine size: nodes, GPU memory, longest context. Least memory first.
+    """Estimate what a model takes of each machine size: nodes, GPU memory, longest context; the cheapest first,
+    or where no prices are known the least memory.
 
     Exit status: 0 some size will do; 1 none.
     """
     from kaito.cli.models.sizes import SizesFlags, run_sizes
 
-    run_sizes(SizesFlags(model, cloud, context, sequences, runtime, json))
+    run_sizes(SizesFlags(model, cloud, context, sequences, runtime, json, prices, location))
 
 
 @prices.command("update")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -12,8 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from kaito.catalog import Catalog, Cloud, Demand, Preset, Refused, Sizing, choices, load_catalog
+from kaito.catalog.prices import Price, PricesError, cheapest_first
 from kaito.cli.errors import CliError
 from kaito.cli.models.command import WIDTH
+from kaito.cli.prices.file import price_json, read
 from kaito.controllers.workspace import parse_cloud
 
 RUNTIMES: Final = ("transformers", "vllm", "mistralrs")
@@ -30,6 +33,8 @@ class SizesFlags:
     sequences: int
     runtime: str | None
     json: bool
+    prices: Path | None = None
+    location: str | None = None
 
 
 def run_sizes(flags: SizesFlags) -> None:
@@ -43,7 +48,12 @@ def run_sizes(flags: SizesFlags) -> None:
         cloud = parse_cloud(flags.cloud)
     except ValueError as error:
         raise CliError(str(error)) from None
-    found, refused = sizes_of(preset, catalog, cloud, _demand(flags))
+    try:
+        price = read(flags.prices).at(cloud, flags.location)
+    except PricesError as error:
+        raise CliError(str(error)) from None
+    sizings, refused = sizes_of(preset, catalog, cloud, _demand(flags))
+    found = cheapest_first(sizings, price)
     if flags.json:
         text = orjson.dumps(as_json(preset, found, refused), option=orjson.OPT_INDENT_2)
         typer.echo(text.decode())
@@ -57,7 +67,7 @@ def run_sizes(flags: SizesFlags) -> None:
 def sizes_of(
     preset: Preset, catalog: Catalog, cloud: Cloud, demand: Demand
 ) -> tuple[list[Sizing], list[Refused]]:
-    """Sizes of one cloud that serve the preset, the least GPU memory first, and those that will not do."""
+    """Sizes of one cloud that serve the preset, and those that will not do."""
     return choices(preset, (sku for sku in catalog.skus if sku.cloud == cloud), demand)
 
 
@@ -70,11 +80,15 @@ def _demand(flags: SizesFlags) -> Demand:
     return Demand(flags.context, flags.sequences)
 
 
-def as_json(preset: Preset, found: list[Sizing], refused: list[Refused]) -> dict[str, Any]:
+Found = list[tuple[Sizing, Price | None]]
+"""Sizes that will do with the price of all their nodes, the cheapest first."""
+
+
+def as_json(preset: Preset, found: Found, refused: list[Refused]) -> dict[str, Any]:
     """Memory is in GiB of one GPU, the fullest."""
     return {
         "model": preset.name,
-        "sizes": [_sizing(each) for each in found],
+        "sizes": [{**_sizing(each), "price": price_json(price)} for each, price in found],
         "refused": [
             {
                 "name": each.machine.name,
@@ -109,10 +123,11 @@ def _sizing(each: Sizing) -> dict[str, Any]:
     }
 
 
-def show(preset: Preset, found: list[Sizing], refused: list[Refused], console: Console) -> None:
+def show(preset: Preset, priced: Found, refused: list[Refused], console: Console) -> None:
     """Prints a table of what fits, then a sentence for each size that does not."""
+    found = [each for each, _ in priced]
     if found:
-        console.print(_table(found))
+        console.print(_table(priced))
     planned = {each.planned for each in found if each.planned is not None}
     if planned:
         console.print(
@@ -127,16 +142,19 @@ def show(preset: Preset, found: list[Sizing], refused: list[Refused], console: C
         console.print(f"Not {each.machine.name}: {each.sentence}.", soft_wrap=True, highlight=False)
 
 
-def _table(found: list[Sizing]) -> Table:
+def _table(found: Found) -> Table:
+    priced = any(price is not None for _, price in found)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("SIZE", no_wrap=True)
     table.add_column("NODES", justify="right")
+    if priced:
+        table.add_column("AN HOUR", justify="right", no_wrap=True)
     table.add_column("GPUS OF A NODE", no_wrap=True)
     table.add_column("RUNTIME", no_wrap=True)
     table.add_column("PARALLEL", no_wrap=True)
     for name in ("WEIGHTS", "CACHE", "OTHER", "FREE", "CONTEXT"):
         table.add_column(name, justify="right", no_wrap=True)
-    for each in found:
+    for each, price in found:
         parts = each.ledger
         memory = ["?"] * 4
         if parts is not None:
@@ -145,6 +163,7 @@ def _table(found: list[Sizing]) -> Table:
         table.add_row(
             each.machine.name,
             str(each.nodes),
+            *([f"{price.per_hour:,.2f} {price.currency}" if price is not None else "?"] if priced else []),
             f"{each.machine.gpus} x {each.machine.model}, {each.machine.memory_gib:g} GiB",
             f"{each.runtime}, {each.dtype}",
             _parallel(each),

@@ -13,13 +13,14 @@ import orjson
 import typer
 import yaml
 
-from kaito.catalog import load_catalog
-from kaito.catalog.prices import Prices
+from kaito.catalog import Catalog
+from kaito.cli.catalogs import ask_hub, read_catalog
 from kaito.cli.errors import CliError
-from kaito.cli.flags import PRICES_FILE
-from kaito.cli.plan.report import WorkspacePlan, plan_workspace, with_live
+from kaito.cli.plan.report import WorkspacePlan, asked_of_hub, plan_workspace, with_live
 from kaito.cli.plan.show import as_json, lines
+from kaito.cli.prices.file import read
 from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig, parse_cloud
+from kaito.controllers.workspace.model import Answer, Need
 from kaito.controllers.workspace.slim import hashed
 from kaito.runtime.clock import LoopClock
 from kaito.runtime.objects import CachedObject
@@ -41,13 +42,17 @@ class PlanFlags:
     live: bool
     json: bool
     prices: Path | None = None
+    catalogs: Sequence[Path] | None = None
 
 
 async def run_plan(flags: PlanFlags) -> None:
     """Prints the plan. Raises CliError for a file that holds no Workspace, typer.Exit(1) where one has problems."""
     config = _config(flags)
     documents = [document for file in flags.files for document in read_documents(file)]
-    plans = plan_documents(documents, config, flags.namespace, LoopClock().wall())
+    catalog = read_catalog(flags.catalogs)
+    asked = (asked_of_hub(_in_namespace(each, flags.namespace), catalog, config) for each in workspaces_in(documents))
+    answers = await ask_hub(need for need in asked if need is not None)
+    plans = plan_documents(documents, config, flags.namespace, LoopClock().wall(), catalog, answers)
     if not plans:
         raise CliError(f"There is no Workspace in {', '.join(str(file) for file in flags.files)}.")
     if flags.live:
@@ -66,25 +71,22 @@ def _config(flags: PlanFlags) -> WorkspaceConfig:
         return WorkspaceConfig(
             node_provisioner=NodeProvisioner.parse(flags.node_provisioner),
             cloud=parse_cloud(flags.cloud),
-            prices=Prices.load(_price_file(flags)),
+            prices=read(flags.prices),
             region=flags.location,
         )
     except ValueError as error:
         raise CliError(str(error)) from None
 
 
-def _price_file(flags: PlanFlags) -> Path | None:
-    """The one that is named, or else the one that `kaito prices update` writes, if it is there."""
-    if flags.prices is not None:
-        return flags.prices
-    return PRICES_FILE if PRICES_FILE.exists() else None
-
-
 def plan_documents(
-    documents: Sequence[Mapping[str, Any]], config: WorkspaceConfig, namespace: str, now: datetime
+    documents: Sequence[Mapping[str, Any]],
+    config: WorkspaceConfig,
+    namespace: str,
+    now: datetime,
+    catalog: Catalog,
+    answers: Mapping[Need, Answer],
 ) -> list[WorkspacePlan]:
-    """A plan for each Workspace among the documents; ConfigMaps among them count as there."""
-    catalog = load_catalog()
+    """A plan for each Workspace among the documents; ConfigMaps among them count as there. answers: the hub's."""
     config_maps = {
         _place(each, namespace): hashed(
             CachedObject.from_dict(_complete(each, namespace), CONFIGMAPS)
@@ -93,10 +95,23 @@ def plan_documents(
         if each.get("kind") == "ConfigMap"
     }
     return [
-        plan_workspace(dict(each), catalog, config, now, config_maps, namespace)
+        plan_workspace(dict(each), catalog, config, now, config_maps, namespace, answers)
+        for each in workspaces_in(documents)
+    ]
+
+
+def workspaces_in(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The Workspaces among them."""
+    return [
+        each
         for each in documents
         if each.get("kind") == "Workspace" and str(each.get("apiVersion")).startswith("kaito.sh/")
     ]
+
+
+def _in_namespace(document: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+    metadata = document.get("metadata")
+    return {**document, "metadata": {"namespace": namespace, **(metadata if isinstance(metadata, Mapping) else {})}}
 
 
 def _complete(document: Mapping[str, Any], namespace: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from kaito.catalog.prices import Price
 from kaito.cli.plan.offers import Other, Serves
 from kaito.cli.plan.report import Live, SizePlan, WorkspacePlan
 from kaito.cli.plan.world import CLAIMS, Child, When
+from kaito.cli.prices.file import price_json
 from kaito.controllers.admission import Finding
 
 FIGURES: Final = ("reserved", "weights", "kv_cache", "activations", "runtime", "free", "capacity")
@@ -99,19 +100,6 @@ def _way(way: Serves) -> dict[str, Any]:
         "plannedContext": way.planned,
         "memory": memory,
         "price": price_json(way.price),
-    }
-
-
-def price_json(price: Price | None) -> dict[str, Any] | None:
-    """Of all nodes; null where it is not known."""
-    if price is None:
-        return None
-    return {
-        "perHour": round(price.per_hour, 6),
-        "perMonth": round(price.per_month, 2),
-        "currency": price.currency,
-        "dated": price.dated,
-        "source": price.source,
     }
 
 
