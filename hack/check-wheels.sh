@@ -25,9 +25,10 @@ for platform in aarch64-apple-darwin x86_64-manylinux_2_28 aarch64-manylinux_2_2
 done
 for constraints in images/runtime-*/constraints*.txt; do
     folder=${constraints%/*}
-    for python in 3.11 3.12 3.13 3.14; do
+    only=$(sed -n '1s/.*(x86_64, Python \(3\.[0-9]*\)).*/\1/p' "$constraints")
+    for python in ${only:-3.11 3.12 3.13 3.14}; do
         echo "-e ./presets[${folder#images/runtime-}]" >./.check-wheels.in
-        if "$uv" pip compile --quiet --no-header --no-annotate --only-binary :all: --python-platform x86_64-manylinux_2_28 \
+        if "$uv" pip compile --quiet --no-header --no-annotate --only-binary :all: --python-platform x86_64-manylinux_2_31 \
             --python-version "$python" --constraint "$constraints" ./.check-wheels.in >"$work/out" 2>"$work/err"; then
             echo "ok      $constraints Python $python: $(grep -c == "$work/out") wheels"
         else
