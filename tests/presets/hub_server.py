@@ -63,8 +63,8 @@ class HubServer:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(request.path)
         pieces = parts.path.strip("/").split("/")
-        if pieces[:2] == ["api", "models"] and pieces[4] == "revision":
-            self._revision(request, f"{pieces[2]}/{pieces[3]}", pieces[5])
+        if pieces[:2] == ["api", "models"] and (len(pieces) == 4 or pieces[4] == "revision"):
+            self._revision(request, f"{pieces[2]}/{pieces[3]}", pieces[5] if len(pieces) > 4 else "main")
         elif pieces[:2] == ["api", "models"]:
             self._list(request, f"{pieces[2]}/{pieces[3]}", parts.query)
         elif pieces[0] == "cdn":
@@ -84,7 +84,12 @@ class HubServer:
         if repository not in self.repositories or commit is None:
             self._send(request, 404, b"{}", {})
         else:
-            self._send(request, 200, json.dumps({"id": repository, "sha": commit}).encode(), {})
+            files = [
+                {"rfilename": path, "size": len(content)}
+                for path, content in self.repositories[repository].items()
+            ]
+            said = {"id": repository, "sha": commit, "siblings": files}
+            self._send(request, 200, json.dumps(said).encode(), {})
 
     def _list(self, request: BaseHTTPRequestHandler, repository: str, query: str) -> None:
         if repository in self.gated and request.headers.get("Authorization") != "Bearer secret":
@@ -123,7 +128,7 @@ class HubServer:
         offset, status = 0, 200
         wanted = request.headers.get("Range")
         if wanted and not self.ignore_range:
-            offset, status = int(wanted.removeprefix("bytes=").rstrip("-")), 206
+            offset, status = int(wanted.removeprefix("bytes=").partition("-")[0]), 206
         body = content[offset:]
         request.send_response(status)
         request.send_header("Content-Length", str(len(body)))

@@ -13,10 +13,11 @@ from urllib.parse import quote
 
 import aiohttp
 
-from kaito.catalog.hub.errors import ACCESS_DENIED, NOT_FOUND, UNREACHABLE, HubError
+from kaito.catalog.hub.errors import ACCESS_DENIED, NOT_FOUND, UNREACHABLE, HubError, unsupported
 from kaito.catalog.hub.files import weight_files
 from kaito.catalog.hub.model import Answers, is_hub_id, preset_of, sizes_of
 from kaito.catalog.hub.shape import parse_json
+from kaito.catalog.hub.tensors import FIRST_BYTES, MOST_FILES, Held, header_length, shapes
 from kaito.catalog.models import Preset
 from kaito.runtime.clock import Clock
 
@@ -62,6 +63,44 @@ class HubClient:
             config = parse_json(await self._file(session, id, commit, name, token), f"{name} of {id}")
         return preset_of(id, Answers(info, config, name))
 
+    async def held(self, id: str, revision: str | None = None, token: str | None = None) -> Held:
+        """What is in the repository at that commit, branch or tag, told from config.json and the beginnings of its
+        weight files. Raises HubError, also where it has none that are safe to open."""
+        async with self._session(token) as session:
+            info = parse_json(await self._info(session, id, revision, token), f"the hub's answer about {id}")
+            commit = str(info.get("sha") or revision or "main")
+            sizes = {name: size for name, size in sizes_of(info, id).items() if "/" not in name}
+            files = [
+                name for name in sizes if name.endswith(".safetensors") and not name.startswith("adapter")
+            ]
+            if not files and any(name.endswith(".gguf") for name in sizes):
+                return Held(commit, {}, {})
+            if not files:
+                raise unsupported(
+                    f"{id} has no *.safetensors at its top; save the whole model there (a LoRA adapter belongs in "
+                    "inference.adapters)"
+                )
+            if "config.json" not in sizes:
+                return Held(commit, {}, {})  # Mistral's own layout
+            config = parse_json(
+                await self._file(session, id, commit, "config.json", token), f"config.json of {id}"
+            )
+            tensors: dict[str, tuple[int, ...]] = {}
+            for name in sorted(files) if len(files) <= MOST_FILES else ():
+                tensors |= await self._shapes(session, id, commit, name, token)
+        return Held(commit, config, tensors)
+
+    async def _shapes(
+        self, session: aiohttp.ClientSession, id: str, commit: str, name: str, token: str | None
+    ) -> dict[str, tuple[int, ...]]:
+        """The tensors of a file, of which only the beginning is read."""
+        path, what = f"/{quote(id)}/resolve/{quote(commit, safe='')}/{quote(name)}", f"{name} of {id}"
+        start = await self._get(session, path, what, id, token, FIRST_BYTES, beginning=True)
+        length = header_length(start, what)
+        if length > len(start):
+            start = await self._get(session, path, what, id, token, length, beginning=True)
+        return shapes(start[8:length], what)
+
     async def revision(self, id: str, token: str | None = None) -> str:
         """The newest commit. Raises HubError."""
         async with self._session(token) as session:
@@ -93,10 +132,25 @@ class HubClient:
         return await self._get(session, path, f"{name} of {id}", id, token, MOST_CONFIG)
 
     async def _get(
-        self, session: aiohttp.ClientSession, path: str, what: str, id: str, token: str | None, most: int
+        self,
+        session: aiohttp.ClientSession,
+        path: str,
+        what: str,
+        id: str,
+        token: str | None,
+        most: int,
+        *,
+        beginning: bool = False,
     ) -> bytes:
+        """All of it, at most that many bytes; or as many bytes of the beginning as there are."""
+        headers = {"Range": f"bytes=0-{most - 1}"} if beginning else {}
         try:
-            async with self._clock.timeout(TIMEOUT), session.get(self.endpoint + path) as response:
+            async with (
+                self._clock.timeout(TIMEOUT),
+                session.get(self.endpoint + path, headers=headers) as response,
+            ):
+                if response.status in (200, 206) and beginning:
+                    return await _start(response, most)
                 if response.status == 200:
                     return await _body(response, what, most)
                 raise self._refusal(response, what, id, token)
@@ -140,6 +194,15 @@ class HubClient:
             f"the token may not read {id} (HTTP {response.status}): accept its licence at {self.endpoint}/{id} with "
             "the account of the token, and let the token read gated repositories"
         )
+
+
+async def _start(response: aiohttp.ClientResponse, most: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(65536):
+        body += chunk
+        if len(body) >= most:
+            break
+    return bytes(body[:most])
 
 
 async def _body(response: aiohttp.ClientResponse, what: str, most: int) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from kaito import __version__
 from kaito.catalog import load_catalog
-from kaito.catalog.hub.client import TOKEN_VARIABLE, HubClient
+from kaito.catalog.hub.client import ENDPOINT_VARIABLE, TOKEN_VARIABLE, HubClient
 from kaito.catalog.prices import Prices
 from kaito.cli import beside
 from kaito.cli.beside import Installation

@@ -1,4 +1,4 @@
-"""Answers the need for a model: reads the Secret with the token, if one is named, and asks the hub.
+"""Answers the needs for models and for weights: reads the Secret with the token, if one is named, and asks the hub.
 
 Nothing grants the operator Secrets: whoever names one lets it read that one. Without, and where the operator was given
 a token of its own, it asks with that. A token is never in an answer.
@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from kaito.catalog import Preset
 from kaito.catalog.hub import ACCESS_DENIED, UNREACHABLE, HubError
+from kaito.catalog.hub.tensors import Held
 from kaito.controllers.workspace.decide.hub_model import FACTS
 from kaito.controllers.workspace.decide.weights_source import TOKEN_KEY
 from kaito.controllers.workspace.model import Answer, Need
@@ -27,9 +28,11 @@ class Models(Protocol):
 
     async def preset(self, id: str, revision: str | None = None, token: str | None = None) -> Preset: ...
 
+    async def held(self, id: str, revision: str | None = None, token: str | None = None) -> Held: ...
+
 
 class ModelLookup:
-    """A `Lookup` of models. own_token: the operator's own, or None."""
+    """A `Lookup` of models, and of weights. own_token: the operator's own, or None."""
 
     def __init__(self, client: Client, hub: Models, own_token: str | None = None) -> None:
         self._client = client
@@ -44,13 +47,7 @@ class ModelLookup:
                 token = found
             elif token is None:
                 return found
-        try:
-            preset = await self._hub.preset(need.id, need.revision, token)
-        except HubError as error:
-            hint = f"; {_hint(need.secret)}" if error.reason == ACCESS_DENIED and token is None else ""
-            return Answer(reason=error.reason, message=f"{error}{hint}", retry_after=error.retry_after)
-        facts = preset.model_dump(mode="json", exclude_defaults=True)
-        return Answer({"id": preset.repo, "revision": preset.revision, FACTS: facts})
+        return await answered(self._hub, need, token, _hint(need.secret))
 
     async def _token(self, name: str, namespace: str) -> str | Answer:
         try:
@@ -68,6 +65,20 @@ class ModelLookup:
         return token_in(secret) or _denied(
             f"Secret {namespace}/{name} has no token under the key {TOKEN_KEY}"
         )
+
+
+async def answered(hub: Models, need: Need, token: str | None, hint: str) -> Answer:
+    """What the hub says, asked with that token; `hint`: how to get a token, for those who have none."""
+    try:
+        if need.kind == "weights":
+            held = await hub.held(need.id, need.revision, token)
+            return Answer({"revision": held.revision, "config": held.config, "tensors": held.tensors})
+        preset = await hub.preset(need.id, need.revision, token)
+    except HubError as error:
+        hint = f"; {hint}" if error.reason == ACCESS_DENIED and token is None else ""
+        return Answer(reason=error.reason, message=f"{error}{hint}", retry_after=error.retry_after)
+    facts = preset.model_dump(mode="json", exclude_defaults=True)
+    return Answer({"id": preset.repo, "revision": preset.revision, FACTS: facts})
 
 
 def token_in(secret: dict[str, Any]) -> str | None:

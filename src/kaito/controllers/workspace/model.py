@@ -21,10 +21,11 @@ Object = dict[str, Any]
 class Need:
     """A question about something outside the cluster.
 
-    model: what the hub says of the model `id` (`org/name`) at `revision`, None for the newest there is.
+    model: what the hub says of the model `id` (`org/name`) at `revision`, None for the newest there is. weights: its
+    config.json and the shapes of its tensors.
     """
 
-    kind: Literal["model"]
+    kind: Literal["model", "weights"]
     id: str
     revision: str | None = None
     secret: str | None = None

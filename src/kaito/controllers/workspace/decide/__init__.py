@@ -15,6 +15,7 @@ from kaito.controllers.workspace.decide.deletion import decide_deletion
 from kaito.controllers.workspace.decide.lookups import decide_model
 from kaito.controllers.workspace.decide.nodes import decide_nodes
 from kaito.controllers.workspace.decide.obstacles import before_first_node
+from kaito.controllers.workspace.decide.own_weights import decide_weights, pinned
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
 from kaito.controllers.workspace.decide.resolved import with_choice
 from kaito.controllers.workspace.decide.sizes import fitting_sizes
@@ -62,8 +63,12 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
         status = forgotten(problem_status(workspace, plan, now), observed)
         events = (*transitions(workspace, status, None), *problem_events(workspace, plan))
         return Decision(status=status, finalizer=finalizer, events=events, needs=model)
+    weights = decide_weights(observed, plan)
+    if isinstance(weights, Decision):
+        return weights
+    plan = pinned(plan, workspace)
     adapters = decide_adapters(observed, plan, catalog, config)
-    hold = before_first_node(observed, plan, adapters)
+    hold = before_first_node(observed, plan, adapters) or weights.hold
     nodes = decide_nodes(observed, plan, catalog, config, now, hold)
     plan = (nodes.plan or plan).on(nodes.instance_type, catalog)
     workload = decide_workload(observed, plan, catalog, config, nodes, adapters)
@@ -83,7 +88,7 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
             *failures(workspace, facts),
             *transitions(workspace, status, workload),
         ),
-        needs=model,
+        needs=(*model, *weights.needs),
         requeue_after=nodes.requeue_after,
     )
 

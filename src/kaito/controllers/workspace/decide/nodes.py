@@ -100,7 +100,7 @@ def decide_nodes(
 
 def _held(observed: Observed, hold: Problem) -> NodesOutcome:
     """No claim exists and none is made; what the status remembers of attempts stays."""
-    pending = hold.reason == "AdapterPending"
+    pending = hold.reason in ("AdapterPending", "WeightsLookup")
     when = "known" if pending else "mended"
     message = f"no node is asked for before this is {when}: {hold.message}"
     part = Part({}, "Pending" if pending else "Failed", hold.reason, message)

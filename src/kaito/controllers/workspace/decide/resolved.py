@@ -1,7 +1,8 @@
 """`status.resolved`: what was found out or chosen once and holds until the spec says otherwise.
 
-Two parts are read and written here, each beside the other and whatever else lies there: `model`, what was looked up of
-a model that the catalogue does not have, and `serving`, the choices that cost money. Neither a new catalogue nor new
+Three parts are read and written here, each beside the others and whatever else lies there: `model`, what was looked up
+of a model that the catalogue does not have, `weights`, the commit of the user's own, and `serving`, the choices that
+cost money. Neither a new catalogue nor new
 prices move a running model; `for` says which spec a choice was made for.
 """
 
@@ -20,6 +21,7 @@ from kaito.controllers.workspace.model import Object
 
 MODEL: Final = "model"
 SERVING: Final = "serving"
+WEIGHTS: Final = "weights"
 FOR: Final = "for"
 
 
@@ -112,6 +114,16 @@ def read_model(workspace: Mapping[str, Any]) -> Object | None:
 def with_model(status: Object, facts: Object | None) -> Object:
     """The status with what was looked up of the model, or without."""
     return _with(status, MODEL, facts)
+
+
+def read_weights(workspace: Mapping[str, Any]) -> Object | None:
+    """At which commit weights of the user's own are served: `{id, revision}`; None where that was not found out."""
+    return _part(workspace, WEIGHTS)
+
+
+def with_weights(status: Object, part: Object | None) -> Object:
+    """The status with the commit of the weights, or without."""
+    return _with(status, WEIGHTS, part)
 
 
 def _part(workspace: Mapping[str, Any], name: str) -> Object | None:
