@@ -1,7 +1,7 @@
 # KAITO in Python. `make demo` shows the main job; `make test` runs every test. GNU Make 3.81 suffices.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-models test-monitoring test-cluster test-e2e lint format manifests docs constraints check-wheels wheels images test-images bench bench-runtime clean record-differences explore-differences
+.PHONY: help demo test test-models test-vllm test-monitoring test-cluster test-e2e lint format manifests docs constraints check-wheels wheels images test-images bench bench-runtime clean record-differences explore-differences
 
 help: ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/'
@@ -18,6 +18,11 @@ test-models: ## Run the transformers engine for real, with torch on the CPU (.ve
 	@hack/venv.sh dev
 	@hack/models.sh
 	@OMP_NUM_THREADS=1 .venv-models/bin/python -m pytest tests/models tests/presets/test_same_questions.py $(PYTEST_ARGS)
+
+test-vllm: ## Ask vLLM itself what the other engines are asked, on the CPU (.venv-vllm, 2.5 GB; Linux x86-64, gcc, binutils)
+	@hack/venv.sh dev
+	@hack/vllm.sh
+	@OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests/presets/test_same_questions.py -k vllm $(PYTEST_ARGS)
 
 test-monitoring: ## Run what needs a Prometheus: alerts by promtool, the dashboards' queries (Debian: prometheus)
 	@hack/venv.sh dev
@@ -104,4 +109,4 @@ bench-runtime: ## Measure kaito.runtime beside Go and other Python libraries (15
 	@.venv/bin/python -m bench.runtime --out $(if $(findstring --quick,$(ARGS)),bench/results/runtime-quick.local.json,bench/results/runtime-2-cores.json) $(ARGS)
 
 clean: ## Remove what the targets made
-	rm -rf .venv .venv-models .kaito dist
+	rm -rf .venv .venv-models .venv-vllm .kaito dist

@@ -1,12 +1,14 @@
 """Every engine that is installed answers the same questions in the same way: names, adapters, APIs.
 
-`make test` asks mistralrs; `make test-models` asks all.
+`make test` asks mistralrs; `make test-models` asks transformers, too, and `make test-vllm` asks vLLM as a server. Its
+answers have fields beside those that are compared, and what it refuses it refuses in its own words.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,24 +23,32 @@ from kaito_presets.engines import make_engine
 from kaito_presets.server.app import create_app
 from kaito_presets.server.service import Service
 from kaito_presets.server.settings import Settings
-from presets.support import copy_adapter
+from presets.support import ServerProcess, container_root, copy_adapter
 
 FRANCE = "What is the capital of France?"
 PARIS = "The capital of France is Paris."
 ARR = "Arr! Paris, matey."
 #: FRANCE as the demo model's chat template words it.
 WORDED = f"<|user|>\n{FRANCE}<|end|>\n<|assistant|>\n"
-PACKAGES = {"mistralrs": "mistralrs", "transformers": "torch"}
+PACKAGES = {"mistralrs": "mistralrs", "transformers": "torch", "vllm": "vllm"}
 INSTALLED = [name for name, package in PACKAGES.items() if importlib.util.find_spec(package)]
+USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
+#: What makes vLLM small enough for a test, on a CPU.
+SMALL_VLLM = """
+vllm: {max-model-len: 256, max-num-seqs: 4, dtype: float32, enforce-eager: true, gpu-memory-utilization: 0.1}
+"""
 
 
 @pytest.fixture(scope="module", params=INSTALLED)
-def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The demo weights with three adapters: whole is the pirate, the halves are the same at half its strength."""
     adapters = tmp_path_factory.mktemp("adapters")
     copy_adapter(adapters / "whole")
     copy_adapter(adapters / "half", lora_alpha=32)
     copy_adapter(adapters / "none")
+    if request.param == "vllm":
+        yield from vllm_client(adapters, tmp_path_factory.mktemp("vllm"))
+        return
     choices = (AdapterChoice("whole", 0.25), AdapterChoice("half", 0.5), AdapterChoice("none", 0.0))
     settings = Settings("tiny-phi-3", None, demo.weights_path(), adapters, choices, max_num_seqs=4)
     engine = make_engine(request.param, settings.weights, max_model_len=None, dtype="float32", max_num_seqs=4)
@@ -51,6 +61,47 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             time.sleep(0.01)
         assert client.get("/version").json()["engine"] == request.param
         yield client
+
+
+def vllm_client(adapters: Path, directory: Path) -> Iterator[Any]:
+    """The same model and adapters, served by vLLM itself."""
+    import httpx
+
+    names = ("whole", "half", "none")
+    root = container_root(directory, adapters={name: adapters / name for name in names})
+    (root / "mnt" / "config.yaml").write_text(SMALL_VLLM)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    env = {
+        "KAITO_ENGINE": "vllm",
+        "KAITO_PORT": str(port),
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    strengths = ("--adapter=whole=0.25", "--adapter=half=0.5", "--adapter=none=0")
+    process = ServerProcess(root, "--preset=tiny-phi-3", "--config=/mnt/config.yaml", *strengths, env=env)
+    try:
+        process.ready()
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            yield client
+    finally:
+        assert process.stop() == 0, process.log
+
+
+@pytest.fixture
+def ours(client: Any) -> Any:
+    """A client of an engine whose routes are this project's own."""
+    if client.get("/version").json()["engine"] == "vllm":
+        pytest.skip("these routes are vLLM's own, with its own words and more that it can do")
+    return client
+
+
+def usage(answer: Any) -> dict[str, int]:
+    return {key: answer["usage"][key] for key in USAGE}
+
+
+def plain(choice: Any) -> tuple[int, str, str]:
+    return choice["index"], choice["text"], choice["finish_reason"]
 
 
 def ask(client: TestClient, model: str | None, **body: Any) -> Any:
@@ -79,8 +130,8 @@ def test_text_is_continued_as_it_is(client: TestClient) -> None:
     body = {"model": "base", "prompt": WORDED, "max_tokens": 40}
     answer = client.post("/v1/completions", json=body).json()
     assert answer["object"] == "text_completion"
-    assert answer["choices"] == [{"index": 0, "text": PARIS, "logprobs": None, "finish_reason": "stop"}]
-    assert answer["usage"] == ask(client, "base")["usage"]
+    assert [plain(choice) for choice in answer["choices"]] == [(0, PARIS, "stop")]
+    assert usage(answer) == usage(ask(client, "base"))
     cut = client.post("/v1/completions", json={**body, "max_tokens": 2}).json()["choices"][0]
     assert (cut["text"], cut["finish_reason"]) == ("The capital", "length")
     pirate = client.post("/v1/completions", json={**body, "model": "half"}).json()
@@ -93,9 +144,9 @@ def test_several_texts_are_continued_side_by_side(client: TestClient) -> None:
     answer = client.post("/v1/completions", json=body).json()
     texts = {choice["index"]: choice["text"] for choice in answer["choices"]}
     assert texts == {0: PARIS, 1: "The capital of Spain is Madrid."}
-    one = client.post("/v1/completions", json={**body, "prompt": WORDED}).json()["usage"]
-    two = client.post("/v1/completions", json={**body, "prompt": spain}).json()["usage"]
-    assert answer["usage"] == {key: one[key] + two[key] for key in one}
+    one = usage(client.post("/v1/completions", json={**body, "prompt": WORDED}).json())
+    two = usage(client.post("/v1/completions", json={**body, "prompt": spain}).json())
+    assert usage(answer) == {key: one[key] + two[key] for key in USAGE}
 
 
 def test_text_is_streamed(client: TestClient) -> None:
@@ -109,7 +160,7 @@ def test_text_is_streamed(client: TestClient) -> None:
     assert "".join(choice["text"] for choice in choices) == PARIS
     assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["stop"]
     assert len(choices) > 1
-    assert events[-1]["usage"] == ask(client, "base")["usage"]
+    assert usage(events[-1]) == usage(ask(client, "base"))
 
 
 def test_responses_have_openais_shape(client: TestClient) -> None:
@@ -117,9 +168,9 @@ def test_responses_have_openais_shape(client: TestClient) -> None:
     assert (answer["object"], answer["status"], answer["model"]) == ("response", "completed", "base")
     (item,) = answer["output"]
     assert (item["type"], item["role"], item["content"][0]["text"]) == ("message", "assistant", PARIS)
-    usage = ask(client, "base")["usage"]
-    assert answer["usage"]["input_tokens"] == usage["prompt_tokens"]
-    assert answer["usage"]["total_tokens"] == usage["total_tokens"]
+    counted = usage(ask(client, "base"))
+    assert answer["usage"]["input_tokens"] == counted["prompt_tokens"]
+    assert answer["usage"]["total_tokens"] == counted["total_tokens"]
     parts = [{"role": "user", "content": [{"type": "input_text", "text": FRANCE}]}]
     again = client.post("/v1/responses", json={"input": parts, "max_output_tokens": 2}).json()
     assert (again["status"], again["incomplete_details"]) == (
@@ -173,9 +224,9 @@ def test_responses_are_streamed(client: TestClient) -> None:
     ],
 )
 def test_what_cannot_be_done_is_refused_with_a_sentence(
-    client: TestClient, path: str, body: dict[str, Any], status: int, sentence: str
+    ours: TestClient, path: str, body: dict[str, Any], status: int, sentence: str
 ) -> None:
-    answer = client.post(path, json=body)
+    answer = ours.post(path, json=body)
     assert answer.status_code == status
     error = answer.json()["error"]
     assert sentence in error["message"]
@@ -208,15 +259,52 @@ def test_a_seed_is_kept_or_refused(client: TestClient) -> None:
     assert content(ask(client, "base", seed=7)) == PARIS
 
 
-def test_a_whole_directory_serves_without_adapters(client: TestClient, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {}),
+        ("/v1/completions", {"prompt": []}),
+        ("/v1/completions", {"prompt": {"a": 1}}),
+        ("/v1/completions", {"prompt": "a " * 3000}),
+        ("/v1/chat/completions", {"messages": "a"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}], "temperature": "hot"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a " * 3000}]}),
+        ("/v1/responses", {}),
+        ("/v1/responses", {"input": 5}),
+    ],
+)
+def test_what_no_engine_takes_is_an_error_of_the_client(
+    client: TestClient, path: str, body: dict[str, Any]
+) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code in (400, 422), answer.text
+    assert answer.json()["error"]["message"]
+    assert content(ask(client, "base")) == PARIS
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 400),
+        ({"prompt": 5}, 422),
+        ({"prompt": "hello " * 3000}, 400),
+        ({"prompt": "a", "colour": "red"}, 422),
+    ],
+)
+def test_chat_refuses_the_same_everywhere(client: TestClient, body: dict[str, Any], status: int) -> None:
+    answer = client.post("/chat", json=body)
+    assert (answer.status_code, type(answer.json()["detail"])) == (status, str)
+
+
+def test_a_whole_directory_serves_without_adapters(ours: TestClient, tmp_path: Path) -> None:
     """The engines agree with themselves: the model without adapters is what `base` is beside them."""
-    engine = client.get("/version").json()["engine"]
+    engine = ours.get("/version").json()["engine"]
     settings = Settings("tiny-phi-3", None, demo.weights_path(), tmp_path)
     service = Service(settings, make_engine(engine, settings.weights, max_model_len=64, dtype="float32"))
-    with TestClient(create_app(service, lambda _: None)) as plain:
-        while plain.get("/healthz").status_code != 200:
+    with TestClient(create_app(service, lambda _: None)) as alone:
+        while alone.get("/healthz").status_code != 200:
             time.sleep(0.01)
-        assert [model["id"] for model in plain.get("/v1/models").json()["data"]] == ["tiny-phi-3"]
-        assert content(ask(plain, None)) == content(ask(client, "base"))
-        long = plain.post("/chat", json={"prompt": "hello " * 100})
+        assert [model["id"] for model in alone.get("/v1/models").json()["data"]] == ["tiny-phi-3"]
+        assert content(ask(alone, None)) == content(ask(ours, "base"))
+        long = alone.post("/chat", json={"prompt": "hello " * 100})
         assert (long.status_code, "fewer than 64 tokens" in long.json()["detail"]) == (400, True)
