@@ -64,6 +64,14 @@ def sized(*, preset: str = "phi-3-mini-4k-instruct", **resource: Any) -> Object:
     return workspace(resource={**SELECTOR, **resource}, inference={"preset": {"name": preset, **secret}})
 
 
+def running(preset: str, runtime: str) -> Object:
+    """A model and the runtime that it is asked of."""
+    metadata = {"name": "ws", "namespace": "default", "annotations": {"kaito.sh/runtime": runtime}}
+    inference = {"preset": {"name": preset, "presetOptions": {"image": "example.com/mine:1"}}}
+    resource = {**SELECTOR, "instanceType": "Standard_NC24ads_A100_v4"}
+    return workspace(resource=resource, inference=inference, metadata=metadata)
+
+
 def spread(*, runtime: str) -> Object:
     """A model that no single node of its size holds."""
     metadata = {"name": "ws", "namespace": "default", "annotations": {"kaito.sh/runtime": runtime}}
@@ -170,6 +178,12 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "W24": (Case(workspace(**A100, inference={}), PLAIN),),
     "W25": (Case(served(template={"spec": {}}), workspace(**A100, inference={"template": {"spec": {}}})),),
     "W26": (Case(sized(preset="phi-3-mini", instanceType="Standard_NC24ads_A100_v4"), PLAIN),),
+    "W28": (
+        Case(
+            running("granite-4.1-8b", "transformers"),
+            running("granite-4.1-8b", "vllm"),
+        ),
+    ),
     "W29": (
         Case(
             workspace(**A100, inference={"preset": {"name": "no-lora"}, "adapters": [ADAPTER]}),

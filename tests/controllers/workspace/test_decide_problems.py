@@ -81,8 +81,8 @@ TINY = WorkspaceConfig(stand_in_weights="tiny-phi-3")
         (
             workspace("phi-4", instance_type="Standard_NC6s_v3"),
             "InsufficientGpuMemory",
-            "Standard_NC6s_v3: phi-4 with a context of 8,192 tokens needs 33.1 GiB on each GPU; of NVIDIA V100 13.4 GiB "
-            "can be used, so 19.7 GiB are missing; sizes that fit:",
+            "Standard_NC6s_v3: phi-4 with a context of 8,192 tokens needs 33.1 GiB on each GPU; of NVIDIA V100 13.4 "
+            "GiB can be used, so 19.7 GiB are missing; sizes that fit:",
         ),
         (
             workspace(

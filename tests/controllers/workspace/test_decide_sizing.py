@@ -192,7 +192,8 @@ class TestChosen:
         assert "write the machine size" in condition(decision.status, "InstanceTypeMissing")["message"]
 
     def test_what_fits_nowhere_says_how_far_it_is(self) -> None:
-        small = CATALOG.model_copy(update={"skus": tuple(each for each in CATALOG.skus if each.gpus == 1)})
+        ones = tuple(each for each in CATALOG.skus if each.gpus == 1)
+        small = Catalog(presets=CATALOG.presets, skus=ones)
         given = workspace(
             "deepseek-v3-0324", instance_type=None, annotations={"kaito.sh/runtime": "transformers"}
         )
@@ -400,6 +401,16 @@ class TestExisting:
             in (condition(decision.status, "NodesReady")["message"])
         )
         assert "--dtype=float16" in arguments(observed)
+
+    def test_a_node_that_is_down_for_a_while_changes_nothing(self) -> None:
+        a100 = labelled("a", "NVIDIA-A100-SXM4-80GB", 81920)
+        t4 = labelled("b", "Tesla-T4", 15360, capability="7")
+        observed, _ = step(Observed(workspace(instance_type=None), existing=existing(a100, t4)), BYO)
+        t4["status"]["conditions"][0]["status"] = "False"
+        decision = decided(replace(observed, existing=existing(a100, t4)), BYO)
+        assert decision.writes == ()
+        assert decision.status is not None
+        assert decision.status["resolved"] == observed.workspace["status"]["resolved"]
 
     def test_nodes_without_such_labels_are_sized_by_their_machine_size(self) -> None:
         size = {"apps": "phi", "node.kubernetes.io/instance-type": "Standard_NC16as_T4_v3"}

@@ -40,7 +40,7 @@ class Fit:
     gpus: int | None = None
     """Fewest GPUs that one of the fit nodes offers; None where none is fit."""
     machines: tuple[Machine, ...] = ()
-    """The kinds of GPUs that their labels tell, the smallest first."""
+    """The kinds of GPUs that the labels tell, the smallest first: of the fit, and of those that come back."""
 
 
 def decide_existing(observed: Observed, plan: Plan, catalog: Catalog) -> NodesOutcome:
@@ -69,7 +69,7 @@ def decide_existing(observed: Observed, plan: Plan, catalog: Catalog) -> NodesOu
 
 
 def _sized(plan: Plan, fit: Fit, catalog: Catalog) -> Plan | Refused:
-    """The plan on the smallest GPUs among the fit nodes, since pods may land on any of them; the plan as it is where
+    """The plan on the smallest GPUs among the nodes, since pods may land on any of them; the plan as it is where
     nothing tells what GPUs they have."""
     if plan.serving is None or not plan.needs_gpu or not fit.count:
         return plan
@@ -91,6 +91,11 @@ def _by_name(fit: Fit, catalog: Catalog) -> Machine | None:
     if sku is None or sku.unusable:
         return None
     return part_of(machine_of_sku(sku), min(sku.gpus, fit.gpus or sku.gpus))
+
+
+def _up(node: NodeFacts) -> NodeFacts:
+    """The node as it is when nothing is wrong with it for a while."""
+    return replace(node, ready=True)
 
 
 def _machine(node: NodeFacts) -> Machine | None:
@@ -119,6 +124,7 @@ def _fit(nodes: Sequence[NodeFacts], gpus: int, asked: str, landing: Landing) ->
             fit.append(node)
         else:
             faults.append(f"{node.name} {fault}")
+    possible = [node for node in nodes if fault_of(_up(node), gpus, asked, landing) is None]
     types = {node.labels.get(INSTANCE_TYPE_LABEL, "") for node in fit} - {""}
     return Fit(
         count=len(fit),
@@ -128,7 +134,7 @@ def _fit(nodes: Sequence[NodeFacts], gpus: int, asked: str, landing: Landing) ->
         gpus=min((node.gpus for node in fit), default=None),
         machines=tuple(
             sorted(
-                {found for node in fit if (found := _machine(node)) is not None},
+                {found for node in possible if (found := _machine(node)) is not None},
                 key=lambda each: (each.memory_gib, each.gpus, each.name),
             )
         ),

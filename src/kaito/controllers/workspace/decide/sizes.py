@@ -65,8 +65,8 @@ def read_sizes(
 ) -> Sized | Problem:
     """What is tried, or why nothing can be. `settings` None: nothing is known of the ConfigMap."""
     serving = serving_of(workspace, preset, settings) if preset is not None else None
-    if serving is not None and (above := _too_long(serving)) is not None:
-        return above
+    if serving is not None and (wrong := _no_runtime(serving) or _too_long(serving)) is not None:
+        return wrong
     if config.node_provisioner is NodeProvisioner.BYO:
         return Sized(serving=serving)
     resource = workspace.get("resource") or {}
@@ -139,6 +139,16 @@ def _mounting(workspace: Object, preset: Preset) -> Runtime | None:
 
 def _bypasses(workspace: Object) -> bool:
     return BYPASS_RESOURCE_CHECKS_ANNOTATION in annotations_of(workspace)
+
+
+def _no_runtime(serving: Serving) -> Problem | None:
+    wanted, preset = serving.terms.runtime, serving.preset
+    if wanted is None or wanted in preset.runtimes:
+        return None
+    text = (
+        f"{preset.name} is served by {' or '.join(preset.runtimes)}, not {wanted}; leave the annotation out"
+    )
+    return Problem.at(f"metadata.annotations[{RUNTIME_ANNOTATION}]", "InvalidSpec", text)
 
 
 def _too_long(serving: Serving) -> Problem | None:
