@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 #: Connections that are kept, where the process may open enough files.
 MOST = 2048
-#: Connections that the system accepts for us before we look at them.
-BACKLOG = 512
+#: Connections that the system holds for us until we look at them, as far as it does.
+BACKLOG = 4096
+#: Connections taken from it at once. Few, so that what those before have sent is read before more are taken.
+TAKEN_AT_ONCE = 32
 #: Files kept for everything that is no connection.
 SPARE_FILES = 256
 #: Seconds that a client may take to send a request's head, from its first byte or the connection's beginning.

@@ -15,7 +15,7 @@ import uvicorn
 from kaito_presets.adapters import BadAdapter
 from kaito_presets.engines import BadWeights, Engine, EngineMissing, make_engine
 from kaito_presets.server.app import create_app
-from kaito_presets.server.connections import BACKLOG, bounded, room
+from kaito_presets.server.connections import BACKLOG, TAKEN_AT_ONCE, bounded, room
 from kaito_presets.server.exits import EXIT_FAILED, exit_code, fail
 from kaito_presets.server.service import Service
 from kaito_presets.server.settings import Settings
@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 
 class _Server(uvicorn.Server):
     """Ends with exit code 0 on a signal, where uvicorn raises the signal again after it has drained."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(BACKLOG)  # asyncio has one number for this and for how many it takes at once
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -64,7 +69,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         access_log=False,
         http=bounded(room()),
         ws="none",
-        backlog=BACKLOG,
+        backlog=TAKEN_AT_ONCE,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     server = _Server(config)
