@@ -46,6 +46,7 @@ local stuck = {
   Unschedulable = true,
   UnsupportedInstanceType = true,
   UnsupportedModel = true,
+  WeightsDoNotFit = true,
 }
 
 local function answer(status, message)
