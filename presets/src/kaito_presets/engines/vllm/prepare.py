@@ -71,7 +71,7 @@ def prepare(settings: Settings, node: Node, scratch: Path) -> Prepared:
         adapters=_adapters(settings, names, choices, scratch),
         node=node,
         architecture=str((config.get("architectures") or [""])[0]),
-        own_code="auto_map" in config,
+        own_code="auto_map" in config and any(settings.weights.glob("*.py")),
         own_sampling="temperature" in generation,
         templates=TEMPLATES,
         kv_cache_gib=_cache_gib(vllm.kv_cache_share),
