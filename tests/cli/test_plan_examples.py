@@ -44,6 +44,8 @@ def test_the_guide_shows_what_is_printed() -> None:
         WorkspaceConfig(),
         "default",
         EPOCH,
+        CATALOG,
+        {},
     )
     printed = set(lines(plan))
     page = (EXAMPLES.parent / "docs" / "plan.md").read_text()
@@ -54,7 +56,7 @@ def test_the_guide_shows_what_is_printed() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda each: each.stem)
 def test_every_example_plans_on_the_size_that_it_names(file: Path) -> None:
-    (plan,) = plan_documents(list(read_documents(file)), WorkspaceConfig(), "default", EPOCH)
+    (plan,) = plan_documents(list(read_documents(file)), WorkspaceConfig(), "default", EPOCH, CATALOG, {})
     wanted = yaml.safe_load(file.read_text())
     later = {"tuning"} if "tuning" in wanted else set()
     assert {each.path.split(".")[0].split(":")[0] for each in plan.problems} == later

@@ -20,6 +20,14 @@ Images = Annotated[
         help="Answer for image REF with the OCI image layout in folder PATH. May be given several times.",
     ),
 ]
+CatalogFlag = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--catalog",
+        metavar="FILE",
+        help="Models and sizes of your own beside ours: a catalogue file, or a ConfigMap with one. May be repeated.",
+    ),
+]
 NODE_PROVISIONER_HELP = (
     "machine | nodeclaim (alias azure-gpu-provisioner) | karpenter (a NodePool for each Workspace) | byo. "
     "What asks for nodes."

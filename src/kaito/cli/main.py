@@ -17,6 +17,7 @@ from kaito.cli.errors import CliError
 from kaito.cli.flags import (
     NODE_PROVISIONER_HELP,
     PRICES_FILE,
+    CatalogFlag,
     Context,
     Directory,
     Images,
@@ -208,6 +209,46 @@ app.command()(provisioner)
 
 
 @app.command()
+def new(
+    model: Annotated[str, typer.Argument(help="A model's name (kaito models list) or hub id.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Weights of your own: organisation/model[@revision] of the hub, an image with a tag, pvc:CLAIM, or "
+            "/a/directory/of/the/nodes.",
+        ),
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SOURCE[:STRENGTH]",
+            help="A LoRA adapter from an image with a tag or pvc:CLAIM, strength 0 to 1; NAME=adapter for an Adapter "
+            "that is there already. May be given several times.",
+        ),
+    ] = None,
+    instance_type: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Machine size. Default: the operator chooses.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The Workspace's name. Default: after the model.")] = None,
+    secret: Annotated[
+        str | None, typer.Option(help="Secret with the hub's token. Default, for gated models: hf-token.")
+    ] = None,
+    cloud: Annotated[
+        str, typer.Option(envvar="CLOUD_PROVIDER", help="azure | aws | arc: whose machine sizes there are.")
+    ] = "azure",
+    catalog: CatalogFlag = None,
+) -> None:
+    """Print a Workspace for a model, with comments: kaito new phi-4 > phi-4.yaml
+
+    Exit status: 0 it applies as it is; 1 something is missing, which is said.
+    """
+    from kaito.cli.new.command import NewFlags, run_new
+
+    run_new(NewFlags(model, name, instance_type, weights, adapter or (), secret, cloud, catalog))
+
+
+@app.command()
 def plan(
     file: Annotated[
         list[Path],
@@ -232,17 +273,19 @@ def plan(
         str | None,
         typer.Option(envvar="LOCATION", help="Region of the prices and, with --live, of the quota."),
     ] = None,
+    catalog: CatalogFlag = None,
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Say what the operator would make of the Workspaces in a file, without a cluster: nodes, price, memory of a GPU,
     context, image, objects, and what the other machine sizes would be. Prices come from --prices, or else from
-    .kaito/prices.yaml where `kaito prices update` has written it.
+    .kaito/prices.yaml where `kaito prices update` has written it. Models that the catalogue does not have are asked of
+    the hub (HF_ENDPOINT, HF_TOKEN).
 
     Exit status: 0 all can be carried out; 1 one cannot, or the file cannot be read.
     """
     from kaito.cli.plan.command import PlanFlags, run_plan
 
-    run(run_plan(PlanFlags(file, namespace, node_provisioner, cloud, location, live, json, prices)))
+    run(run_plan(PlanFlags(file, namespace, node_provisioner, cloud, location, live, json, prices, catalog)))
 
 
 @app.command()
@@ -268,11 +311,11 @@ Json = Annotated[bool, typer.Option("--json", help="For programs: all that is kn
 
 
 @models.command("list")
-def models_list(json: Json = False) -> None:
+def models_list(catalog: CatalogFlag = None, json: Json = False) -> None:
     """Show all models."""
     from kaito.cli.models.command import run_models
 
-    run_models((), json=json)
+    run_models((), json=json, catalogs=catalog)
 
 
 @models.command("search")
@@ -281,6 +324,7 @@ def models_search(
         list[str],
         typer.Argument(help="Parts of a name, a licence, an architecture, a property: all must occur."),
     ],
+    catalog: CatalogFlag = None,
     json: Json = False,
 ) -> None:
     """Show the models that all words are about, such as: kaito models search mit tuning.
@@ -289,7 +333,7 @@ def models_search(
     """
     from kaito.cli.models.command import run_models
 
-    run_models(words, json=json)
+    run_models(words, json=json, catalogs=catalog)
 
 
 @models.command("sizes")
@@ -310,16 +354,49 @@ def models_sizes(
     ] = None,
     prices: PricesFlag = None,
     location: Annotated[str | None, typer.Option(envvar="LOCATION", help="Region of the prices.")] = None,
+    catalog: CatalogFlag = None,
     json: Json = False,
 ) -> None:
     """Estimate what a model takes of each machine size: nodes, GPU memory, longest context; the cheapest first,
-    or where no prices are known the least memory.
+    or where no prices are known the least memory. A model that the catalogue does not have is asked of the hub
+    (HF_ENDPOINT, HF_TOKEN).
 
     Exit status: 0 some size will do; 1 none.
     """
     from kaito.cli.models.sizes import SizesFlags, run_sizes
 
-    run_sizes(SizesFlags(model, cloud, context, sequences, runtime, json, prices, location))
+    run_sizes(SizesFlags(model, cloud, context, sequences, runtime, json, prices, location, catalog))
+
+
+@models.command("pin")
+def models_pin(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="MODEL", help="Names of models, or ids of the hub.")
+    ] = None,
+    unpinned: Annotated[
+        bool, typer.Option("--unpinned", help="All whose commit is not recorded, instead of names.")
+    ] = False,
+    newest: Annotated[
+        bool, typer.Option("--newest", help="Ask for the newest commit of pinned models, too.")
+    ] = False,
+    config_map: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Print a ConfigMap of this name, which the operator reads."),
+    ] = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="The ConfigMap's: where the operator runs.")
+    ] = "kaito-system",
+    catalog: CatalogFlag = None,
+) -> None:
+    """Ask the hub at which commit models are, and print entries of a catalogue that hold them there:
+
+    kaito models pin Qwen/Qwen3-8B-AWQ --config-map models | kubectl apply -f -
+
+    Exit status: 0 all are pinned; 1 one is not, and the rest is printed.
+    """
+    from kaito.cli.models.pin import PinFlags, run_pin
+
+    run(run_pin(PinFlags(names or (), unpinned, newest, config_map, namespace, catalog)))
 
 
 @prices.command("update")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -11,19 +12,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kaito.catalog import Catalog, Preset, load_catalog
+from kaito.catalog import Catalog, Preset
+from kaito.cli.catalogs import read_catalog
 from kaito.cli.errors import CliError
 
 WIDTH: Final = 180
 """Characters of a line where the output is no terminal."""
 
 
-def run_models(words: Sequence[str], *, json: bool) -> None:
-    """Prints the models that all words are about; without words, all.
+def run_models(words: Sequence[str], *, json: bool, catalogs: Sequence[Path] | None = None) -> None:
+    """Prints the models that all words are about; without words, all. catalogs: files of the user's own.
 
     Raises CliError, with the nearest names, when there is none.
     """
-    catalog = load_catalog()
+    catalog = read_catalog(catalogs)
     found = search(catalog, words)
     if not found:
         asked = " ".join(words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +14,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kaito.catalog import Catalog, Cloud, Demand, Preset, Refused, Sizing, choices, load_catalog
+from kaito.catalog import Catalog, Cloud, Demand, Preset, Refused, Sizing, choices
 from kaito.catalog.prices import Price, PricesError, cheapest_first
+from kaito.cli.catalogs import known, read_catalog
 from kaito.cli.errors import CliError
 from kaito.cli.models.command import WIDTH
 from kaito.cli.prices.file import price_json, read
@@ -35,15 +38,13 @@ class SizesFlags:
     json: bool
     prices: Path | None = None
     location: str | None = None
+    catalogs: Sequence[Path] | None = None
 
 
 def run_sizes(flags: SizesFlags) -> None:
     """Prints the sizes. Raises CliError for an unknown model or runtime, typer.Exit(1) where no size will do."""
-    catalog = load_catalog()
-    preset = catalog.preset(flags.model)
-    if preset is None:
-        nearest = ", ".join(catalog.nearest_presets(flags.model))
-        raise CliError(f"{flags.model} is not known; nearest: {nearest}")
+    catalog = read_catalog(flags.catalogs)
+    preset = asyncio.run(known(flags.model, catalog))
     try:
         cloud = parse_cloud(flags.cloud)
     except ValueError as error:

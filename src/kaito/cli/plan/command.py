@@ -13,10 +13,10 @@ import orjson
 import typer
 import yaml
 
-from kaito.catalog import Catalog
+from kaito.catalog import Catalog, load_catalog
 from kaito.cli.catalogs import ask_hub, read_catalog
 from kaito.cli.errors import CliError
-from kaito.cli.plan.report import WorkspacePlan, asked_of_hub, plan_workspace, with_live
+from kaito.cli.plan.report import NOTHING_ASKED, WorkspacePlan, asked_of_hub, plan_workspace, with_live
 from kaito.cli.plan.show import as_json, lines
 from kaito.cli.prices.file import read
 from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig, parse_cloud
@@ -50,7 +50,10 @@ async def run_plan(flags: PlanFlags) -> None:
     config = _config(flags)
     documents = [document for file in flags.files for document in read_documents(file)]
     catalog = read_catalog(flags.catalogs)
-    asked = (asked_of_hub(_in_namespace(each, flags.namespace), catalog, config) for each in workspaces_in(documents))
+    asked = (
+        asked_of_hub(_in_namespace(each, flags.namespace), catalog, config)
+        for each in workspaces_in(documents)
+    )
     answers = await ask_hub(need for need in asked if need is not None)
     plans = plan_documents(documents, config, flags.namespace, LoopClock().wall(), catalog, answers)
     if not plans:
@@ -83,10 +86,11 @@ def plan_documents(
     config: WorkspaceConfig,
     namespace: str,
     now: datetime,
-    catalog: Catalog,
-    answers: Mapping[Need, Answer],
+    catalog: Catalog | None = None,
+    answers: Mapping[Need, Answer] = NOTHING_ASKED,
 ) -> list[WorkspacePlan]:
     """A plan for each Workspace among the documents; ConfigMaps among them count as there. answers: the hub's."""
+    catalog = catalog or load_catalog()
     config_maps = {
         _place(each, namespace): hashed(
             CachedObject.from_dict(_complete(each, namespace), CONFIGMAPS)
@@ -111,7 +115,10 @@ def workspaces_in(documents: Sequence[Mapping[str, Any]]) -> list[Mapping[str, A
 
 def _in_namespace(document: Mapping[str, Any], namespace: str) -> dict[str, Any]:
     metadata = document.get("metadata")
-    return {**document, "metadata": {"namespace": namespace, **(metadata if isinstance(metadata, Mapping) else {})}}
+    return {
+        **document,
+        "metadata": {"namespace": namespace, **(metadata if isinstance(metadata, Mapping) else {})},
+    }
 
 
 def _complete(document: Mapping[str, Any], namespace: str) -> dict[str, Any]:

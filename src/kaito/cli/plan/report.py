@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from kaito.api.views import InvalidSpec, parse
@@ -16,13 +17,16 @@ from kaito.cli.quota.report import Offer, Report
 from kaito.controllers.admission import Finding, Findings
 from kaito.controllers.workspace import WorkspaceConfig
 from kaito.controllers.workspace.admission import judge
+from kaito.controllers.workspace.decide.hub_model import PATH, model_part
+from kaito.controllers.workspace.decide.hub_model import question as hub_question
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
 from kaito.controllers.workspace.decide.problems import Problem
-from kaito.controllers.workspace.decide.resolved import read_choice
+from kaito.controllers.workspace.decide.resolved import read_choice, with_model
 from kaito.controllers.workspace.decide.sizes import Settings, serving_of
 from kaito.controllers.workspace.decide.wanted import read_wanted
-from kaito.controllers.workspace.model import Object
+from kaito.controllers.workspace.model import Answer, Need, Object
 
+NOTHING_ASKED: Final[Mapping[Need, Answer]] = MappingProxyType({})
 UID: Final = "00000000-0000-0000-0000-000000000000"
 """Stands for the uid that the API server gives; names of claims come from it and are not told."""
 
@@ -86,9 +90,10 @@ def plan_workspace(
     now: datetime,
     config_maps: Mapping[tuple[str, str], Object],
     namespace: str = "default",
+    answers: Mapping[Need, Answer] = NOTHING_ASKED,
 ) -> WorkspacePlan:
     """The plan for a Workspace as it stands in a file; `config_maps`: those that stand beside it, as `slim.hashed`
-    leaves them."""
+    leaves them. `answers`: what the hub said to `asked_of_hub`."""
     metadata = document.get("metadata")
     meta = dict(metadata) if isinstance(metadata, Mapping) else {}
     name, space = str(meta.get("name") or ""), str(meta.get("namespace") or namespace)
@@ -97,6 +102,11 @@ def plan_workspace(
     workspace: Object = {**document, "metadata": {**meta, "namespace": space, "uid": UID}}
     read = parse(Workspace, workspace)
     invalid = read if isinstance(read, InvalidSpec) else None
+    question = None if invalid is not None else hub_question(workspace, catalog, config)
+    if question is not None and (answer := answers.get(question.need)) is not None:
+        if answer.facts is None:
+            return WorkspacePlan(name, space, problems=(Finding(PATH, answer.message),))
+        workspace["status"] = with_model({}, model_part(question, answer.facts))
     found = judge(workspace, catalog, config, {})
     beside = _beside(workspace, config_maps)
     settings = None if beside is None else beside.get("settings", {})
@@ -126,6 +136,13 @@ def plan_workspace(
         problems=(*found.refusals, *_never_served(world)),
         warnings=(*found.warnings, *_missing(plan, beside)),
     )
+
+
+def asked_of_hub(document: Object, catalog: Catalog, config: WorkspaceConfig) -> Need | None:
+    """What must be asked before the Workspace can be planned: its model, where the catalogue does not have it."""
+    found = parse(Workspace, document)
+    question = None if isinstance(found, InvalidSpec) else hub_question(document, catalog, config)
+    return question.need if question is not None and question.indispensable else None
 
 
 def _told(problems: Iterable[Problem], found: Findings) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
