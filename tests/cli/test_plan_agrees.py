@@ -16,6 +16,7 @@ from controllers.workspace.cluster import Cluster, cluster
 from kaito.api.labels import WORKSPACE_LABEL
 from kaito.api.resources import MACHINES, WORKSPACES
 from kaito.catalog import Preset, load_catalog
+from kaito.catalog.prices import Prices
 from kaito.cli.plan.report import WorkspacePlan, plan_workspace
 from kaito.cli.plan.world import CLAIMS, WORKLOADS, instance_types
 from kaito.controllers.workspace import WorkspaceConfig
@@ -32,7 +33,24 @@ PRESETS = [each.name for each in CATALOG.presets if not each.deprecated]
 MANY: int = 16
 """Nodes above which a Workspace is left out, to keep the test short."""
 PARTS: int = 4
-CONFIG = WorkspaceConfig()
+
+
+def priced(seed: str) -> WorkspaceConfig:
+    """An operator that knows a price for every size; the amounts are made up."""
+    chance = random.Random(seed)
+    rows = [
+        {
+            "cloud": "azure",
+            "region": "westeurope",
+            "size": size,
+            "per_hour": round(chance.uniform(0.5, 50), 2),
+            "currency": "USD",
+            "dated": "2026-01-02",
+            "source": "http://127.0.0.1/",
+        }
+        for size in SIZES
+    ]
+    return WorkspaceConfig(prices=Prices.model_validate({"prices": rows}))
 
 
 def samples(preset: Preset) -> Iterator[Object]:
@@ -71,11 +89,12 @@ def workspaces(presets: list[str]) -> Iterator[Object]:
 
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_plan_and_controller_give_the_same_answer(virtual_clock: VirtualClock, part: int) -> None:
+    config = WorkspaceConfig() if part % 2 else priced(str(part))
     bodies = list(workspaces(PRESETS[part::PARTS]))
-    plans = {each["metadata"]["name"]: plan_workspace(each, CATALOG, CONFIG, EPOCH, {}) for each in bodies}
+    plans = {each["metadata"]["name"]: plan_workspace(each, CATALOG, config, EPOCH, {}) for each in bodies}
     chosen = [each for each in bodies if plans[each["metadata"]["name"]].nodes <= MANY]
     assert len(chosen) > len(bodies) / 2
-    async with cluster(virtual_clock, CONFIG) as world, world.operator(world.wire()):
+    async with cluster(virtual_clock, config) as world, world.operator(world.wire()):
         world.gpus = {sku.name: sku.gpus for sku in CATALOG.skus}
         for body in chosen:
             await world.client.create(WORKSPACES, body)
@@ -91,6 +110,35 @@ async def test_plan_and_controller_give_the_same_answer(virtual_clock: VirtualCl
             compare(plans[name], world.status(name), ours, mine)
     kinds = {(plan.ok, plan.nodes > 1, len(plan.sizes) > 1) for plan in plans.values()}
     assert {(True, False, False), (True, False, True), (True, True, False), (False, False, False)} <= kinds
+
+
+async def test_a_new_price_list_moves_nothing_that_runs(virtual_clock: VirtualClock) -> None:
+    bodies = [
+        each
+        for each in workspaces(["phi-4", "mistral-7b-instruct"])
+        if "instanceType" not in each["resource"]
+    ]
+    before, after = priced("last year"), priced("this year")
+    names = [each["metadata"]["name"] for each in bodies]
+    plans = [
+        [plan_workspace(each, CATALOG, config, EPOCH, {}) for each in bodies] for config in (before, after)
+    ]
+    assert [plan.sizes[0] for plan in plans[0]] != [plan.sizes[0] for plan in plans[1]]
+    async with cluster(virtual_clock, before) as world:
+        world.gpus = {sku.name: sku.gpus for sku in CATALOG.skus}
+        async with world.operator(world.wire()):
+            for body in bodies:
+                await world.client.create(WORKSPACES, body)
+            for name, plan in zip(names, plans[0], strict=True):
+                await settle(world, name, plan)
+        there = [await world.client.list(each) for each in (WORKSPACES, MACHINES, DEPLOYMENTS, STATEFULSETS)]
+        world.config = after
+        wire = world.wire()
+        async with world.operator(wire):
+            await world.clock.sleep(60)
+        now = [await world.client.list(each) for each in (WORKSPACES, MACHINES, DEPLOYMENTS, STATEFULSETS)]
+        assert now == there
+        assert wire.writes == []
 
 
 async def settle(world: Cluster, name: str, plan: WorkspacePlan) -> None:
