@@ -24,6 +24,7 @@ from controllers.workspace.builders import (
 from kaito.api.views import InvalidSpec
 from kaito.controllers.workspace import Decision, NodeProvisioner, Observed, WorkspaceConfig
 from kaito.controllers.workspace.decide.takeover import remembered, spec_hash
+from kaito.controllers.workspace.model import Answer
 from kaito.runtime.resources import SERVICES
 from support import gokaito
 
@@ -109,8 +110,13 @@ def test_count_buys_no_node_that_go_kaito_did_not() -> None:
 
 
 def test_what_this_operator_cannot_serve_runs_on_and_says_so() -> None:
-    message = condition(adopted("multi-node").workspace["status"], "WorkloadAdopted")["message"]
-    assert "deepseek-ai/DeepSeek-R1 is not known" in message
+    def unknown(workspace: Object) -> None:
+        workspace["inference"]["preset"]["name"] = "no-such-model"
+
+    observed = edited(gokaito.observed("multi-node"), unknown)
+    decision = decided(observed, NODECLAIM)
+    message = condition(decision.status, "WorkloadAdopted")["message"]
+    assert "no-such-model is not known" in message
     assert "could not serve the present spec itself" in message
     assert (
         "could not" not in condition(adopted("single-node").workspace["status"], "WorkloadAdopted")["message"]
@@ -201,11 +207,25 @@ def test_the_service_keeps_its_address_and_its_way_to_the_pod() -> None:
     assert {"name": "http", "port": 80, "protocol": "TCP", "targetPort": 5000} in body["spec"]["ports"]
 
 
+def test_the_hub_is_not_asked_about_an_adopted_model_before_its_spec_changes() -> None:
+    observed = adopted("multi-node")
+    assert decided(observed, NODECLAIM, later(60)).needs == ()
+    message = condition(observed.workspace["status"], "WorkloadAdopted")["message"]
+    assert "then the hub is asked about deepseek-ai/DeepSeek-R1" in message
+
+
 def test_a_change_that_cannot_be_served_leaves_the_old_model_running() -> None:
     observed = edited(adopted("multi-node"), lambda ws: ws["inference"].update(config="mine"))
     decision = decided(observed, NODECLAIM, later(60))
     assert (decision.writes, decision.deletions) == ((), ())
-    assert condition(decision.status, "UnknownPreset")["status"] == "True"
+    assert condition(decision.status, "ModelLookup")["status"] == "True"
+    (need,) = decision.needs
+    refused = Answer(reason="ModelNotFound", message="the hub has no such model")
+    decision = decided(
+        replace(with_status(observed, decision), answers={need: refused}), NODECLAIM, later(60)
+    )
+    assert (decision.writes, decision.deletions) == ((), ())
+    assert condition(decision.status, "ModelNotFound")["status"] == "True"
     assert remembered({"status": decision.status}) is not None
     back = edited(with_status(observed, decision), lambda ws: ws["inference"].pop("config"))
     decision = decided(back, NODECLAIM, later(120))

@@ -32,7 +32,7 @@ from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.adapters import AdaptersOutcome
 from kaito.controllers.workspace.decide.children import ours
 from kaito.controllers.workspace.decide.claims import instance_type
-from kaito.controllers.workspace.decide.hub_model import known_preset
+from kaito.controllers.workspace.decide.hub_model import LOOKUP, known_preset, preset_name
 from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part
 from kaito.controllers.workspace.decide.nodes import decide_nodes
 from kaito.controllers.workspace.decide.obstacles import name_taken
@@ -328,6 +328,10 @@ def _note(what: str, memory: Object, observed: Observed, catalog: Catalog, confi
             f"`kubectl delete {kind} {name}` has it made anew"
         )
     plan = make_plan(observed.workspace, observed.invalid, catalog, config, observed.settings)
-    if not isinstance(plan, Plan):
+    if not isinstance(plan, Plan) and plan[0].reason == LOOKUP:
+        text += (
+            f"; then the hub is asked about {preset_name(observed.workspace)}, which is not in the catalogue"
+        )
+    elif not isinstance(plan, Plan):
         text += f"; this operator could not serve the present spec itself: {plan[0].message}"
     return text
