@@ -250,6 +250,22 @@ SERVERS = Row(
             "Most tokens of prompt and answer together.",
             "Smaller than the model's own: memory was short, or --max-model-len says so.",
         ),
+        Panel(
+            "Memory of the model",
+            "timeseries",
+            (
+                Query(f"kaito_model_memory_bytes{{{SERVER}}}", f"{NAMED} {{{{part}}}}"),
+                Query(
+                    f"kaito_model_cache_token_bytes{{{SERVER}}} * on (namespace, pod) kaito_model_context_tokens",
+                    f"{NAMED} cache of one longest conversation",
+                ),
+            ),
+            "What weights take, and what keys and values of running answers may fill. Engines that cannot tell are "
+            "not here.",
+            "Weights unlike what was planned (Workspaces: GPU memory): another number format, or other weights. Less "
+            "cache than one longest conversation: the context was cut.",
+            unit="bytes",
+        ),
     ),
 )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from pathlib import Path
 
 import httpx
 import openai
@@ -63,7 +65,7 @@ def test_the_official_client_continues_text_and_uses_responses(client: openai.Op
         assert told[-1].response.output_text == answer.output_text
 
 
-def test_information(server: ServerProcess) -> None:
+def test_information(server: ServerProcess, tiny: Path) -> None:
     assert json.loads(get(f"{server.url}/healthz")[1]) == {"status": "Healthy"}
     version = json.loads(get(f"{server.url}/version")[1])
     assert version["engine"] == "transformers"
@@ -71,6 +73,10 @@ def test_information(server: ServerProcess) -> None:
     metrics = get(f"{server.url}/metrics")[1].decode()
     assert 'kaito_model_info{engine="transformers"' in metrics
     assert "kaito_model_context_tokens 512.0" in metrics
+    # 64 floats for each of 2 layers, keys and values; and the weights as they lie on disk.
+    assert 'kaito_model_cache_token_bytes{dtype="float32"} 512.0' in metrics
+    size = float(re.search(r'kaito_model_memory_bytes{part="weights"} (\S+)', metrics)[1])  # type: ignore[index]
+    assert size == pytest.approx((tiny / "model.safetensors").stat().st_size, rel=0.02)
     assert "Computing in float32 on the CPU" in server.log
 
 

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from kaito_presets.engines import BadPrompt, EngineError, Finish, Message, Piece, Prompt, Sampling
+from kaito_presets.engines import BadPrompt, EngineError, Finish, Memory, Message, Piece, Prompt, Sampling
 from kaito_presets.engines.template import ChatTemplate
 from kaito_presets.server import hardware
 from kaito_presets.server.app import create_app
@@ -28,6 +28,7 @@ class ScriptedEngine:
     name = "scripted"
     version = "1"
     context_length = 100
+    memory = Memory(weights=1000, cache=500, cache_token=5, dtype="float16")
 
     def __init__(
         self, pieces: Sequence[str] = (), *, error: EngineError | None = None, endless: bool = False
@@ -181,6 +182,16 @@ def test_until_the_model_is_loaded_the_server_says_so() -> None:
         assert (completion.status_code, completion.json()["error"]["type"]) == (503, "server_error")
         assert "kaito_model_ready 0.0" in client.get("/metrics").text
     assert [str(failure) for failure in failures] == ["no luck"]
+
+
+def test_what_an_engine_knows_of_its_memory_is_a_metric() -> None:
+    with TestClient(create_app(service_of(ScriptedEngine()), lambda _: None)) as client:
+        while client.get("/healthz").status_code != 200:
+            pass
+        told = [line for line in client.get("/metrics").text.splitlines() if line.startswith("kaito_model_")]
+    assert 'kaito_model_memory_bytes{part="weights"} 1000.0' in told
+    assert 'kaito_model_memory_bytes{part="cache"} 500.0' in told
+    assert 'kaito_model_cache_token_bytes{dtype="float16"} 5.0' in told
 
 
 def test_templates_of_hugging_face_directories(tmp_path: Path) -> None:

@@ -111,6 +111,17 @@ class EngineMissing(Exception):
     """The engine that was asked for can't run here. str() is a sentence that names what is missing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a loaded model takes, measured, in bytes: its weights, the cache of keys and values that answers may fill,
+    and one token's part of that cache. `dtype`: float32, float16 or bfloat16."""
+
+    weights: int
+    cache: int
+    cache_token: int
+    dtype: str
+
+
 class Engine(Protocol):
     """One loaded model. `load` blocks (call it in a thread); the rest is asynchronous."""
 
@@ -125,6 +136,10 @@ class Engine(Protocol):
     @property
     def context_length(self) -> int:
         """Most tokens of prompt and answer together; 0 before `load`."""
+
+    @property
+    def memory(self) -> Memory | None:
+        """None before `load`, and where the engine's library does not tell."""
 
     def load(self, adapters: Mapping[str, Path]) -> None:
         """Loads the weights and the LoRA directories. Raises BadWeights, or BadAdapter for one of `adapters`."""

@@ -79,6 +79,10 @@ class MistralEngine:
     def context_length(self) -> int:
         return self._context_length
 
+    @property
+    def memory(self) -> None:
+        return None
+
     # --- loading
 
     def load(self, adapters: Mapping[str, Path]) -> None:

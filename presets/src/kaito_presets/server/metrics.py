@@ -12,6 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from kaito_presets.engines import Memory
     from kaito_presets.server.names import ModelNames
 
 #: Seconds. From a cached answer of the tiny model to a long answer of a large one.
@@ -61,11 +62,27 @@ class Metrics:
         self._context = Gauge(
             "kaito_model_context_tokens", "Most tokens of prompt and answer together.", registry=self.registry
         )
+        self._memory = Gauge(
+            "kaito_model_memory_bytes",
+            "Memory that the model's weights take, and that keys and values of running answers may fill (cache).",
+            ("part",),
+            registry=self.registry,
+        )
+        self._token = Gauge(
+            "kaito_model_cache_token_bytes",
+            "Memory that the keys and values of one token take.",
+            ("dtype",),
+            registry=self.registry,
+        )
 
-    def ready(self, context_length: int) -> None:
-        """Marks the model as loaded."""
+    def ready(self, context_length: int, memory: Memory | None = None) -> None:
+        """Marks the model as loaded. What the engine does not know of its memory has no series."""
         self._ready.set(1)
         self._context.set(context_length)
+        if memory:
+            self._memory.labels("weights").set(memory.weights)
+            self._memory.labels("cache").set(memory.cache)
+            self._token.labels(memory.dtype).set(memory.cache_token)
 
     def text(self) -> bytes:
         """The exposition format, version 0.0.4."""

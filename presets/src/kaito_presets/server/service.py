@@ -42,7 +42,7 @@ class Service:
         begin = time.monotonic()
         await asyncio.to_thread(self._load)
         self.ready = True
-        self.metrics.ready(self.engine.context_length)
+        self.metrics.ready(self.engine.context_length, self.engine.memory)
         adapted = (
             ", ".join(f"{choice.name} at strength {choice.strength:g}" for choice in self.choices) or "none"
         )

@@ -17,6 +17,7 @@ from kaito_presets.engines import (
     BadWeights,
     EngineError,
     Finish,
+    Memory,
     Piece,
     Prompt,
     PromptTooLong,
@@ -58,6 +59,10 @@ class TransformersEngine:
     @property
     def context_length(self) -> int:
         return self._context_length
+
+    @property
+    def memory(self) -> Memory | None:
+        return self._loaded.memory if self._loaded else None
 
     @property
     def steps(self) -> int:

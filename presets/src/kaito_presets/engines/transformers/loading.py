@@ -15,7 +15,7 @@ import torch
 import transformers
 from transformers.cache_utils import DynamicCache
 
-from kaito_presets.engines import BadWeights
+from kaito_presets.engines import BadWeights, Memory
 from kaito_presets.engines.transformers import dtypes
 
 #: Share of the memory free after loading that answers may fill: the rest is for a step's activations.
@@ -39,6 +39,7 @@ class Loaded:
     ends: frozenset[int]
     context: int | None
     kv_tokens: int
+    memory: Memory
     keeps_scores: bool
     """Whether the model can be asked for the last token's scores alone."""
     takes_positions: bool
@@ -67,13 +68,15 @@ def load(weights: Path, dtype: str) -> Loaded:
     encode, decode, end = _tokenizer(weights)
     parameters = inspect.signature(model.forward).parameters
     share = KV_SHARE_CPU if model.device.type == "cpu" else KV_SHARE_GPU
+    room, token = int(_free_bytes(model.device.type) * share), _token_bytes(model)
     return Loaded(
         model=model,
         encode=encode,
         decode=decode,
         ends=_ends(model.generation_config.eos_token_id, text.eos_token_id, end),
         context=getattr(text, "max_position_embeddings", None),
-        kv_tokens=max(1, int(_free_bytes(model.device.type) * share) // _token_bytes(model)),
+        kv_tokens=max(1, room // token),
+        memory=Memory(_weights_bytes(model), room, token, str(model.dtype).removeprefix("torch.")),
         keeps_scores="logits_to_keep" in parameters,
         takes_positions="position_ids" in parameters,
         takes_whole_mask="position_ids" in parameters and _sees_everything(text) and _takes_whole_mask(model),
@@ -179,6 +182,12 @@ def _ends(*found: int | list[int] | None) -> frozenset[int]:
     for value in found:
         ends |= {value} if isinstance(value, int) else set(value or ())
     return frozenset(ends)
+
+
+def _weights_bytes(model: Any) -> int:
+    """Shared ones (an output layer that is the embedding) count once."""
+    tensors = {tensor.data_ptr(): tensor.nbytes for tensor in (*model.parameters(), *model.buffers())}
+    return int(sum(tensors.values()))
 
 
 def _token_bytes(model: Any) -> int:
