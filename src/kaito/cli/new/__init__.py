@@ -1,0 +1,1 @@
+"""`kaito new`: a Workspace to begin with."""
