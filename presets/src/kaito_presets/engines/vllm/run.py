@@ -212,6 +212,7 @@ _REASONS = (
 )  # fmt: skip
 _PREFIX = re.compile(r"^(\(\w+[^)]*\)\s*)?((DEBUG|INFO|WARNING|ERROR|CRITICAL)\s+\S+\s+\S+\s+\[[^\]]*\]\s*)?")
 _ERROR = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Exit))\b: (.+)$")
+_DETAIL = re.compile(r"^(?:Value error, |Assertion failed, )(.+?)(?: \[type=.*)?$")
 #: Errors that only say that there was another.
 _POINTERS = ("Engine core initialization failed", "WorkerProc initialization failed", "Engine core proc")
 
@@ -224,10 +225,14 @@ def reason(lines: Iterable[str], code: int) -> tuple[int, str]:
         if found is not None:
             told = _ERROR.sub(r"\2", found)
             return ours, sentence.format(told)
-    for line in reversed(plain):
-        match = _ERROR.match(line)
-        if match and not match[2].startswith(_POINTERS):
-            return EXIT_FAILED, f"vLLM could not go on ({match[1]}): {match[2]}"
+    for place in range(len(plain) - 1, -1, -1):
+        match = _ERROR.match(plain[place])
+        if match is None or match[2].startswith(_POINTERS):
+            continue
+        detail = _DETAIL.match(plain[place + 1]) if place + 1 < len(plain) else None
+        if detail:  # pydantic says it on the next line
+            return EXIT_USAGE, f"vLLM refuses its settings: {detail[1]}"
+        return EXIT_FAILED, f"vLLM could not go on ({match[1]}): {match[2]}"
     if code < 0:
         killed = signal.Signals(-code).name
         more = ": the node or the pod ran out of memory, most likely" if killed == "SIGKILL" else ""

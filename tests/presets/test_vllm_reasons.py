@@ -1,0 +1,66 @@
+"""Why vLLM ended, found in the last lines of its log. The logs are vLLM's own, shortened."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaito_presets.engines.vllm.run import reason
+
+POINTER = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "exit_code", "code", "sentence"),
+    [
+        (
+            [
+                "pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig",
+                "  Value error, Total number of attention heads (4) must be divisible by tensor parallel size (3). "
+                "[type=value_error, input_value=ArgsKwargs((), {}), input_type=ArgsKwargs]",
+                "    For further information visit the documentation",
+            ],
+            1,
+            2,
+            "vLLM refuses its settings: Total number of attention heads (4) must be divisible by tensor parallel size "
+            "(3).",
+        ),
+        (
+            [
+                "(EngineCore pid=7) ERROR 11-22 03:36:02 [core.py:905] ValueError: No available memory for the cache "
+                "blocks. Try increasing `gpu_memory_utilization`.",
+                "(APIServer pid=1) Traceback (most recent call last):",
+                f"(APIServer pid=1) {POINTER}",
+            ],
+            1,
+            1,
+            "The context does not fit the GPUs' memory beside the weights: No available memory for the cache blocks. "
+            "Try increasing `gpu_memory_utilization`.",
+        ),
+        (
+            ["(Worker_TP1 pid=9) ERROR 11-22 03:36:02 [w.py:1] RuntimeError: weights of layer 3 are missing", POINTER],
+            1,
+            1,
+            "vLLM could not go on (RuntimeError): weights of layer 3 are missing",
+        ),
+        (
+            ["vllm serve: error: argument --seed: invalid int value: 'a'"],
+            2,
+            2,
+            "vLLM refuses a setting: vllm serve: error: argument --seed: invalid int value: 'a'",
+        ),
+        (
+            ["torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device"],
+            1,
+            4,
+            "This image of vLLM has no code for these GPUs: use the transformers runtime "
+            "(annotation kaito.sh/runtime).",
+        ),
+        (["INFO loading"], -9, 1, "vLLM was ended by SIGKILL: the node or the pod ran out of memory, most likely."),
+        (["INFO loading"], -11, 1, "vLLM was ended by SIGSEGV."),
+        ([], 3, 1, "vLLM ended with exit code 3; its log says why."),
+    ],
+)  # fmt: skip
+def test_the_reason_is_the_root_cause_as_a_sentence(
+    lines: list[str], exit_code: int, code: int, sentence: str
+) -> None:
+    assert reason(lines, exit_code) == (code, sentence)
