@@ -36,7 +36,10 @@ NASTY = [
 def deployment(text: str) -> Object:
     """A Deployment with the text in every place where one can be."""
     workspace = {"name": text, "namespace": text, "owner_references": [{"uid": text}]}
-    return render("deployment", {"workspace": workspace, "workload": {"replicas": 1, "pod": {text: [text]}}})
+    return render(
+        "deployment",
+        {"workspace": workspace, "workload": {"replicas": 1, "deadline": 600, "pod": {text: [text]}}},
+    )
 
 
 @given(st.one_of(st.sampled_from(NASTY), st.text(alphabet=st.characters(exclude_categories=("Cs",)))))
