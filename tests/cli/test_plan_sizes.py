@@ -149,7 +149,21 @@ def test_a_file_of_several_regions_wants_one_to_be_named() -> None:
     _, output = told(workspace(instanceType=A100), flags=("--location", "East US"))
     assert "price     16.00 USD an hour" in output
     _, output = told(workspace(instanceType=A100), flags=("--location", "mars"))
-    assert "price     unknown: the file has none of mars" in output
+    assert "price     unknown: the price file does not have it in mars" in output
+
+
+def test_what_several_workspaces_cost_together_is_told() -> None:
+    bodies = [
+        workspace(instanceType=A100),
+        workspace(instanceType=A10),
+        workspace(instanceType="Standard_NC6s_v33"),
+    ]
+    for number, body in enumerate(bodies):
+        body["metadata"]["name"] = f"ws-{number}"
+    assert "Together" not in told(*bodies)[1]
+    priced(**{A100: 3.5, A10: 6.5})
+    assert told(*bodies)[1].rstrip().endswith("Together 10.00 USD an hour, 7,300 USD a month")
+    assert "Together" not in told(bodies[0])[1]
 
 
 def test_a_price_file_is_named_by_flag_or_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from kaito.catalog import Catalog, load_catalog
 from kaito.cli.catalogs import ask_hub, read_catalog
 from kaito.cli.errors import CliError
 from kaito.cli.plan.report import NOTHING_ASKED, WorkspacePlan, asked_of_hub, plan_workspace, with_live
-from kaito.cli.plan.show import as_json, lines
+from kaito.cli.plan.show import as_json, lines, total
 from kaito.cli.prices.file import read
 from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig, parse_cloud
 from kaito.controllers.workspace.model import Answer, Need
@@ -64,7 +64,8 @@ async def run_plan(flags: PlanFlags) -> None:
         text = orjson.dumps({"workspaces": [as_json(plan) for plan in plans]}, option=orjson.OPT_INDENT_2)
         typer.echo(text.decode())
     else:
-        typer.echo("\n\n".join("\n".join(lines(plan)) for plan in plans))
+        parts = ["\n".join(lines(plan)) for plan in plans]
+        typer.echo("\n\n".join([*parts, *([cost] if (cost := total(plans)) else [])]))
     if not all(plan.ok for plan in plans):
         raise typer.Exit(NOT_POSSIBLE)
 

@@ -224,7 +224,7 @@ def _no_price(config: WorkspaceConfig) -> str:
         return f"`kaito prices update --cloud {config.cloud} --region REGION` reads it"
     if config.region is None and len(regions) > 1:
         return f"write --location; there are prices of {', '.join(regions)}"
-    return f"the file has none of {config.prices.region(config.cloud, config.region)}"
+    return f"the price file does not have it in {config.prices.region(config.cloud, config.region)}"
 
 
 def _image(children: Iterable[Child]) -> str:

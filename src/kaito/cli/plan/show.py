@@ -135,6 +135,18 @@ def lines(plan: WorkspacePlan) -> Iterator[str]:
     yield from _others(plan.others)
 
 
+def total(plans: Sequence[WorkspacePlan]) -> str:
+    """What the first choices of several Workspaces cost together; "" where that is not the question, or not known."""
+    costs = [plan.ways[0].price for plan in plans if plan.ok and plan.sizes and plan.ways]
+    known = [each for each in costs if each is not None]
+    if len(costs) < 2 or len({each.currency for each in known}) != 1:
+        return ""
+    hour, month = sum(each.per_hour for each in known), sum(each.per_month for each in known)
+    currency, unknown = known[0].currency, len(costs) - len(known)
+    more = f", and {unknown} of unknown price" if unknown else ""
+    return f"Together {hour:,.2f} {currency} an hour, {month:,.0f} {currency} a month{more}"
+
+
 def _nodes(plan: WorkspacePlan) -> str:
     if not plan.sizes:
         return f"{plan.nodes} that are there already, with the Workspace's labels"
