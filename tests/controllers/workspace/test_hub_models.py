@@ -164,6 +164,31 @@ def test_the_commit_of_weights_that_are_downloaded_is_asked_for_once() -> None:
     assert decided(as_read(after)).needs == ()
 
 
+def test_a_recorded_commit_is_kept_where_weights_are_downloaded_and_a_new_catalogue_does_not_move_it() -> (
+    None
+):
+    name = "ministral-3-8b-instruct"
+    given = workspace(name)
+    listed = CATALOG.preset(name)
+    assert listed is not None
+    assert listed.revision is not None
+    found = decided(as_read(given))
+    assert found.needs == ()
+    assert found.status is not None
+    assert found.status["resolved"]["model"]["revision"] == listed.revision
+    repinned = listed.model_copy(update={"revision": COMMIT})
+    others = tuple(each for each in CATALOG.presets if each.name != listed.name)
+    newer = Catalog(presets=(*others, repinned), skus=CATALOG.skus)
+    assert known_preset({**given, "status": found.status}, newer) == listed
+    assert known_preset(given, newer) == repinned
+
+
+def test_a_commit_is_not_kept_where_the_image_has_the_weights() -> None:
+    found = decided(as_read(workspace("phi-3-mini-4k-instruct")))
+    assert found.status is not None
+    assert "model" not in found.status["resolved"]
+
+
 def test_without_a_hub_a_model_of_the_catalogue_is_served_all_the_same() -> None:
     need = Need("model", UNPINNED)
     answer = Answer(reason="HubUnreachable", message="no way out")

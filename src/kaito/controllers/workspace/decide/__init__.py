@@ -12,6 +12,7 @@ from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.adapters import decide_adapters
 from kaito.controllers.workspace.decide.claims import retired
 from kaito.controllers.workspace.decide.deletion import decide_deletion
+from kaito.controllers.workspace.decide.hub_model import kept_commit
 from kaito.controllers.workspace.decide.lookups import decide_model
 from kaito.controllers.workspace.decide.nodes import decide_nodes
 from kaito.controllers.workspace.decide.obstacles import before_first_node
@@ -75,7 +76,7 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
     facts = running_facts(plan, nodes, adapters, workload)
     status = forgotten(running_status(workspace, plan, nodes, adapters, workload, facts, now), observed)
     if hold is None and (nodes.ready or nodes.claims is not None):
-        status = _remembered(status, plan)
+        status = kept_commit(_remembered(status, plan), workspace, plan.weights)
     return Decision(
         replaces=nodes.replaces,
         confirm=_is_doubtful(observed, workload.writes),

@@ -18,8 +18,8 @@ from kaito.catalog import Catalog, Preset
 from kaito.catalog.hub import is_hub_id
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.problems import Problem
-from kaito.controllers.workspace.decide.resolved import FOR, key_of, read_model
-from kaito.controllers.workspace.decide.weights_source import Hub, weights_source
+from kaito.controllers.workspace.decide.resolved import FOR, key_of, read_model, with_model
+from kaito.controllers.workspace.decide.weights_source import Hub, WeightsSource, weights_source
 from kaito.controllers.workspace.model import Need, Object
 
 PATH: Final = "inference.preset.name"
@@ -58,9 +58,10 @@ def known_preset(workspace: Object, catalog: Catalog) -> Preset | None:
     facts = kept.get(FACTS)
     if isinstance(facts, dict):
         return _entry(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)) or listed
-    if listed is None or listed.revision is not None:
+    revision = kept.get("revision")
+    if listed is None or not isinstance(revision, str) or listed.revision == revision:
         return listed
-    return _pinned(listed, str(kept.get("revision") or ""))
+    return _pinned(listed, revision)
 
 
 def not_looked_up(workspace: Object, catalog: Catalog) -> Problem | None:
@@ -88,6 +89,17 @@ def question(workspace: Object, catalog: Catalog, config: WorkspaceConfig) -> Qu
     if isinstance(source, Hub) and not source.own and source.revision is None:
         return Question(Need("model", source.repository, None, source.secret), _key(workspace), False)
     return None
+
+
+def kept_commit(status: Object, workspace: Object, source: WeightsSource) -> Object:
+    """The status with the commit at which the model's own weights are downloaded, once that is decided: a catalogue
+    that records another one does not move it."""
+    kept = read_model(workspace)
+    if not isinstance(source, Hub) or source.own or not source.pinned:
+        return status
+    if kept is not None and kept.get(FOR) == _key(workspace):
+        return status
+    return with_model(status, {FOR: _key(workspace), "id": source.repository, "revision": source.revision})
 
 
 def model_part(asked: Question, facts: Object) -> Object:
