@@ -128,6 +128,17 @@ async def test_sizes_that_serve_no_model_are_not_asked_for(lists: PriceLists, up
     assert not [each for each in sizes if "V620" in each]
 
 
+async def test_sizes_of_ones_own_are_asked_for_too(
+    lists: PriceLists, update: Updating, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("skus: [{name: Standard_Mine, cloud: azure, gpus: 1, memory_gib: 24, model: NVIDIA A10}]")
+    lists.items = [item("Standard_Mine", 0.25)]
+    price = (await update(catalogs=[mine])).price("Standard_Mine", "azure")
+    assert price is not None
+    assert price.per_hour == 0.25
+
+
 AWS_OTHERS = [
     {"TermType": "Reserved"},
     {"Operating System": "Windows"},

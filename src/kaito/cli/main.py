@@ -419,6 +419,7 @@ def prices_update(
         str | None,
         typer.Option(help="A mirror's address. Default: the cloud's own, which asks for no sign-in."),
     ] = None,
+    catalog: CatalogFlag = None,
 ) -> None:
     """Read the cloud's public price list and keep what it says of the GPU sizes, each with day and source.
 
@@ -426,7 +427,7 @@ def prices_update(
     """
     from kaito.cli.prices.command import UpdateFlags, run_update
 
-    run(run_update(UpdateFlags(cloud, region, currency, output, endpoint)))
+    run(run_update(UpdateFlags(cloud, region, currency, output, endpoint, catalog)))
 
 
 @app.command()

@@ -44,9 +44,10 @@ async def azure_prices(
 
 
 async def _size(fetcher: Fetcher, endpoint: str, region: str, size: str, currency: str) -> list[Said]:
+    quoted = size.replace("'", "''")
     wanted = (
         f"serviceName eq 'Virtual Machines' and priceType eq 'Consumption' and armRegionName eq '{region}' "
-        f"and armSkuName eq '{size}'"
+        f"and armSkuName eq '{quoted}'"
     )
     url: str = endpoint.rstrip("/") + PATH
     params: Mapping[str, str] | None = {

@@ -13,8 +13,9 @@ from typing import Final
 import orjson
 import typer
 
-from kaito.catalog import Catalog, Cloud, load_catalog
+from kaito.catalog import Catalog, Cloud
 from kaito.catalog.prices import PriceRow, Prices, PricesError
+from kaito.cli.catalogs import read_catalog
 from kaito.cli.errors import CliError
 from kaito.cli.prices.aws import ENDPOINT as AWS
 from kaito.cli.prices.aws import aws_prices
@@ -40,6 +41,7 @@ class UpdateFlags:
     currency: str
     output: Path
     endpoint: str | None = None
+    catalogs: Sequence[Path] | None = None
 
 
 async def run_update(flags: UpdateFlags, clock: Clock | None = None) -> None:
@@ -53,7 +55,7 @@ async def run_update(flags: UpdateFlags, clock: Clock | None = None) -> None:
     for region in regions:
         if not region.replace("-", "").isalnum():
             raise CliError(f"--region {region}: letters, digits and dashes make a region's name.")
-    sizes = priced_sizes(load_catalog(), cloud)
+    sizes = priced_sizes(read_catalog(flags.catalogs), cloud)
     before = _before(flags.output)
     rows = list(before.prices)
     for region in regions:
