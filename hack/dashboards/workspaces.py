@@ -239,7 +239,7 @@ NODES = Row(
             ),
             "What serving the preset was planned to need, for what, and what the ready nodes have.",
             "Less than needed: the server will not start. Far more: a smaller machine would do. How good the estimate "
-            "was: DCGM_FI_DEV_FB_USED of the GPUs, and kaito_model_context_tokens of the servers.",
+            "was: kaito_model_memory_bytes and kaito_model_context_tokens of the servers, DCGM_FI_DEV_FB_USED.",
             "KaitoGpuMemoryTooSmall",
             unit="bytes",
             width=12,

@@ -28,7 +28,9 @@ _TWO_NODES: Object = {
         "count": 2,
         "labelSelector": {"matchLabels": {"apps": "x"}},
     },
-    "inference": {"preset": {"name": "llama-3.3-70b-instruct"}},
+    "inference": {
+        "preset": {"name": "gpt-oss-120b", "presetOptions": {"image": "registry.example.com/gpt-oss:1"}}
+    },
 }
 _ADAPTERS = [{"source": {"name": "pirate", "image": "registry.example.com/pirate:1"}, "strength": "0.5"}]
 
