@@ -70,7 +70,7 @@ NOT_REASONS = {
     *("FieldValueDuplicate", "FieldValueForbidden", "FieldValueTypeInvalid", "LoadBalancer", "NodeClaim"),
     *("NodeClassReady", "NodePool", "StaticCapacity", "ValidationSucceeded"),
     *("NoExecute", "NoSchedule", "NotReady", "PreferNoSchedule", "ReplicaSet", "StatefulSet"),
-    *("DaemonSet", "PodDisruptionBudget", "VolumeAttachment"),
+    *("ConfigMap", "DaemonSet", "PodDisruptionBudget", "ReadWriteOnce", "VolumeAttachment"),
     *("OnRootMismatch", "RuntimeDefault", "ScheduleAnyway"),
     # beginnings of the Go KAITO's reasons, which are kept as they are
     "WorkspaceTuningJobStatus",
@@ -78,6 +78,8 @@ NOT_REASONS = {
     *("LlamaForCausalLM", "MistralForCausalLM"),
     # of libraries
     "CSafeLoader",
+    # of the hub
+    "RepoNotFound",
 }
 """Words in the code that look like reasons and are none."""
 

@@ -41,6 +41,8 @@ WORKSPACE_REASONS: Final[Mapping[str, Course]] = {
     "InstanceTypeMissing": Course.STUCK,
     "InsufficientGpuMemory": Course.STUCK,
     "AdaptersNotSupported": Course.STUCK,
+    "WeightsLookup": Course.WAITS,
+    "WeightsDoNotFit": Course.STUCK,
     "PartitionNotImplemented": Course.STUCK,
     "TuningNotImplemented": Course.STUCK,
     "AdapterNameTaken": Course.STUCK,

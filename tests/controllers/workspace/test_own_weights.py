@@ -189,7 +189,12 @@ def test_where_weights_come_from() -> None:
     assert published.pinned
     assert not published.own
     stand_in = replace(CONFIG, stand_in_weights="tiny-phi-3")
-    assert plan_of(workspace("deepseek-v3-0324", instance_type=large), stand_in).weights == Baked()
+    refused = make_plan(workspace("deepseek-v3-0324", instance_type=large), None, CATALOG, stand_in)
+    assert isinstance(refused, tuple)
+    assert (
+        "deepseek-v3-0324 is downloaded when it is served, and this operator serves the stand-in"
+        in refused[0].message
+    )
 
 
 def test_weights_beside_an_image_are_mounted_into_it() -> None:

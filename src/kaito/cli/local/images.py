@@ -94,6 +94,7 @@ def image_table(catalog: Catalog, images: Mapping[str, Path], weights: Mapping[s
             contents = {path: str(folder) for path, folder in stand_in_contents(preset.name).items()}
             stand_in = "" if preset.name == PRESET else PRESET
             entries.append(ImageEntry(match, serve, "kaito-serve", engine, contents, stand_in))
+    entries.append(ImageEntry("*/runtime-*", serve, "kaito-serve", engine))
     mapped = {"KAITO_IMAGE_MAP": image_map_json(images)}
     entries.append(ImageEntry("*/puller", pull, "kaito-pull", mapped))
     return ImageTable.default(*entries, advice=WEIGHTS_ADVICE)

@@ -105,6 +105,12 @@ def weights_problem(workspace: Object, preset: Preset, config: WorkspaceConfig) 
             "huggingFace, volumeSource or path"
         )
         return Problem.at("inference.preset.weights", "InvalidSpec", text)
+    if isinstance(source, Baked) and downloaded(preset) and not options.get("image"):
+        text = (
+            f"{preset.name} is downloaded when it is served, and this operator serves the stand-in weights "
+            f"{config.stand_in_weights} alone; name weights of your own"
+        )
+        return Problem.at("inference.preset.weights", "InvalidSpec", text)
     if isinstance(source, Hub) and not source.own and preset.gated and source.secret is None:
         text = (
             f"the hub gives {preset.name} only to accounts that accepted its licence; write the name of a Secret whose "
