@@ -442,6 +442,18 @@ class TestOverrides:
         assert "inference.config has tensor-parallel-size 2, where" in message
         assert "2 of 4 GPUs are used" in message
 
+    def test_a_size_is_chosen_that_has_room_for_the_model_so_cut(self) -> None:
+        given = workspace("phi-4", instance_type=None, inference={"config": "mine"})
+        plan = make_plan(given, None, CATALOG, CONFIG, settings_in("vllm: {tensor-parallel-size: 1}"))
+        assert isinstance(plan, Plan)
+        assert plan.serving is not None
+        for size, choice in zip(plan.sizes, plan.choices, strict=True):
+            assert size.sku is not None
+            ledger = plan.serving.ledger(choice, machine_of_sku(size.sku))
+            assert choice.parallelism.tensor == 1
+            assert ledger is not None
+            assert ledger.free >= 0
+
     def test_more_gpus_than_there_are(self) -> None:
         _, message = self.told("vllm: {tensor-parallel-size: 8, data-parallel-size: 1}")
         assert "8 GPUs are needed for that, and there are 4: the server cannot start" in message

@@ -248,6 +248,7 @@ def _chosen(serving: Serving | None, catalog: Catalog, config: WorkspaceConfig) 
     if not ranked:
         return _nothing_fits(serving, catalog, config)
     ranked = [pair for pair in ranked if not choice_of(pair[0]).distributed] or ranked
+    ranked = [pair for pair in ranked if _holds(serving, pair[0])] or ranked
     cheapest, price = ranked[0]
     near = [each for each, cost in ranked[:ALTERNATIVES] if _near(each, cost, cheapest, price)]
     names = tuple(each.machine.name for each in near)
@@ -259,6 +260,13 @@ def _chosen(serving: Serving | None, catalog: Catalog, config: WorkspaceConfig) 
     why = f"no machine size was written: of {len(ranked)} that hold {serving.preset.name}, {what} {by}"
     serving = replace(serving, why=why, tried=names)
     return _with_choices([Size(name, catalog.sku(name)) for name in names], serving)
+
+
+def _holds(serving: Serving, each: Sizing) -> bool:
+    """Whether the model has room as the user's file has it cut."""
+    choice = serving.on(each.machine)
+    ledger = serving.ledger(choice, each.machine) if isinstance(choice, Choice) else None
+    return ledger is None or ledger.free >= 0
 
 
 def _with_choices(sizes: list[Size], serving: Serving) -> Sized:
