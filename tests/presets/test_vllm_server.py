@@ -155,6 +155,10 @@ def test_what_is_served_is_told(client: httpx.Client) -> None:
     assert "vllm:num_requests_running 0.0" in metrics
     assert "kaito_model_context_tokens 128.0" in metrics
     assert 'kaito_http_requests_total{code="200",method="GET",path="/healthz"}' in metrics
+    told = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if line.startswith("kaito_model_"))
+    assert float(told['kaito_model_memory_bytes{part="weights"}']) == 7.25 * 2**30
+    assert float(told['kaito_model_memory_bytes{part="cache"}']) == 2**29
+    assert float(told['kaito_model_cache_token_bytes{dtype="float32"}']) == 2**29 / 1024
     assert "kaito_prompt_tokens_total" not in metrics  # vLLM counts these
     assert set(client.get("/metrics.json").json()) == {"gpu_info", "cpu_info"}
 

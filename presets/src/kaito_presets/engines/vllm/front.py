@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, cast
 
 from prometheus_client import Counter
@@ -21,7 +23,7 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kaito_presets.adapters import AdapterChoice
-from kaito_presets.engines import Overloaded, PromptTooLong, Sampling
+from kaito_presets.engines import Memory, Overloaded, PromptTooLong, Sampling
 from kaito_presets.server import chat, errors, hardware, openai
 from kaito_presets.server.errors import Refused
 from kaito_presets.server.metrics import CountRequests, Metrics
@@ -43,6 +45,7 @@ _ASKING = (
     "/classify",
     "/generative_scoring",
 )
+_CACHE_TOKENS = re.compile(rb'kv_cache_size_tokens="(\d+)"')
 _JSON = (b"content-type", b"application/json")
 
 
@@ -57,6 +60,9 @@ class Serving:
     max_num_seqs: int
     max_queued: int
     engine_version: str = ""
+    memory_file: str = ""
+    """Where the supervisor writes what it read of memory in vLLM's log: the JSON of weights and cache in bytes, gpus
+    that share them, copies of the model, and dtype."""
 
     def to_json(self) -> str:
         return json.dumps({name: getattr(self, name) for name in self.__slots__})
@@ -175,7 +181,8 @@ class Front:
         scope["route"] = _Route("/metrics")
         listed = (await self._within(scope, receive, "GET", "/v1/models")).json() or {}
         lengths = [entry.get("max_model_len") for entry in listed.get("data", ())]
-        self.metrics.ready(next((int(length) for length in lengths if length), 0))
+        memory = memory_of(self.serving.memory_file, reply.body)
+        self.metrics.ready(next((int(length) for length in lengths if length), 0), memory)
         body = reply.body + _ours(self.metrics.text())
         kept = [pair for pair in reply.headers if pair[0].lower() == b"content-type"]
         await _send(send, reply.status, kept, body)
@@ -285,6 +292,18 @@ class _Route:
     """What the counting middleware looks for: requests are counted by the path of their route."""
 
     path: str
+
+
+def memory_of(file: str, metrics: bytes) -> Memory | None:
+    """What the model takes on this node; None where vLLM has not said it (on a CPU, say)."""
+    tokens = _CACHE_TOKENS.search(metrics)
+    try:
+        told = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    weights, cache = told["weights"] * told["gpus"], told["cache"] * told["gpus"]
+    room = int(tokens[1]) * told["copies"] if tokens else 0
+    return Memory(weights, cache, cache // room if room else 0, told["dtype"])
 
 
 def _settings(sampling: Sampling, room: int) -> dict[str, Any]:

@@ -32,6 +32,8 @@ class Prepared:
     asked: Asked
     names: ModelNames
     choices: tuple[AdapterChoice, ...]
+    dtype: str
+    """The number format, as far as it is known before vLLM decides."""
 
 
 def prepare(settings: Settings, node: Node, scratch: Path) -> Prepared:
@@ -79,7 +81,8 @@ def prepare(settings: Settings, node: Node, scratch: Path) -> Prepared:
     )
     if asked.kv_cache_gib and (why := cache_stays(asked)):
         log.warning("kv_cache_cpu_memory_utilization has no effect: %s.", why)
-    return Prepared(asked, names, choices)
+    weights_in = _text_of(config, "dtype", "torch_dtype")
+    return Prepared(asked, names, choices, weights_in if dtype == "auto" and weights_in else dtype)
 
 
 def base_names(names: ModelNames) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import json
 import logging
 import os
 import re
@@ -36,6 +37,9 @@ KEPT_LINES = 400
 #: Seconds after its own time to finish, after which vLLM is killed.
 PATIENCE = 10
 
+_MEMORY = re.compile(
+    r"Model loading took (\d+(?:\.\d+)?) GiB memory|Available KV cache memory: (\d+(?:\.\d+)?) GiB"
+)
 #: What the web server in vLLM writes when it begins to answer.
 _STARTED = "Application startup complete"
 
@@ -56,13 +60,38 @@ def serve(settings: Settings, host: str, port: int) -> None:
             prepared = prepare(settings, node, _place(node, Path(scratch)))
             line = command_line(prepared.asked, host, port, "inference_config.yaml: vllm")
             others = nodes.peers(node)
-            code, sentence = asyncio.run(_run(settings, prepared, line, others, host, port))
+            told = Told(Path(scratch) / "memory.json", line, node.count, prepared.dtype)
+            code, sentence = asyncio.run(_run(settings, prepared, line, others, told, host, port))
     except (BadAdapter, BadWeights) as error:
         fail(exit_code(error), str(error))
     except (BadSetting, nodes.BadPlace) as error:
         fail(EXIT_USAGE, str(error))
     if code:
         fail(code, sentence)
+
+
+class Told:
+    """What vLLM's log says of the memory of one GPU, written to a file for the routes once both figures are known."""
+
+    def __init__(self, file: Path, line: Sequence[str], nodes: int, dtype: str) -> None:
+        self.file = file
+        ways = dict(each.removeprefix("--").split("=", 1) for each in line if "-parallel-size=" in each)
+        self._copies = int(ways.get("data-parallel-size", 1))
+        parts = int(ways.get("tensor-parallel-size", 1)) * int(ways.get("pipeline-parallel-size", 1))
+        self._gpus = max(1, parts * self._copies // nodes)
+        self._dtype = dtype
+        self._found: dict[str, int] = {}
+
+    def take(self, text: str) -> None:
+        """One more line of the log."""
+        match = _MEMORY.search(text)
+        if match is None:
+            return
+        part = "weights" if match[1] is not None else "cache"
+        self._found[part] = int(float(match[1] or match[2]) * 2**30)
+        if len(self._found) == len(("weights", "cache")):
+            more = {"gpus": self._gpus, "copies": self._copies, "dtype": self._dtype}
+            self.file.write_text(json.dumps(self._found | more), encoding="utf-8")
 
 
 def _place(node: Node, scratch: Path) -> Path:
@@ -75,6 +104,7 @@ async def _run(
     prepared: Prepared,
     line: Sequence[str],
     others: Sequence[tuple[int, str]],
+    told: Told,
     host: str,
     port: int,
 ) -> tuple[int, str]:
@@ -86,7 +116,7 @@ async def _run(
         env={
             **environment(prepared.asked.architecture),
             **os.environ,
-            VARIABLE: _serving(settings, prepared),
+            VARIABLE: _serving(settings, prepared, told.file),
         },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -105,7 +135,7 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     kept: deque[str] = deque(maxlen=KEPT_LINES)
-    reading = asyncio.create_task(_read(process, kept, prepared))
+    reading = asyncio.create_task(_read(process, kept, prepared, told))
     ending = asyncio.create_task(process.wait())
     watching = asyncio.create_task(_watch(prepared.asked.node, others, process, host, port))
     try:
@@ -120,7 +150,7 @@ async def _run(
         await asyncio.gather(watching, reading, ending, return_exceptions=True)
 
 
-def _serving(settings: Settings, prepared: Prepared) -> str:
+def _serving(settings: Settings, prepared: Prepared, memory_file: Path) -> str:
     names = prepared.names
     return Serving(
         preset=settings.preset,
@@ -130,6 +160,7 @@ def _serving(settings: Settings, prepared: Prepared) -> str:
         max_num_seqs=settings.max_num_seqs * (settings.vllm.data_parallel_size or 1),
         max_queued=settings.max_queued,
         engine_version=_version(),
+        memory_file=str(memory_file),
     ).to_json()
 
 
@@ -140,7 +171,9 @@ def _version() -> str:
         return "unknown"
 
 
-async def _read(process: asyncio.subprocess.Process, kept: deque[str], prepared: Prepared) -> None:
+async def _read(
+    process: asyncio.subprocess.Process, kept: deque[str], prepared: Prepared, told: Told
+) -> None:
     """Hands vLLM's log on, keeps its last lines, and says when the model answers."""
     assert process.stdout is not None
     while True:
@@ -154,6 +187,7 @@ async def _read(process: asyncio.subprocess.Process, kept: deque[str], prepared:
         kept.append(text.rstrip())
         sys.stderr.write(text)
         sys.stderr.flush()
+        told.take(text)
         if _STARTED in text:
             adapted = (
                 ", ".join(f"{one.name} at strength {one.strength:g}" for one in prepared.choices) or "none"

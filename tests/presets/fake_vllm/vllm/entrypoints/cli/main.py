@@ -21,6 +21,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from kaito_presets.engines import Finish, Message, Piece, Sampling, make_engine
 from kaito_presets.engines.vllm import flags
 
+#: Tokens that there is room for.
+ROOM = 1024
 #: A temperature that this vLLM refuses.
 REFUSED = 1.25
 
@@ -103,7 +105,8 @@ def add_routes(app: FastAPI, model: Model) -> None:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return PlainTextResponse("vllm:num_requests_running 0.0\n")
+        cache = f'vllm:cache_config_info{{kv_cache_size_tokens="{ROOM}"}} 1.0'
+        return PlainTextResponse(f"vllm:num_requests_running 0.0\n{cache}\n")
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -141,6 +144,10 @@ async def events(model: Model, body: dict[str, Any]) -> AsyncIterator[bytes]:
 def main() -> None:
     options = parser().parse_args(sys.argv[2:])
     print("(APIServer pid=1) INFO 01-01 00:00:00 [api.py:1] arguments read", flush=True)
+    print(
+        "(EngineCore pid=2) INFO 01-01 00:00:00 [w.py:1] Model loading took 7.25 GiB memory and 3.1 seconds"
+    )
+    print("(EngineCore pid=2) INFO 01-01 00:00:00 [w.py:1] Available KV cache memory: 0.5 GiB", flush=True)
     failure = os.environ.get("FAKE_VLLM_FAILS")
     if failure:
         print(f"(EngineCore pid=2) ERROR 01-01 00:00:00 [core.py:1] {failure}", flush=True)
