@@ -178,6 +178,7 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "W24": (Case(workspace(**A100, inference={}), PLAIN),),
     "W25": (Case(served(template={"spec": {}}), workspace(**A100, inference={"template": {"spec": {}}})),),
     "W26": (Case(sized(preset="phi-3-mini", instanceType="Standard_NC24ads_A100_v4"), PLAIN),),
+    "W27": (Case(served(preset={"name": "acme/writer"}), PLAIN),),
     "W28": (
         Case(
             running("granite-4.1-8b", "transformers"),
