@@ -242,6 +242,8 @@ class MistralEngine:
             raise BadPrompt(
                 "This engine can't continue text with a GGUF file; ask with messages (/v1/chat/completions)."
             )
+        if not self._template.begin + prompt:
+            raise BadPrompt("The prompt is empty.")
         return [Message(RAW, self._template.begin + prompt)]
 
     def _count(self, messages: Sequence[Message]) -> int:

@@ -7,12 +7,13 @@ is greedy, so the same question gives the same answer.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, StrictBool
 
 from kaito_presets.engines import Message, Sampling
 from kaito_presets.server.errors import Refused
+from kaito_presets.server.fields import Count, RepetitionPenalty, Share, Temperature, Text, TokenId, TopK
 
 DEFAULT_NEW_TOKENS = 512
 #: generate_kwargs that change nothing when they have this value, and that no engine here can do otherwise.
@@ -34,27 +35,27 @@ class Turn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: Text
 
 
 class GenerateKwargs(BaseModel):
     """How to generate, by the names of Hugging Face's generate()."""
 
     model_config = ConfigDict(extra="allow")
-    max_length: Annotated[int, Field(ge=1)] | None = None
+    max_length: Count | None = None
     """Most tokens of prompt and answer together."""
-    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_new_tokens: Count | None = None
     """Most tokens of the answer; wins over max_length."""
     do_sample: StrictBool | None = None
     """true draws tokens at random; unset means true when temperature, top_k or top_p is set, else false."""
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
-    stop_strings: str | list[str] | None = None
-    pad_token_id: int | list[int] | None = None
+    temperature: Temperature | None = None
+    top_k: TopK | None = None
+    top_p: Share | None = None
+    repetition_penalty: RepetitionPenalty | None = None
+    stop_strings: Text | list[Text] | None = None
+    pad_token_id: TokenId | list[TokenId] | None = None
     """Accepted and not needed: the model's own is used."""
-    eos_token_id: int | list[int] | None = None
+    eos_token_id: TokenId | list[TokenId] | None = None
     """Accepted and not needed: the model's own is used."""
 
 
@@ -62,11 +63,11 @@ class ChatRequest(BaseModel):
     """The body of POST /chat: either prompt or messages."""
 
     model_config = ConfigDict(extra="forbid")
-    prompt: str | None = None
+    prompt: Text | None = None
     messages: list[Turn] | None = None
     return_full_text: StrictBool = False
     clean_up_tokenization_spaces: StrictBool = False
-    prefix: str | None = None
+    prefix: Text | None = None
     """Put before the prompt."""
     handle_long_generation: str | None = None
     generate_kwargs: GenerateKwargs | None = None

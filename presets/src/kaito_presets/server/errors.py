@@ -22,6 +22,10 @@ BODY_SECONDS = 60.0
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
+#: The field that holds the prompt.
+_PROMPTS = {"/v1/completions": "prompt", "/v1/responses": "input"}
+
+
 class Refused(Exception):
     """A request that is answered with an error. `code` and `param` are for OpenAI's clients."""
 
@@ -74,12 +78,20 @@ def describe(error: dict[str, Any]) -> str:
 
 
 def _answer(request: Request, refused: Refused) -> JSONResponse:
-    if request.url.path.startswith("/v1/"):
-        body = openai_body(refused.status, refused.message, refused.code, refused.param)
+    path, message, param = request.url.path, _writable(refused.message), refused.param
+    if refused.code == "context_length_exceeded":
+        param = _PROMPTS.get(path, param)
+    if path.startswith("/v1/"):
+        body = openai_body(refused.status, message, refused.code, param and _writable(param))
     else:
-        body = {"detail": refused.message}
+        body = {"detail": message}
     headers = {"Retry-After": "1"} if refused.status == 429 else None
     return JSONResponse(body, refused.status, headers)
+
+
+def _writable(text: str) -> str:
+    """With what can't be sent (half a character of a field's name) written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def install(app: FastAPI) -> None:
@@ -110,9 +122,14 @@ def install(app: FastAPI) -> None:
         if request.url.path.startswith("/v1/"):
             return _answer(request, Refused(422, sentence, code="invalid_value", param=first))
         places = [
-            {"loc": list(entry["loc"]), "msg": describe(entry), "type": entry["type"]} for entry in found
+            {
+                "loc": [_writable(part) if isinstance(part, str) else part for part in entry["loc"]],
+                "msg": _writable(describe(entry)),
+                "type": entry["type"],
+            }
+            for entry in found
         ]
-        return JSONResponse({"detail": sentence, "errors": places}, 422)
+        return JSONResponse({"detail": _writable(sentence), "errors": places}, 422)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -90,7 +91,10 @@ class Metrics:
 
 
 class CountRequests:
-    """ASGI middleware. Paths are the routes' templates, so a client can't make new time series."""
+    """ASGI middleware. Paths are the routes' templates, so a client can't make new time series.
+
+    Each answer also gets the request's X-Request-Id, or one of our own, unless the application gave it one.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -101,11 +105,15 @@ class CountRequests:
             await self._app(scope, receive, send)
             return
         code = "500"
+        identity = dict(scope["headers"]).get(b"x-request-id") or uuid.uuid4().hex.encode()
 
         async def note_status(message: Message) -> None:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = str(message["status"])
+                headers = list(message.get("headers", ()))
+                if not any(name == b"x-request-id" for name, _ in headers):
+                    message["headers"] = [*headers, (b"x-request-id", identity)]
             await send(message)
 
         begin = time.perf_counter()

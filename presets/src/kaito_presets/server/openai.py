@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from kaito_presets.engines import EngineError, Finish, Message, Piece, Sampling
 from kaito_presets.server.errors import Refused, from_engine, openai_body
+from kaito_presets.server.fields import Count, Penalty, Seed, Share, Temperature, Text, TopK
 from kaito_presets.server.names import ModelNames
 
 MAX_STOPS = 4
@@ -44,14 +45,14 @@ class Part(BaseModel):
     """One part of a message's content."""
 
     type: str
-    text: str | None = None
+    text: Text | None = None
 
 
 class Turn(BaseModel):
     """One message."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part]
+    content: Text | list[Part]
 
 
 class StreamOptions(BaseModel):
@@ -65,14 +66,14 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     model: str | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
+    max_tokens: Count | None = None
+    temperature: Temperature | None = None
+    top_p: Share | None = None
+    top_k: TopK | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    stop: Text | list[Text] | None = None
+    seed: Seed | None = None
     stream: StrictBool = False
     stream_options: StreamOptions | None = None
 
@@ -86,13 +87,13 @@ class ChatCompletionRequest(Settings):
     """The body of POST /v1/chat/completions."""
 
     messages: Annotated[list[Turn], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Count | None = None
 
 
 class TextCompletionRequest(Settings):
     """The body of POST /v1/completions: text, which is continued as it is."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS)]
 
 
 #: OpenAI's default for /v1/completions.

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from kaito_presets.engines import EngineError, Finish, Message, Piece, Sampling
 from kaito_presets.server import openai
 from kaito_presets.server.errors import Refused, from_engine
+from kaito_presets.server.fields import Count, Share, Temperature, Text
 
 #: Fields with another value than these ask for something that can't be done here.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -37,7 +38,7 @@ class Item(BaseModel):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[openai.Part]
+    content: Text | list[openai.Part]
 
 
 class ResponseRequest(BaseModel):
@@ -45,11 +46,11 @@ class ResponseRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     model: str | None = None
-    input: str | Annotated[list[Item], Field(min_length=1)]
-    instructions: str | None = None
-    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    input: Text | Annotated[list[Item], Field(min_length=1)]
+    instructions: Text | None = None
+    max_output_tokens: Count | None = None
+    temperature: Temperature | None = None
+    top_p: Share | None = None
     stream: StrictBool = False
 
 

@@ -11,6 +11,9 @@ import torch
 
 from kaito_presets.engines import Sampling
 
+#: Temperatures below this are 0: scores divided by less could be no numbers any more.
+COLDEST = 1e-5
+
 
 @dataclass(slots=True, eq=False)
 class Row:
@@ -22,6 +25,7 @@ class Row:
     luck: Callable[[], float] = field(init=False)
     """Numbers from 0 to 1: with a seed, of this answer alone, so that it means the same whatever runs beside it."""
     penalised: bool = field(init=False)
+    draws: bool = field(init=False)
     greedy: bool = field(init=False)
     """Whether the highest score wins, and nothing else matters."""
 
@@ -33,7 +37,8 @@ class Row:
             or sampling.frequency_penalty
             or sampling.repetition_penalty not in (None, 1.0)
         )
-        self.greedy = not self.penalised and sampling.temperature <= 0
+        self.draws = sampling.temperature >= COLDEST
+        self.greedy = not (self.penalised or self.draws)
 
 
 def choose(scores: Any, rows: Sequence[Row]) -> list[int]:
@@ -52,7 +57,7 @@ def choose(scores: Any, rows: Sequence[Row]) -> list[int]:
             if row.penalised:
                 _penalise(scores[index], row)
     tokens = scores.argmax(-1)
-    drawing = [index for index, row in enumerate(rows) if row.sampling.temperature > 0]
+    drawing = [index for index, row in enumerate(rows) if row.draws]
     if drawing:
         where = torch.tensor(drawing, device=scores.device)
         tokens[where] = _draw(scores[where], [rows[index] for index in drawing])
@@ -93,5 +98,5 @@ def _draw(scores: Any, rows: Sequence[Row]) -> Any:
     upto = shares.masked_fill(late, 0.0).cumsum(-1)
     # Each row's own number decides: the first token at which the shares so far exceed that part of their sum.
     drawn = torch.searchsorted(upto, column([row.luck() for row in rows]) * upto[:, -1:], right=True)
-    last = (shares > 0).masked_fill(late, False).sum(-1, keepdim=True) - 1
+    last = ((shares > 0).masked_fill(late, False).sum(-1, keepdim=True) - 1).clamp(min=0)
     return tokens.gather(-1, torch.minimum(drawn, last)).squeeze(-1)
