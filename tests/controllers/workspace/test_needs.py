@@ -71,6 +71,19 @@ async def test_two_workspaces_with_the_same_need_ask_once_and_are_both_woken(
         assert resolver.answers(ANN) == resolver.answers(BOB) == {MODEL: FACTS}
 
 
+async def test_whoever_comes_after_the_answer_is_woken_for_it(virtual_clock: VirtualClock) -> None:
+    resolver = Resolver({"model": Hub(virtual_clock, FACTS)}, virtual_clock)
+    async with running(resolver) as woken:
+        resolver.want(ANN, [MODEL])
+        await virtual_clock.sleep(1)
+        assert resolver.answers(BOB) == {}
+        resolver.want(BOB, [MODEL])
+        assert woken == [ANN, BOB]
+        assert resolver.answers(BOB) == {MODEL: FACTS}
+        resolver.want(BOB, [MODEL])  # it keeps its need: nobody is woken for what has been read
+        assert woken == [ANN, BOB]
+
+
 async def test_a_need_with_a_secret_is_asked_for_in_each_namespace(virtual_clock: VirtualClock) -> None:
     hub = Hub(virtual_clock, FACTS)
     resolver = Resolver({"model": hub}, virtual_clock)

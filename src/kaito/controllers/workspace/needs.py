@@ -94,6 +94,8 @@ class Resolver:
         for each in questions:
             each.keys.add(key)
             self._ask(each)
+            if each.answer is not None and each not in before:
+                self._wake(key)  # others had asked: the answer came before this key, which has not read it
 
     def _question(self, need: Need, namespace: str) -> _Question:
         at = (namespace if need.secret is not None else "", need)
