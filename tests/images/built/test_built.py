@@ -196,4 +196,7 @@ def test_the_puller_pulls(images: dict[str, Image], tmp_path: Path) -> None:
     assert (output / "pirate" / "adapter_config.json").is_file()
     code, text = images["puller"].run(tmp_path / "b", "--image=r.example/x:1", "--output=/mnt/adapter/x")
     assert code == 6
-    assert "r.example/x:1" in text
+    assert "The registry r.example can't be reached" in text
+    code, text = images["puller"].run(tmp_path / "c", "--help", command=["kaito-weights"])
+    assert code == 0, text
+    assert "--repository" in text
