@@ -126,7 +126,7 @@ def test_weights_of_another_model_cost_nothing(change: Any, says: str) -> None:
     answer = Answer(facts)
     found = decided(replace(as_read(owned(huggingFace="me/mine")), answers={NEED: answer}))
     assert not any(write.verb == "create" for write in found.writes)
-    assert found.needs == (NEED,)  # mended on the hub, they are taken
+    assert (found.needs, found.requeue_after) == ((NEED,), 660.0)  # mended on the hub, they are taken
     ready = condition(found.status, "ResourceReady")
     assert ready["reason"] == "WeightsDoNotFit"
     assert says in ready["message"]

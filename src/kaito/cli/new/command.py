@@ -85,7 +85,10 @@ def _smallest(catalog: Catalog, config: WorkspaceConfig) -> str | None:
         for each in catalog.skus
         if each.cloud == config.cloud and each.retired is None and not each.unusable
     )
-    return min(((each.memory_gib, each.gpus, each.name) for each in offered), default=(0, 0, None))[2]
+    return min(
+        ((each.memory_gib, each.gpus, len(each.name), each.name) for each in offered),
+        default=(0, 0, 0, None),
+    )[3]
 
 
 def workspace_name(model: str) -> str:

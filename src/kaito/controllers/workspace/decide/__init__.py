@@ -90,7 +90,9 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
             *transitions(workspace, status, workload),
         ),
         needs=(*model, *weights.needs),
-        requeue_after=nodes.requeue_after,
+        requeue_after=min(
+            (each for each in (nodes.requeue_after, weights.again) if each is not None), default=None
+        ),
     )
 
 

@@ -25,14 +25,18 @@ LOOKUP: Final = "WeightsLookup"
 """Reason while the hub is asked."""
 UNFIT: Final = "WeightsDoNotFit"
 """Reason where they are another model's."""
+AGAIN: Final = 660.0
+"""Seconds after which weights that do not fit are looked at anew: an answer serves for ten minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnWeights:
-    """What is known of them. `hold`: why no first node is bought yet; `needs`: what is asked."""
+    """What is known of them. hold: why no first node is bought yet. needs: what is asked. again: seconds until the hub
+    may know something else."""
 
     hold: Problem | None = None
     needs: tuple[Need, ...] = ()
+    again: float | None = None
 
 
 NOTHING: Final = OwnWeights()
@@ -66,7 +70,8 @@ def decide_weights(observed: Observed, plan: Plan) -> Decision | OwnWeights:
         return OwnWeights(_refused(answer, source), (need,))
     found = differences(preset, _map(answer.facts, "config"), _map(answer.facts, "tensors"))
     if found:
-        return OwnWeights(Problem.at(PATH, UNFIT, mismatch(source.repository, preset, found)), (need,))
+        unfit = Problem.at(PATH, UNFIT, mismatch(source.repository, preset, found))
+        return OwnWeights(unfit, (need,), AGAIN)
     part = {FOR: _key(source), "id": source.repository, "revision": answer.facts["revision"]}
     status = with_weights(dict(observed.workspace.get("status") or {}), part)
     return Decision(status=status, requeue_after=0.0)
