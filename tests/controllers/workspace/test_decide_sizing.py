@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -241,6 +242,20 @@ class TestSticks:
         assert kinds(decision) == []
         assert decision.status is not None
         assert decision.status["resolved"] == observed.workspace["status"]["resolved"]
+
+    def test_what_ran_before_choices_were_written_down_runs_on(self) -> None:
+        bypass = {"kaito.sh/bypass-resource-checks": ""}
+        observed = settled(llama(TWO, resource={"count": 2}), gpus=2)
+        small = settled(workspace("phi-4", instance_type="Standard_NC6s_v3", annotations=bypass))
+        for world, nodes in ((observed, 2), (small, 1)):
+            old = copy.deepcopy(world.workspace)
+            old["metadata"].pop("annotations", None)
+            del old["status"]["resolved"]
+            decision = decided(replace(world, workspace=old))
+            assert (decision.writes, decision.deletions) == ((), ())
+            assert decision.status is not None
+            assert decision.status["resolved"]["serving"]["nodes"] == nodes
+            assert decision.status["state"] == "Ready"
 
     def test_what_no_program_wrote_is_not_believed(self) -> None:
         given = workspace()

@@ -82,6 +82,11 @@ def read_choice(workspace: Mapping[str, Any], key: str | None) -> Choice | None:
     )
 
 
+def has_choice(workspace: Mapping[str, Any]) -> bool:
+    """Whether any choice is written down, whatever it was made for."""
+    return _part(workspace, SERVING) is not None
+
+
 def with_choice(status: Object, key: str, choice: Choice | None) -> Object:
     """The status with the choice for that key, or without any."""
     if choice is None:

@@ -80,6 +80,8 @@ class Serving:
     """What a choice is remembered for: see `resolved.key_of`. Empty while it cannot be known."""
     stored: Choice | None = None
     """The choice that was made for this key."""
+    unwritten: tuple[str, int] | None = None
+    """Machine size and nodes on which the model was served before choices were written down."""
     why: str = ""
     """Why these sizes are tried, where the user named none."""
     tried: tuple[str, ...] = field(default=())
@@ -97,7 +99,10 @@ class Serving:
             return self._named(self.stored)
         if self.preset.gpus == 0 or each.sku is None or each.sku.unusable:
             return self._named(self._plain(each.name))
-        return self.on(machine_of_sku(each.sku))
+        machine = machine_of_sku(each.sku)
+        if self.unwritten is not None and self.unwritten[0].lower() == each.name.lower():
+            return self._kept(machine, self.unwritten[1])
+        return self.on(machine)
 
     def on(self, machine: Machine) -> Choice | Refused:
         """How the model is served on such machines."""
@@ -109,6 +114,16 @@ class Serving:
         return self._named(
             overridden(_forced(self.preset, machine, self.terms), self.terms.settings, machine)
         )
+
+    def _kept(self, machine: Machine, nodes: int) -> Choice:
+        """What runs is not refused by a formula that came later, nor does it get other nodes."""
+        terms = replace(self.terms, count=nodes)
+        found = answer(self.preset, machine, terms)
+        fits = isinstance(found, Sizing) and found.nodes == nodes
+        choice = (
+            choice_of(found) if isinstance(found, Sizing) and fits else _forced(self.preset, machine, terms)
+        )
+        return self._named(overridden(choice, terms.settings, machine))
 
     def unsized(self) -> Choice:
         """How the model is served on machines of which nothing is known."""

@@ -19,7 +19,7 @@ from kaito.catalog.models import Runtime
 from kaito.catalog.prices import Price, cheapest_first
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
 from kaito.controllers.workspace.decide.problems import Problem, Size
-from kaito.controllers.workspace.decide.resolved import Choice, key_of, read_choice
+from kaito.controllers.workspace.decide.resolved import Choice, has_choice, key_of, read_choice
 from kaito.controllers.workspace.decide.serving import ANYTHING, Serving, Terms, answer, choice_of
 from kaito.controllers.workspace.decide.settings import settings_of
 from kaito.controllers.workspace.model import Object, annotations_of
@@ -127,7 +127,16 @@ def serving_of(workspace: Object, preset: Preset, settings: Settings | None) -> 
     )
     unknown = settings is None and bool((workspace.get("inference") or {}).get("config"))
     stored = read_choice(workspace, None if unknown else key)
-    return Serving(preset, terms, "" if unknown else key, stored)
+    return Serving(preset, terms, "" if unknown else key, stored, _unwritten(workspace))
+
+
+def _unwritten(workspace: Object) -> tuple[str, int] | None:
+    """Machine size and nodes of a Workspace that was served by a version that wrote no choices down."""
+    status = workspace.get("status") or {}
+    nodes, name = status.get("targetNodeCount"), status.get("instanceType")
+    if status.get("state") not in ("Ready", "NotReady") or not isinstance(nodes, int) or not name:
+        return None
+    return (str(name), nodes) if nodes > 0 and not has_choice(workspace) else None
 
 
 def _mounting(workspace: Object, preset: Preset) -> Runtime | None:
