@@ -178,8 +178,7 @@ def make_engine(
     """The engine of that name, not loaded yet. Raises EngineMissing."""
     if name == "vllm":
         raise EngineMissing(
-            "The vllm engine is not part of this version of kaito-presets yet. Use --engine=transformers on a GPU, or "
-            "--engine=mistralrs, which runs Hugging Face directories and GGUF files on the CPU."
+            "The vllm engine is a server of its own: start it with kaito-serve --engine=vllm."
         )
     if importlib.util.find_spec("torch" if name == "transformers" else name) is None:
         raise EngineMissing(
