@@ -53,7 +53,7 @@ class Weights(Object):
         ]
         | None
     ) = None
-    """Commit of that repository; unset: what its branch main holds when a pod starts."""
+    """Commit of that repository; unset: the newest when the Workspace is first served."""
     volume_source: Schemaless | None = None
     """A volume of the pod (`persistentVolumeClaim`, …) with the files in it, without its name; only read."""
     path: (
