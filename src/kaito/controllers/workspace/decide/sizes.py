@@ -22,7 +22,7 @@ from kaito.controllers.workspace.decide.problems import Problem, Size
 from kaito.controllers.workspace.decide.resolved import Choice, has_choice, key_of, read_choice
 from kaito.controllers.workspace.decide.serving import ANYTHING, Serving, Terms, answer, choice_of
 from kaito.controllers.workspace.decide.settings import settings_of
-from kaito.controllers.workspace.model import Object, annotations_of
+from kaito.controllers.workspace.model import Object, annotations_of, conditions, metadata
 
 MOST_EXPENSIVE: Final = 2.0
 """A size that the plan goes on to may cost this many times the first, in money or in GPU memory."""
@@ -131,7 +131,11 @@ def serving_of(workspace: Object, preset: Preset, settings: Settings | None) -> 
 
 
 def _unwritten(workspace: Object) -> tuple[str, int] | None:
-    """Machine size and nodes of a Workspace that was served by a version that wrote no choices down."""
+    """Machine size and nodes of a Workspace that was served by a version that wrote no choices down, and whose spec has
+    not changed since."""
+    seen = max((int(each.get("observedGeneration") or 0) for each in conditions(workspace)), default=0)
+    if seen < int(metadata(workspace).get("generation") or 0):
+        return None
     status = workspace.get("status") or {}
     nodes, name = status.get("targetNodeCount"), status.get("instanceType")
     if status.get("state") not in ("Ready", "NotReady") or not isinstance(nodes, int) or not name:
