@@ -8,6 +8,11 @@ from kaito_presets.engines.vllm.run import reason
 
 POINTER = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
 
+DEAD = (
+    "(APIServer pid=1) ERROR 11-22 04:14:46 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: "
+    "EngineCore encountered an issue. See stack trace (above) for the root cause."
+)
+
 
 @pytest.mark.parametrize(
     ("lines", "exit_code", "code", "sentence"),
@@ -37,10 +42,10 @@ POINTER = "RuntimeError: Engine core initialization failed. See root cause above
             "Try increasing `gpu_memory_utilization`.",
         ),
         (
-            ["(Worker_TP1 pid=9) ERROR 11-22 03:36:02 [w.py:1] RuntimeError: weights of layer 3 are missing", POINTER],
+            ["(Worker_TP1 pid=9) ERROR 11-22 03:36:02 [w.py:1] RuntimeError: layer 3 is missing", POINTER, DEAD],
             1,
             1,
-            "vLLM could not go on (RuntimeError): weights of layer 3 are missing",
+            "vLLM could not go on (RuntimeError): layer 3 is missing",
         ),
         (
             ["vllm serve: error: argument --seed: invalid int value: 'a'"],

@@ -248,7 +248,12 @@ _PREFIX = re.compile(r"^(\(\w+[^)]*\)\s*)?((DEBUG|INFO|WARNING|ERROR|CRITICAL)\s
 _ERROR = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Exit))\b: (.+)$")
 _DETAIL = re.compile(r"^(?:Value error, |Assertion failed, )(.+?)(?: \[type=.*)?$")
 #: Errors that only say that there was another.
-_POINTERS = ("Engine core initialization failed", "WorkerProc initialization failed", "Engine core proc")
+_POINTERS = (
+    "Engine core initialization failed",
+    "WorkerProc initialization failed",
+    "Engine core proc",
+    "EngineCore encountered an issue",
+)
 
 
 def reason(lines: Iterable[str], code: int) -> tuple[int, str]:
