@@ -1,10 +1,10 @@
 """What 10,000 connections at once do to kaito-serve: `python -m bench.connections`, with the mistralrs engine.
 
-Three waves of as many connections as asked for: each asks a question as soon as it is open; each says nothing; each
-asks again. Meanwhile a probe (`GET /healthz`) is sent every quarter of a second, and afterwards one more question. Told
-are the answers' codes ("closed": without an answer), the probes' and how long the slowest took, the most files that the
-server had open, and its memory. The callers are one process on the same machine, which opens all connections before it
-comes to say something on the last; the probes are sent by another.
+Four waves of as many connections as asked for: each asks a question as soon as it is open; each says nothing; each
+asks again, twice. Meanwhile a probe (`GET /healthz`) is sent every quarter of a second, and afterwards one more
+question. Told are the answers' codes ("closed": without an answer), the probes' and how long the slowest took, the most
+files that the server had open, and its memory. The callers are one process on the same machine, which opens all
+connections before it comes to say something on the last; the probes are sent by another.
 """
 
 from __future__ import annotations
@@ -126,10 +126,12 @@ async def wave(port: int, pid: int, count: int, says: bytes) -> dict[str, Any]:
 
 async def waves(port: int, pid: int, count: int) -> dict[str, Any]:
     result: dict[str, Any] = {"rss_mib": round(resident(pid), 1)}
+    question = HEAD.encode() + BODY
     for name, says in (
-        ("asking", HEAD.encode() + BODY),
+        ("asking", question),
         ("silent", b""),
-        ("asking_again", HEAD.encode() + BODY),
+        ("asking_again", question),
+        ("a_last_time", question),
     ):
         result[name] = await wave(port, pid, count, says)
         result[name]["rss_mib"] = round(resident(pid), 1)
