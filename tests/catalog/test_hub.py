@@ -175,6 +175,7 @@ CONFIGS: list[tuple[Any, str]] = [
     ({**LLAMA, "hidden_size": True}, "hidden_size is true"),
     ({**LLAMA, "hidden_size": [1, {}]}, "hidden_size is {}"),
     ({**LLAMA, "num_key_value_heads": 5}, "attention_heads is no multiple of key_value_heads"),
+    ({**LLAMA, "num_hidden_layers": 10**9}, "1,000,000,000 layers are more than"),
     ({**LLAMA, "hidden_size": 8}, "32 attention heads are more than the hidden size 8"),
     ({**LLAMA, "quantization_config": {"bits": 4}}, "a method that it does not name"),
 ]

@@ -15,7 +15,7 @@ import aiohttp
 
 from kaito.catalog.hub.errors import ACCESS_DENIED, NOT_FOUND, UNREACHABLE, HubError, unsupported
 from kaito.catalog.hub.files import weight_files
-from kaito.catalog.hub.model import Answers, is_hub_id, preset_of, sizes_of
+from kaito.catalog.hub.model import Answers, is_hub_id, preset_of, sizes_of, true_id
 from kaito.catalog.hub.shape import parse_json
 from kaito.catalog.hub.tensors import FIRST_BYTES, MOST_FILES, Held, header_length, shapes
 from kaito.catalog.models import Preset
@@ -56,7 +56,7 @@ class HubClient:
         async with self._session(token) as session:
             info = parse_json(await self._info(session, id, revision, token), f"the hub's answer about {id}")
             commit = str(info.get("sha") or revision or "main")
-            id = str(info.get("id") or id)
+            id = true_id(info, id)
             sizes = sizes_of(info, id)
             files = weight_files(sizes, id)
             name = "params.json" if files.mistral and "config.json" not in sizes else "config.json"

@@ -50,6 +50,12 @@ def is_hub_id(name: str) -> bool:
     return len(name) <= LONGEST_ID and _ID.fullmatch(name) is not None and ".." not in name
 
 
+def true_id(info: Mapping[str, Any], asked: str) -> str:
+    """The id as its owner writes it, or as it was asked for."""
+    said = info.get("id")
+    return said if isinstance(said, str) and is_hub_id(said) else asked
+
+
 def sizes_of(info: Mapping[str, Any], id: str) -> dict[str, int]:
     """Bytes of each file. Raises HubError where the hub's list has another shape."""
     siblings = info.get("siblings")
@@ -69,7 +75,7 @@ def preset_of(id: str, answers: Answers) -> Preset:
     """The entry. Raises HubError with a sentence: no weights, a shape that is not told, an architecture that no runtime
     here serves."""
     info = answers.info
-    id = _text(info.get("id")) or id
+    id = true_id(info, id)
     what = f"{answers.config_name} of {id}"
     revision = _text(info.get("sha")) or ""
     if not _COMMIT.fullmatch(revision):

@@ -34,6 +34,8 @@ _HEAD_DIM: Final = ("head_dim", "attention_head_dim")
 _EXPERTS: Final = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
 _DTYPES: Final = ("dtype", "torch_dtype")
 _METHOD: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
+MOST_LAYERS: Final = 2000
+"""No model has a tenth of that, and sizing tries as many stages as there are layers."""
 _LARGEST: Final = 2**40
 """Above any number that a config.json has a reason for."""
 
@@ -87,6 +89,8 @@ def read_shape(config: Mapping[str, Any], what: str) -> Shape:
         stated = ((hidden, _HIDDEN), (layers, _LAYERS), (heads, _HEADS))
         missing = next(names[0] for value, names in stated if value is None)
         raise unsupported(f"{what} has no {missing}, so the memory that the model needs is not known")
+    if layers > MOST_LAYERS:
+        raise unsupported(f"{what}: {layers:,} layers are more than the {MOST_LAYERS:,} that are believed")
     rank = _number(flat, ("kv_lora_rank",), what)
     try:
         dimensions = Dimensions(
