@@ -141,8 +141,10 @@ class Nodes(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def becomes_ready(self, data: st.DataObject) -> None:
-        if self.claims:
-            name = data.draw(st.sampled_from(sorted(self.claims)))
+        """One that has failed for good never does."""
+        going = sorted(name for name, each in self.claims.items() if not has_failed(each))
+        if going:
+            name = data.draw(st.sampled_from(going))
             self.claims[name] = machine_ready(self.claims[name], f"node-{name}")
 
     @rule(data=st.data())
@@ -214,7 +216,9 @@ class Nodes(RuleBasedStateMachine):
             going = sum(map(leaving, self.claims.values()))
             assert going > self.count or decision.requeue_after, f"slot {slot} is forgotten"
         unharmed = {name for name, each in self.claims.items() if not leaving(each) and not has_failed(each)}
-        lost = {each.name for each in decision.deletions} & unharmed
+        present = {(name, each["metadata"]["uid"]) for name, each in self.claims.items()}
+        meant = {each.name for each in decision.deletions if (each.name, each.uid) in present}
+        lost = meant & unharmed  # a predecessor of the same name is not this one
         assert not lost or len(unharmed) > self.count or self.outnumbered(unharmed), (
             f"{lost} did nothing wrong"
         )
