@@ -203,6 +203,9 @@ def test_what_runs_is_not_moved_to_another_commit() -> None:
     assert decided(running).needs == ()
 
 
+GATED = HubError(ACCESS_DENIED, f"{ID} is gated")
+
+
 class Models:
     """Stands for the hub's client."""
 
@@ -236,8 +239,15 @@ async def test_the_token_of_the_secret_is_what_the_hub_is_asked_with(memory_api:
     assert "hf_red" not in str(answer)
 
 
+async def test_what_is_public_needs_no_secret_that_can_be_read(memory_api: MemoryApi) -> None:
+    models = Models()
+    answer = await ModelLookup(memory_api.client(), models)(Need("model", ID, None, "hub-token"), "default")
+    assert answer == Answer(FACTS_OF_IT)
+    assert models.asked == [(ID, None, None)]
+
+
 async def test_a_secret_that_is_not_there_or_has_no_token_is_named(memory_api: MemoryApi) -> None:
-    lookup = ModelLookup(memory_api.client(), Models())
+    lookup = ModelLookup(memory_api.client(), Models(GATED))
     missing = await lookup(Need("model", ID, None, "hub-token"), "default")
     assert (missing.reason, missing.message.split(";")[0]) == (
         ACCESS_DENIED,
@@ -250,7 +260,9 @@ async def test_a_secret_that_is_not_there_or_has_no_token_is_named(memory_api: M
 
 async def test_a_secret_that_the_operator_may_not_read_says_how_to_let_it(memory_api: MemoryApi) -> None:
     memory_api.faults.add(Match(verb="get", resource="secrets"), Refusal(403, message="no"))
-    answer = await ModelLookup(memory_api.client(), Models())(Need("model", ID, None, "hub-token"), "default")
+    answer = await ModelLookup(memory_api.client(), Models(GATED))(
+        Need("model", ID, None, "hub-token"), "default"
+    )
     assert answer.reason == ACCESS_DENIED
     assert "kubectl create role kaito-hub-token -n default --verb=get --resource=secrets" in answer.message
 

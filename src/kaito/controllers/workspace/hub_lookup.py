@@ -40,14 +40,12 @@ class ModelLookup:
         self._own_token = own_token
 
     async def __call__(self, need: Need, namespace: str) -> Answer:
-        token = self._own_token
-        if need.secret is not None:
-            found = await self._token(need.secret, namespace)
-            if isinstance(found, str):
-                token = found
-            elif token is None:
-                return found
-        return await answered(self._hub, need, token, _hint(need.secret))
+        found = await self._token(need.secret, namespace) if need.secret is not None else None
+        token = found if isinstance(found, str) else self._own_token
+        answer = await answered(self._hub, need, token, _hint(need.secret))
+        if isinstance(found, Answer) and answer.reason == ACCESS_DENIED:
+            return found  # why the token that was named could not be used; what is public needs none
+        return answer
 
     async def _token(self, name: str, namespace: str) -> str | Answer:
         try:
