@@ -104,7 +104,55 @@ async def test_sliding_windows_are_the_models_own(tmp_path: Path) -> None:
     some = prompts(8)
     answers = await asyncio.gather(*(ask(loaded, prompt) for prompt in some))
     assert [text for text, _ in answers] == [generated(model, weights, prompt) for prompt in some]
+    assert not loaded._loaded.takes_whole_mask  # type: ignore[union-attr]
     await loaded.close()
+
+
+def test_the_mask_is_given_ready_only_where_the_model_computes_the_same_with_it(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = engine._loaded
+    assert loaded is not None
+    assert loaded.takes_whole_mask
+    forward = type(loaded.model).forward
+
+    def other(self: Any, *arguments: Any, **settings: Any) -> Any:
+        output = forward(self, *arguments, **settings)
+        if settings["attention_mask"].ndim == 4:
+            output.logits = output.logits + 1
+        return output
+
+    def refusing(self: Any, *arguments: Any, **settings: Any) -> Any:
+        assert settings["attention_mask"].ndim == 2
+        return forward(self, *arguments, **settings)
+
+    for broken in (other, refusing):
+        monkeypatch.setattr(type(loaded.model), "forward", broken)
+        assert not loading._takes_whole_mask(loaded.model)
+
+
+async def test_prompts_wait_for_the_clients_of_answers_that_ended_together_and_no_longer(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "GATHER_SECONDS", 3600.0)
+    gathering = make_engine(tiny)
+    gathering.load({})
+    await asyncio.gather(*(ask(gathering, "what is", max_tokens=5) for _ in range(3)))
+    first = asyncio.create_task(ask(gathering, "hello", max_tokens=2))
+    second = asyncio.create_task(ask(gathering, "Paris", max_tokens=2))
+    await asyncio.sleep(0.2)
+    assert not any(task.done() for task in (first, second))  # three ended, and may ask again
+    third = asyncio.create_task(ask(gathering, "Rome", max_tokens=2))
+    await asyncio.gather(first, second, third)
+    for _ in range(3):  # three wait for three; then one alone waits for nobody but those who ended with it
+        again = [asyncio.create_task(ask(gathering, "Rome", max_tokens=2)) for _ in range(3)]
+        await asyncio.gather(*again)
+    late = asyncio.create_task(ask(gathering, "hello", max_tokens=2))
+    await asyncio.sleep(0.1)
+    assert not late.done()
+    monkeypatch.setattr(scheduler, "GATHER_SECONDS", 0.0)
+    await asyncio.gather(late, ask(gathering, "Rome", max_tokens=2))
+    await gathering.close()
 
 
 async def test_counts_and_reasons(engine: TransformersEngine) -> None:
