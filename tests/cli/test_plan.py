@@ -248,3 +248,52 @@ def test_a_flag_that_makes_no_sense_ends_in_a_sentence() -> None:
     code, output = kaito_plan("-f", str(PHI), "--node-provisioner", "magic")
     assert code == 1
     assert "magic" in output
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "sentence"),
+    [
+        ({"resource": {"instanceTyp": "Standard_NC24ads_A100_v4"}}, "resource.instanceTyp", "instanceType?"),
+        ({"inferense": {"preset": {"name": "phi-4"}}}, "inferense", "did you mean inference?"),
+        ({"colour": 1}, "colour", "there is no such field"),
+        ({"inference": {"adapters": [{"strenght": "1"}]}}, "inference.adapters[0].strenght", "strength?"),
+        ({"apiVersion": "kaito.sh/v7"}, "apiVersion", "write kaito.sh/v1beta1 or kaito.sh/v1alpha1"),
+        ({"metadata": {"name": "Phi_3"}}, "metadata.name", "a Service gets this name"),
+        ({"metadata": {"name": "p" * 64}}, "metadata.name", "at most 63"),
+    ],
+)
+def test_what_no_api_server_takes_is_a_problem_of_the_plan(change: Object, path: str, sentence: str) -> None:
+    code, (plan,) = planned(yaml.safe_dump(workspace() | change))
+    assert code == 1
+    assert sentence in {each["path"]: each["message"] for each in plan["problems"]}[path]
+
+
+def test_labels_annotations_and_templates_may_hold_any_key() -> None:
+    given = workspace()
+    given["metadata"] |= {"annotations": {"a.b/c": "d"}, "labels": {"e": "f"}}
+    container = {"name": "c", "image": "registry.example.com/c:1", "anything": {"at": ["all"]}}
+    given["inference"] = {"template": {"spec": {"containers": [container]}}}
+    code, (plan,) = planned(yaml.safe_dump(given))
+    assert (code, plan["problems"]) == (0, [])
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_images_come_from_the_registry_of_the_operator(
+    by_variable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = [] if by_variable else ["--preset-registry", "registry.example.com/k"]
+    if by_variable:
+        monkeypatch.setenv("PRESET_REGISTRY_NAME", "registry.example.com/k")
+    _, (plan,) = planned(yaml.safe_dump(workspace()), *flags)
+    assert plan["image"].startswith("registry.example.com/k/kaito-phi-3-mini-4k-instruct:")
+
+
+def test_sizes_whose_gpus_take_different_images_have_each_their_own() -> None:
+    given = workspace(instanceTypes=["Standard_NC4as_T4_v3", "Standard_NC6s_v3"])
+    del given["resource"]["instanceType"]
+    _, (plan,) = planned(yaml.safe_dump(given))
+    lines = [each["image"].rpartition(":")[2] for each in plan["serving"]]
+    assert lines == ["0.2.0-vllm", "0.2.0-transformers-torch2.10"]
+    assert plan["image"] == plan["serving"][0]["image"]
+    _, output = kaito_plan("-f", "-", text=yaml.safe_dump(given))
+    assert "  image     Standard_NC6s_v3: localhost/kaito/kaito-phi-3-mini-4k-instruct:0.2.0-tr" in output

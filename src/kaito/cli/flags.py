@@ -20,6 +20,10 @@ Images = Annotated[
         help="Answer for image REF with the OCI image layout in folder PATH. May be given several times.",
     ),
 ]
+PresetRegistry = Annotated[
+    str | None,
+    typer.Option(envvar="PRESET_REGISTRY_NAME", help="Registry and path of the preset images."),
+]
 CatalogFlag = Annotated[
     list[Path] | None,
     typer.Option(

@@ -24,6 +24,7 @@ from kaito.cli.flags import (
     Kubeconfig,
     Namespace,
     NodeProvisionerFlag,
+    PresetRegistry,
     PricesFlag,
     run,
 )
@@ -273,6 +274,7 @@ def plan(
         str | None,
         typer.Option(envvar="LOCATION", help="Region of the prices and, with --live, of the quota."),
     ] = None,
+    preset_registry: PresetRegistry = None,
     catalog: CatalogFlag = None,
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -285,7 +287,10 @@ def plan(
     """
     from kaito.cli.plan.command import PlanFlags, run_plan
 
-    run(run_plan(PlanFlags(file, namespace, node_provisioner, cloud, location, live, json, prices, catalog)))
+    flags = PlanFlags(
+        file, namespace, node_provisioner, cloud, location, live, json, prices, catalog, preset_registry
+    )
+    run(run_plan(flags))
 
 
 @app.command()

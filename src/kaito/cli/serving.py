@@ -15,6 +15,7 @@ from kaito.cli.flags import (
     Images,
     InitializationTimeout,
     LaunchTimeout,
+    PresetRegistry,
     PricesFlag,
     RegistrationTimeout,
     run,
@@ -83,10 +84,7 @@ def operator(
             help="Region of the prices that count. Default: the only one that the file has.",
         ),
     ] = None,
-    preset_registry: Annotated[
-        str | None,
-        typer.Option(envvar="PRESET_REGISTRY_NAME", help="Registry and path of the preset images."),
-    ] = None,
+    preset_registry: PresetRegistry = None,
     stand_in_weights: Annotated[
         str,
         typer.Option(

@@ -17,6 +17,7 @@ from kaito.cli.catalogs import read_catalog
 from kaito.cli.errors import CliError
 from kaito.cli.new.sources import read_adapter, read_weights
 from kaito.cli.new.text import Wish, workspace_yaml
+from kaito.cli.plan.accepted import LONGEST_NAME, is_name
 from kaito.controllers.admission import Findings
 from kaito.controllers.workspace import WorkspaceConfig, parse_cloud
 from kaito.controllers.workspace.admission import judge
@@ -24,7 +25,6 @@ from kaito.controllers.workspace.decide.weights_source import downloaded
 
 SECRET = "hf-token"
 """Name of the Secret for a gated model, where none is given."""
-LONGEST_NAME = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def make_wish(flags: NewFlags, catalog: Catalog) -> Wish:
     hub = weights is None and preset is not None and downloaded(preset)
     secret = flags.secret or (SECRET if hub and preset is not None and preset.gated else None)
     name = flags.name or workspace_name(preset.name if preset is not None else flags.model)
-    if not re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", name) or len(name) > LONGEST_NAME:
+    if not is_name(name):
         raise CliError(f"--name {name}: {sentences.WORKSPACE_NAME}.")
     adapters = tuple(read_adapter(each) for each in flags.adapters)
     return Wish(name, flags.model, preset, flags.instance_type, weights, secret, adapters)

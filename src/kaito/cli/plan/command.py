@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class PlanFlags:
     json: bool
     prices: Path | None = None
     catalogs: Sequence[Path] | None = None
+    registry: str | None = None
 
 
 async def run_plan(flags: PlanFlags) -> None:
@@ -72,12 +73,13 @@ async def run_plan(flags: PlanFlags) -> None:
 
 def _config(flags: PlanFlags) -> WorkspaceConfig:
     try:
-        return WorkspaceConfig(
+        config = WorkspaceConfig(
             node_provisioner=NodeProvisioner.parse(flags.node_provisioner),
             cloud=parse_cloud(flags.cloud),
             prices=read(flags.prices),
             region=flags.location,
         )
+        return replace(config, registry=flags.registry) if flags.registry else config
     except ValueError as error:
         raise CliError(str(error)) from None
 

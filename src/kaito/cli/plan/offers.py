@@ -9,17 +9,20 @@ from kaito.catalog import Catalog, Machine, Refused, Sizing, machine_of_sku
 from kaito.catalog.memory import Ledger, Parallelism
 from kaito.catalog.prices import Price, cheapest_first
 from kaito.controllers.workspace import WorkspaceConfig
+from kaito.controllers.workspace.decide.images import serving_image
 from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.problems import Size
 from kaito.controllers.workspace.decide.resolved import Choice
 from kaito.controllers.workspace.decide.serving import Serving
+from kaito.controllers.workspace.decide.weights_source import Baked
 
 
 @dataclass(frozen=True, slots=True)
 class Serves:
     """One way to serve the model. size: "" for nodes that are there already. price: of all nodes; None: unknown.
 
-    ledger: of the fullest GPU; None where no GPU is needed, or too little is known. planned: tokens of its cache.
+    image: of its pods. ledger: of the fullest GPU; None where no GPU is needed, or too little is known. planned: tokens
+    of its cache.
     """
 
     size: str
@@ -29,6 +32,7 @@ class Serves:
     dtype: str
     context: int | None
     parallelism: Parallelism
+    image: str
     ledger: Ledger | None
     planned: int | None
     price: Price | None
@@ -54,10 +58,8 @@ def ways(plan: Plan, config: WorkspaceConfig) -> tuple[Serves, ...]:
         return ()
     pairs = list(zip(plan.sizes, plan.choices, strict=False))
     if not pairs and plan.choice is not None:
-        return (_way(plan.serving, plan.choice, None, plan.machine, None),)
-    return tuple(
-        _way(plan.serving, choice, size, _machine(size), config.price(size.name)) for size, choice in pairs
-    )
+        return (_way(plan, plan.serving, plan.choice, None, config),)
+    return tuple(_way(plan, plan.serving, choice, size, config) for size, choice in pairs)
 
 
 def _machine(size: Size) -> Machine | None:
@@ -65,10 +67,18 @@ def _machine(size: Size) -> Machine | None:
     return machine_of_sku(size.sku) if size.sku is not None and not size.sku.unusable else None
 
 
-def _way(
-    serving: Serving, choice: Choice, size: Size | None, machine: Machine | None, price: Price | None
-) -> Serves:
+def _way(plan: Plan, serving: Serving, choice: Choice, size: Size | None, config: WorkspaceConfig) -> Serves:
     answer = serving.offer(size).answer if size is not None else None
+    machine = _machine(size) if size is not None else plan.machine
+    price = config.price(size.name) if size is not None else None
+    image = serving_image(
+        serving.preset,
+        choice.runtime,
+        size.sku if size is not None else machine,
+        config,
+        plan.preset_options,
+        baked=isinstance(plan.weights, Baked),
+    )
     return Serves(
         choice.instance_type,
         choice.nodes,
@@ -77,6 +87,7 @@ def _way(
         choice.dtype,
         choice.context,
         choice.parallelism,
+        image,
         serving.ledger(choice, machine) if machine is not None else None,
         answer.planned if isinstance(answer, Sizing) else None,
         price.times(choice.nodes) if price is not None else None,

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kaito.api.views import InvalidSpec, parse
 from kaito.api.workspace import Workspace
 from kaito.catalog import Catalog, Preset, machine_of_sku
+from kaito.cli.plan.accepted import not_accepted
 from kaito.cli.plan.offers import Other, Serves, others, ways
 from kaito.cli.plan.world import CLAIMS, WORKLOADS, Child, ConfigMap, Unfolded, unfold
 from kaito.cli.quota.report import Offer, Report
@@ -108,12 +109,14 @@ def plan_workspace(
             return WorkspacePlan(name, space, problems=(Finding(PATH, answer.message),))
         workspace["status"] = with_model({}, model_part(question, answer.facts))
     found = judge(workspace, catalog, config, {})
+    never = tuple(not_accepted(workspace))
     beside = _beside(workspace, config_maps)
     settings = None if beside is None else beside.get("settings", {})
     plan = make_plan(workspace, invalid, catalog, config, settings)
     if not isinstance(plan, Plan):
         stands = plan if invalid is None else ()
         problems, warnings = _told(stands, found)
+        problems = (*never, *problems)
         fits = _sizes_instead(workspace, stands, catalog, config, settings)
         return WorkspacePlan(name, space, others=fits, problems=problems, warnings=warnings)
     world = unfold(workspace, invalid, catalog, config, now, _settings(plan, beside))
@@ -133,7 +136,7 @@ def plan_workspace(
         image=_image(children),
         disk=_disk(children),
         children=tuple(child for child in children if child.kind != "Node"),
-        problems=(*found.refusals, *_never_served(world)),
+        problems=(*never, *found.refusals, *_never_served(world)),
         warnings=(*found.warnings, *_missing(plan, beside)),
     )
 

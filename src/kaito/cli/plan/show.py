@@ -96,6 +96,7 @@ def _way(way: Serves) -> dict[str, Any]:
         "tensorParallel": way.parallelism.tensor,
         "pipelineParallel": way.parallelism.pipeline,
         "dataParallel": way.parallelism.data,
+        "image": way.image,
         "context": way.context,
         "plannedContext": way.planned,
         "memory": memory,
@@ -117,8 +118,7 @@ def lines(plan: WorkspacePlan) -> Iterator[str]:
             yield f"  model     {_model(plan.model)}"
         yield from (f"  serves    {each}" for each in dict.fromkeys(_served(plan)))
         yield from _memory(plan.ways)
-        if plan.image:
-            yield f"  image     {plan.image}"
+        yield from (f"  image     {each}" for each in _images(plan))
         if plan.disk:
             yield f"  disk      {plan.disk} on each node"
     for when, title in TITLES.items():
@@ -195,6 +195,14 @@ def _cut(way: Serves) -> str:
     parts = [f"{name} parallel {number}" for name, number in said.items() if number > 1]
     copies = way.copies * way.parallelism.data
     return "".join(f", {each}" for each in [*parts, *([f"{copies} copies"] if copies > 1 else [])])
+
+
+def _images(plan: WorkspacePlan) -> Iterator[str]:
+    """One, or that of each size where GPUs differ in what they can execute."""
+    if len({each.image for each in plan.ways}) > 1:
+        yield from (f"{each.size}: {each.image}" for each in plan.ways)
+    elif plan.image:
+        yield plan.image
 
 
 def _memory(ways: Iterable[Serves]) -> Iterator[str]:
