@@ -29,10 +29,10 @@ from controllers.workspace.builders import (
 )
 from kaito.catalog import Sizing, machine_of_sku
 from kaito.catalog.models import Catalog
-from kaito.catalog.prices import Prices
+from kaito.catalog.prices import Prices, cheapest_first
 from kaito.controllers.workspace import NodeProvisioner, Observed, WorkspaceConfig, decide
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
-from kaito.controllers.workspace.decide.serving import answer
+from kaito.controllers.workspace.decide.serving import Terms, answer
 from kaito.controllers.workspace.decide.settings import settings_in
 from kaito.controllers.workspace.node_facts import ExistingNodes, facts_of
 
@@ -53,6 +53,39 @@ def planned(given: Object, config: WorkspaceConfig = CONFIG, catalog: Catalog = 
     plan = make_plan(given, None, catalog, config)
     assert isinstance(plan, Plan), plan
     return plan
+
+
+def priced(cheap: dict[str, float]) -> WorkspaceConfig:
+    """An operator that knows what every size costs: what is said here, and others 9 dollars an hour."""
+    rows = [
+        {
+            "cloud": "azure",
+            "region": "westeurope",
+            "size": sku.name,
+            "per_hour": cheap.get(sku.name, 9.0),
+            "currency": "USD",
+            "dated": "2026-11-01",
+            "source": "a list",
+        }
+        for sku in CATALOG.skus
+        if sku.cloud == "azure"
+    ]
+    return WorkspaceConfig(prices=Prices.model_validate({"prices": rows}), region="westeurope")
+
+
+def ranked_anew(observed: Observed, turn: int) -> Observed:
+    """The world after the user has turned the list of sizes."""
+    given = copy.deepcopy(observed.workspace)
+    sizes = given["resource"]["instanceTypes"]
+    given["resource"]["instanceTypes"] = [*sizes[turn % len(sizes) :], *sizes[: turn % len(sizes)]]
+    return replace(observed, workspace=given)
+
+
+def sizing(preset: str, size: str) -> object:
+    found, sku = CATALOG.preset(preset), CATALOG.sku(size)
+    assert found is not None
+    assert sku is not None
+    return answer(found, machine_of_sku(sku), Terms())
 
 
 def arguments(observed: Observed) -> list[str]:
@@ -150,20 +183,7 @@ class TestChosen:
         assert "prices are not known" in said
 
     def test_the_lowest_price_where_all_are_known(self) -> None:
-        rows = [
-            {
-                "cloud": "azure",
-                "region": "westeurope",
-                "size": sku.name,
-                "per_hour": 1.5 if sku.name == FOUR else 9.0,
-                "currency": "USD",
-                "dated": "2026-11-01",
-                "source": "a list",
-            }
-            for sku in CATALOG.skus
-            if sku.cloud == "azure"
-        ]
-        config = WorkspaceConfig(prices=Prices.model_validate({"prices": rows}), region="westeurope")
+        config = priced({FOUR: 1.5})
         observed, decision = step(Observed(workspace(instance_type=None)), config)
         assert sizes_of(observed) == [FOUR]
         assert (
@@ -185,6 +205,22 @@ class TestChosen:
         assert second != first
         assert decision.status is not None
         assert decision.status["resolved"]["serving"]["instanceType"] == second[0]
+
+    def test_several_cheap_nodes_may_cost_more_than_one(self) -> None:
+        """One A100 costs less than one H200 machine has to, but that model takes three of them."""
+        config = priced({ONE: 1.0, TWO: 2.0, FOUR: 2.5})
+        ranked = cheapest_first(
+            [found for name in (ONE, TWO, FOUR) if isinstance(found := sizing(LLAMA, name), Sizing)],
+            config.price,
+        )
+        costs = [(each.machine.name, price.per_hour) for each, price in ranked if price is not None]
+        assert costs == [(FOUR, 2.5), (ONE, 3.0), (TWO, 4.0)]
+
+    def test_no_size_is_chosen_that_is_sold_no_more(self) -> None:
+        config = priced({sku.name: 0.01 for sku in CATALOG.skus if sku.retired is not None})
+        given = workspace("phi-3-mini-4k-instruct", instance_type=None)
+        chosen = [each.sku for each in planned(given, config).sizes]
+        assert [each.retired for each in chosen if each is not None] == [None] * len(chosen)
 
     def test_nothing_is_chosen_for_pods_of_ones_own(self) -> None:
         decision = decided(
@@ -231,6 +267,82 @@ class TestSticks:
         after, _ = step(replace(observed, workspace=more))
         assert after.workspace["status"]["resolved"]["serving"]["nodes"] == 4
         assert len(after.claims) == 4
+
+    def test_nodes_of_a_size_that_was_written_stay_though_the_catalogue_says_otherwise(self) -> None:
+        observed = settled(llama())
+        heavier = tuple(
+            each.model_copy(update={"weights_gib": 250.0}) if each.name == LLAMA else each
+            for each in CATALOG.presets
+        )
+        decision = decide(observed, Catalog(presets=heavier, skus=CATALOG.skus), CONFIG, later(60))
+        assert "Machine" not in kinds(decision)
+        assert decision.deletions == ()
+        assert decision.status is not None
+        assert decision.status["resolved"] == observed.workspace["status"]["resolved"]
+
+    def test_another_runtime_is_another_choice(self) -> None:
+        observed = settled(workspace())
+        given = copy.deepcopy(observed.workspace)
+        given["metadata"]["annotations"] = {"kaito.sh/runtime": "transformers"}
+        after, decision = step(replace(observed, workspace=given))
+        assert kinds(decision) == ["Deployment"]
+        assert after.workspace["status"]["resolved"]["serving"]["runtime"] == "transformers"
+
+    def test_a_new_config_map_is_heeded_and_buys_no_other_size(self) -> None:
+        given = workspace("phi-4", instance_type=None, inference={"config": "mine"})
+        world = Observed(given, config_hash="1", settings=settings_in("vllm: {max-model-len: 2048}"))
+        before, after = priced({ONE: 1.0}), priced({FOUR: 0.5})
+        observed, _ = step(world, before)
+        observed, _ = step(provisioned(observed), before)
+        changed = replace(observed, config_hash="2", settings=settings_in("vllm: {max-model-len: 4096}"))
+        changed, decision = step(changed, after, later(60))
+        assert kinds(decision) == ["Deployment"]
+        assert "--max-model-len=4096" in arguments(changed)
+        resolved = changed.workspace["status"]["resolved"]["serving"]
+        assert (resolved["instanceType"], resolved["sizes"]) == (ONE, [ONE])
+        assert f"1 x {ONE} costs least" in condition(decision.status, "ResourceReady")["message"]
+
+    def test_a_new_config_map_that_asks_for_too_much_leaves_what_runs_and_is_refused(self) -> None:
+        given = workspace("phi-3-mini-128k-instruct", instance_type=None, inference={"config": "mine"})
+        world = Observed(given, config_hash="1", settings=settings_in("vllm: {max-model-len: 2048}"))
+        observed, _ = step(world)
+        observed, _ = step(provisioned(observed))
+        more = replace(observed, config_hash="2", settings=settings_in("vllm: {max-model-len: 131072}"))
+        after, decision = step(more)
+        assert (decision.writes, decision.deletions) == ((), ())
+        assert "sizes that fit: Standard_" in condition(decision.status, "InsufficientGpuMemory")["message"]
+        assert after.workspace["status"]["resolved"] == observed.workspace["status"]["resolved"]
+
+    @pytest.mark.parametrize(
+        ("before", "after", "gpus"),
+        [
+            ({"instanceType": ONE}, {"instanceTypes": [FOUR, ONE]}, 1),
+            ({"instanceTypes": [ONE, FOUR]}, {"instanceTypes": [FOUR, ONE]}, 1),
+            ({"instanceType": FOUR}, {"instanceTypes": [ONE, FOUR]}, 4),
+            ({}, {"instanceType": ONE}, 4),
+        ],
+        ids=["one before it", "other order", "smaller before it", "one that was chosen"],
+    )
+    def test_sizes_that_are_ranked_anew_take_nothing_from_what_runs(
+        self, before: Object, after: Object, gpus: int
+    ) -> None:
+        config = priced({FOUR: 1.0})
+        observed, _ = step(Observed(llama(None, resource=before)), config)
+        observed, _ = step(provisioned(observed, gpus), config)
+        size, *_ = sizes_of(observed)
+        given = copy.deepcopy(observed.workspace)
+        for key in before:
+            del given["resource"][key]
+        given["resource"] |= after
+        given["metadata"]["generation"] = 2
+        changed, decision = step(replace(observed, workspace=given), config, later(60))
+        assert (decision.writes, decision.deletions) == ((), ())
+        assert set(sizes_of(changed)) == {size}
+        assert decision.status is not None
+        assert decision.status["targetNodeCount"] == len(observed.claims)
+        failed, decision = step(failing(changed), config, later(120))
+        if "instanceTypes" in after:
+            assert set(sizes_of(without_deleted(failed, decision))) == {FOUR if size == ONE else ONE}
 
     def test_a_config_map_that_is_gone_changes_nothing(self) -> None:
         given = workspace("phi-3-mini-128k-instruct", inference={"config": "mine"})
@@ -329,14 +441,17 @@ class TestTogether:
     @trying(max_examples=60, deadline=None)
     @over(
         st.lists(
-            st.tuples(st.sampled_from(["fail", "vanish", "ready", "pass"]), st.integers(0, 9)), max_size=14
+            st.tuples(st.sampled_from(["fail", "vanish", "ready", "rank", "pass"]), st.integers(0, 9)),
+            max_size=14,
         )
     )
     def test_whatever_happens_all_nodes_end_up_alike(self, events: list[tuple[str, int]]) -> None:
         observed, seconds = self.spread(), 0.0
         for kind, number in events:
             seconds += 700
-            if observed.claims:
+            if kind == "rank":
+                observed = ranked_anew(observed, number)
+            elif observed.claims:
                 picked = number % len(observed.claims)
                 if kind == "fail":
                     observed = failing(observed, picked)

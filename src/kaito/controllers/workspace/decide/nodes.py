@@ -27,6 +27,7 @@ from kaito.controllers.workspace.decide.claims import (
     claim_ready,
     dead_gpu,
     failure,
+    instance_type,
     progress,
     refusal,
     retired,
@@ -121,8 +122,6 @@ class _Claims:
         resource: Resource,
     ) -> None:
         self._observed = observed
-        self._plan = plan
-        self._judge = Judge(observed, plan, catalog)
         self._config = config
         self._now = now
         self._resource = resource
@@ -131,6 +130,8 @@ class _Claims:
             for claim in observed.claims
             if labels_of(claim).get(WORKSPACE_UID_LABEL) in (plan.uid, None)
         }
+        self._plan = self._as_made(plan, catalog)
+        self._judge = Judge(observed, self._plan, catalog)
         self._used: set[str] = set()
         self._writes: list[Write] = []
         self._deletions: list[Deletion] = []
@@ -160,6 +161,21 @@ class _Claims:
             requeue_after=min(self._retries, default=None),
             plan=self._plan,
         )
+
+    def _as_made(self, plan: Plan, catalog: Catalog) -> Plan:
+        """The plan in which attempts have the sizes that claims were made with for them."""
+        made = [
+            (int(text), name)
+            for claim in self._mine.values()
+            if not deleting(claim)
+            and WORKSPACE_UID_LABEL in labels_of(claim)
+            and (text := labels_of(claim).get(NODE_ATTEMPT_LABEL) or "0").isdecimal()
+            and (name := instance_type(claim))
+        ]
+        if not made:
+            return plan
+        newest = max(made)
+        return plan.running(newest[1], newest[0], made.count(newest), catalog)
 
     def _in_step(self, slots: list[Slot]) -> list[Slot]:
         """The slots that are wanted. Where sizes serve the model in different ways all go on to the size of the newest

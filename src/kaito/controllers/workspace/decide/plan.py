@@ -101,14 +101,39 @@ class Plan:
         choice = self.choices[attempt % len(self.choices)]
         return replace(self, choice=choice, count=choice.nodes)
 
+    def running(self, name: str, attempt: int, nodes: int, catalog: Catalog) -> Plan:
+        """The plan with its sizes turned until that attempt is of the size that it was made with: however the user
+        ranks sizes since then, what runs runs on until it fails. A size that is named no more comes first of all.
+
+        nodes: as many as there are of it.
+        """
+        if self.serving is None or not self.choices or self.sizes[attempt % len(self.sizes)].name == name:
+            return self
+        pairs = list(zip(self.sizes, self.choices, strict=True))
+        if name not in (size.name for size, _ in pairs):
+            size = Size(name, catalog.sku(name))
+            if size.sku is None or size.sku.unusable:
+                return self
+            found = self.serving.choose(size)
+            if not isinstance(found, Choice):
+                found = self.serving.kept(machine_of_sku(size.sku), nodes)
+            pairs.insert(0, (size, found))
+        place = next(place for place, (size, _) in enumerate(pairs) if size.name == name)
+        turn = (place - attempt) % len(pairs)
+        pairs = [*pairs[turn:], *pairs[:turn]]
+        return replace(
+            self, sizes=tuple(size for size, _ in pairs), choices=tuple(choice for _, choice in pairs)
+        )
+
     def alike(self) -> Plan:
         """The plan with those sizes only on which the model is served as on the one that was chosen before, or else on
         the first: what makes nodes by itself takes any of them."""
         if not self.together:
             return self
         pairs = list(zip(self.sizes, self.choices, strict=True))
-        stored = self.serving.stored if self.serving is not None else None
-        first = next((each for each in pairs if stored is not None and each[1] == stored), pairs[0])
+        stored = (self.serving.stored or self.serving.former) if self.serving is not None else None
+        names = [size.name for size, _ in pairs]
+        first = pairs[names.index(stored.instance_type) if stored and stored.instance_type in names else 0]
         shape = _shape(first[1], first[0])
         kept = [first, *(each for each in pairs if each != first and _shape(each[1], each[0]) == shape)]
         return replace(

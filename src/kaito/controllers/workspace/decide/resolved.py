@@ -82,6 +82,17 @@ def read_choice(workspace: Mapping[str, Any], key: str | None) -> Choice | None:
     )
 
 
+def read_former(workspace: Mapping[str, Any], spec: str) -> Choice | None:
+    """The choice that was made for that spec, whatever its ConfigMap said then; None where there is none."""
+    kept = (_part(workspace, SERVING) or {}).get(FOR)
+    return read_choice(workspace, None) if isinstance(kept, str) and kept.partition("-")[0] == spec else None
+
+
+def with_settings(spec: str, settings: Mapping[str, Any]) -> str:
+    """What a choice is made for: a spec, and what its ConfigMap says, if it says anything."""
+    return f"{spec}-{key_of(settings)}" if settings else spec
+
+
 def has_choice(workspace: Mapping[str, Any]) -> bool:
     """Whether any choice is written down, whatever it was made for."""
     return _part(workspace, SERVING) is not None

@@ -80,6 +80,8 @@ class Serving:
     """What a choice is remembered for: see `resolved.key_of`. Empty while it cannot be known."""
     stored: Choice | None = None
     """The choice that was made for this key."""
+    former: Choice | None = None
+    """The choice that was made for this spec when its ConfigMap said something else."""
     unwritten: tuple[str, int] | None = None
     """Machine size and nodes on which the model was served before choices were written down."""
     why: str = ""
@@ -101,7 +103,7 @@ class Serving:
             return self._named(self._plain(each.name))
         machine = machine_of_sku(each.sku)
         if self.unwritten is not None and self.unwritten[0].lower() == each.name.lower():
-            return self._kept(machine, self.unwritten[1])
+            return self.kept(machine, self.unwritten[1])
         return self.on(machine)
 
     def on(self, machine: Machine) -> Choice | Refused:
@@ -115,7 +117,7 @@ class Serving:
             overridden(_forced(self.preset, machine, self.terms), self.terms.settings, machine)
         )
 
-    def _kept(self, machine: Machine, nodes: int) -> Choice:
+    def kept(self, machine: Machine, nodes: int) -> Choice:
         """What runs is not refused by a formula that came later, nor does it get other nodes."""
         terms = replace(self.terms, count=nodes)
         found = answer(self.preset, machine, terms)

@@ -19,7 +19,14 @@ from kaito.catalog.models import Runtime
 from kaito.catalog.prices import Price, cheapest_first
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
 from kaito.controllers.workspace.decide.problems import Problem, Size
-from kaito.controllers.workspace.decide.resolved import Choice, has_choice, key_of, read_choice
+from kaito.controllers.workspace.decide.resolved import (
+    Choice,
+    has_choice,
+    key_of,
+    read_choice,
+    read_former,
+    with_settings,
+)
 from kaito.controllers.workspace.decide.serving import ANYTHING, Serving, Terms, answer, choice_of
 from kaito.controllers.workspace.decide.settings import settings_of
 from kaito.controllers.workspace.model import Object, annotations_of, conditions, metadata
@@ -116,18 +123,20 @@ def serving_of(workspace: Object, preset: Preset, settings: Settings | None) -> 
         _bypasses(workspace),
         settings_of(settings or {}, wanted or preset.runtime),
     )
-    key = key_of(
+    spec = key_of(
         {
             "preset": preset.name,
             "count": terms.count,
             "runtime": terms.runtime,
             "bypass": terms.bypass,
-            "settings": settings or {},
+            "settings": {},
         }
     )
+    key = with_settings(spec, settings or {})
     unknown = settings is None and bool((workspace.get("inference") or {}).get("config"))
     stored = read_choice(workspace, None if unknown else key)
-    return Serving(preset, terms, "" if unknown else key, stored, _unwritten(workspace))
+    former = read_former(workspace, spec)
+    return Serving(preset, terms, "" if unknown else key, stored, former, _unwritten(workspace))
 
 
 def _unwritten(workspace: Object) -> tuple[str, int] | None:
@@ -253,10 +262,9 @@ def _chosen(serving: Serving | None, catalog: Catalog, config: WorkspaceConfig) 
     path = "resource.instanceType"
     if serving is None or serving.preset.gpus == 0:
         return _no_size(path, serving.preset if serving is not None else None, catalog, config)
-    if serving.stored is not None and serving.stored.sizes:
-        names = serving.stored.sizes
-        serving = replace(serving, why=serving.stored.why, tried=names)
-        return _with_choices([Size(name, catalog.sku(name)) for name in names], serving)
+    chosen = serving.stored or serving.former
+    if chosen is not None and chosen.sizes:
+        return _as_before(serving, chosen, catalog, config)
     ranked = _ranked(serving.preset, catalog, config, serving.terms)
     if not ranked:
         return _nothing_fits(serving, catalog, config)
@@ -273,6 +281,18 @@ def _chosen(serving: Serving | None, catalog: Catalog, config: WorkspaceConfig) 
     why = f"no machine size was written: of {len(ranked)} that hold {serving.preset.name}, {what} {by}"
     serving = replace(serving, why=why, tried=names)
     return _with_choices([Size(name, catalog.sku(name)) for name in names], serving)
+
+
+def _as_before(
+    serving: Serving, chosen: Choice, catalog: Catalog, config: WorkspaceConfig
+) -> Sized | Problem:
+    """The sizes that were chosen once: what a ConfigMap says since then buys no other machine."""
+    serving = replace(serving, why=chosen.why, tried=chosen.sizes)
+    in_use = Size(chosen.instance_type, catalog.sku(chosen.instance_type))
+    found = serving.choose(in_use)
+    if isinstance(found, Refused):
+        return _refused(serving, [(in_use, found)], catalog, config, several=False)
+    return _with_choices([Size(name, catalog.sku(name)) for name in chosen.sizes], serving)
 
 
 def _holds(serving: Serving, each: Sizing) -> bool:
