@@ -20,6 +20,7 @@ class HubServer:
         self.fail_with: list[tuple[int, dict[str, str]]] = []  # for the next file answers: status and headers
         self.ignore_range = False
         self.corrupt = 0  # so many of the next file answers have a wrong byte
+        self.pages_at = ""  # where the second page of a list is said to be, instead of here
         self.gated: set[str] = set()
         self.commits = {"main": "c" * 40}
         hub = self
@@ -114,7 +115,7 @@ class HubServer:
         if "cursor=2" in query:
             self._send(request, 200, json.dumps(entries[half:]).encode(), {})
         else:
-            link = f'<{self.url}/api/models/{repository}/tree/main?recursive=true&cursor=2>; rel="next"'
+            link = f'<{self.pages_at or self.url}/api/models/{repository}/tree/main?recursive=true&cursor=2>; rel="next"'
             self._send(request, 200, json.dumps(entries[:half]).encode(), {"Link": link})
 
     def _content(self, request: BaseHTTPRequestHandler, content: bytes) -> None:

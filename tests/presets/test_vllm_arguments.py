@@ -193,6 +193,7 @@ def test_room_for_adapters_fits_their_sum() -> None:
     adapted = replace(PLAIN, adapters=Adapters((("m", Path("/a")),), 40))
     assert "--max-lora-rank=64" in line(adapted)
     assert "--max-lora-rank=256" in line(replace(adapted, max_lora_rank=200))
+    assert "--max-lora-rank=64" in line(replace(adapted, max_lora_rank=8))
     assert "--max-lora-rank=512" in line(adapted, **{"max-lora-rank": 512})
     with pytest.raises(BadSetting, match="max-lora-rank is 32, but the adapters need 64"):
         line(adapted, **{"max-lora-rank": 32})

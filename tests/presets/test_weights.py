@@ -152,6 +152,7 @@ def test_a_hub_that_ignores_ranges_is_read_from_the_start(hub: HubServer, tmp_pa
     directory = fetch(plan, Hub(hub.url), reports.append)
     assert (directory / "m-q4.gguf").read_bytes() == BIG
     assert reports[-1].done == len(BIG)
+    assert [wanted for _, wanted in hub.file_requests()] == [None, "bytes=300000-"]
 
 
 def test_a_wrong_checksum_is_noticed_and_tried_once_more(hub: HubServer, tmp_path: Path) -> None:
@@ -194,6 +195,19 @@ def test_gated_and_missing_repositories(hub: HubServer, tmp_path: Path) -> None:
         make_plan(Hub(hub.url, token="secret"), Source("org/m", gguf_repository="org/m"), tmp_path)
     with pytest.raises(HubError, match="has no safetensors files"):
         make_plan(Hub(hub.url), Source("org/m-gguf"), tmp_path)
+
+
+def test_a_list_that_goes_on_elsewhere_does_not_take_the_token_along(hub: HubServer) -> None:
+    elsewhere = HubServer()
+    try:
+        elsewhere.repositories = dict(hub.repositories)
+        hub.pages_at = elsewhere.url
+        found = Hub(hub.url, token="secret").files("org/m", "main")
+        assert {file.path for file in found} == set(PLAIN)
+        told = [headers.get("Authorization") for _, headers in (*hub.requests, *elsewhere.requests)]
+        assert told == ["Bearer secret", None]
+    finally:
+        elsewhere.close()
 
 
 def test_names_that_lead_elsewhere_are_refused(hub: HubServer, tmp_path: Path) -> None:
