@@ -115,8 +115,8 @@ class HubServer:
         if "cursor=2" in query:
             self._send(request, 200, json.dumps(entries[half:]).encode(), {})
         else:
-            link = f'<{self.pages_at or self.url}/api/models/{repository}/tree/main?recursive=true&cursor=2>; rel="next"'
-            self._send(request, 200, json.dumps(entries[:half]).encode(), {"Link": link})
+            place = f"{self.pages_at or self.url}/api/models/{repository}/tree/main?recursive=true&cursor=2"
+            self._send(request, 200, json.dumps(entries[:half]).encode(), {"Link": f'<{place}>; rel="next"'})
 
     def _content(self, request: BaseHTTPRequestHandler, content: bytes) -> None:
         if self.fail_with:
