@@ -297,3 +297,15 @@ def test_sizes_whose_gpus_take_different_images_have_each_their_own() -> None:
     assert plan["image"] == plan["serving"][0]["image"]
     _, output = kaito_plan("-f", "-", text=yaml.safe_dump(given))
     assert "  image     Standard_NC6s_v3: localhost/kaito/kaito-phi-3-mini-4k-instruct:0.2.0-tr" in output
+
+
+@pytest.mark.parametrize("provisioner", ["machine", "byo"])
+def test_a_config_map_that_no_server_can_read_is_a_problem(provisioner: str) -> None:
+    given = workspace()
+    given["inference"]["config"] = "mine"
+    for text, says in (("vllm: [\n", "is not YAML (line 2)"), ("- vllm", "is no mapping")):
+        data = {"inference_config.yaml": text}
+        beside = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}, "data": data}
+        code, (plan,) = planned(yaml.safe_dump_all([given, beside]), "--node-provisioner", provisioner)
+        assert code == 1
+        assert says in plan["problems"][0]["message"]

@@ -28,6 +28,7 @@ from controllers.workspace.builders import (
 )
 from kaito.api.views import InvalidSpec
 from kaito.controllers.workspace import Observed, WorkspaceConfig
+from kaito.controllers.workspace.decide.settings import unreadable
 from kaito.controllers.workspace.names import adapter_name, part_name
 
 TINY = WorkspaceConfig(stand_in_weights="tiny-phi-3")
@@ -197,6 +198,24 @@ def test_a_config_map_that_is_missing_and_one_that_changes() -> None:
     gone = decided(replace(observed, config_hash=None))
     assert kinds(gone) == []
     assert "served as before" in condition(gone.status, "InferenceReady")["message"]
+
+
+def test_a_config_map_that_nobody_can_read_buys_nothing_and_changes_nothing() -> None:
+    given = workspace(inference={"config": "mine"})
+    fault = unreadable("vllm: [\n")
+    observed, decision = step(Observed(given, config_hash="1", config_fault=fault))
+    assert kinds(decision) == ["Service"]
+    found = condition(decision.status, "ResourceReady")
+    assert found["reason"] == "InvalidSpec"
+    assert (
+        "inference.config: inference_config.yaml in ConfigMap mine is not YAML (line 2)" in found["message"]
+    )
+    observed, decision = step(replace(observed, config_hash="2", config_fault=""))
+    assert kinds(decision) == ["Machine"]
+    observed, _ = step(provisioned(observed))
+    broken = decided(replace(observed, config_hash="3", config_fault=fault))
+    assert kinds(broken) == []
+    assert "served as before" in condition(broken.status, "InferenceReady")["message"]
 
 
 def foreign(kind: str) -> Object:

@@ -188,9 +188,11 @@ def _never_served(world: Unfolded) -> Iterator[Finding]:
     """Why no pod would ever run, though all that the controller asked for came about."""
     if any(child.kind in WORKLOADS for child in world.children):
         return
-    for condition in world.status.get("conditions") or ():
-        if condition["type"] == "ResourceReady" and condition["status"] != "True":
+    conditions = {each["type"]: each for each in world.status.get("conditions") or ()}
+    for condition in (conditions.get("ResourceReady"), conditions.get("InferenceReady")):
+        if condition is not None and condition["status"] != "True":
             yield Finding("", str(condition.get("message") or condition.get("reason")))
+            return
 
 
 def _beside(workspace: Object, config_maps: Mapping[tuple[str, str], Object]) -> Object | None:
@@ -207,7 +209,7 @@ def _settings(plan: Plan, beside: Object | None) -> ConfigMap | None:
     return (
         ConfigMap("elsewhere", {})
         if beside is None
-        else ConfigMap(beside["hash"], beside.get("settings", {}))
+        else ConfigMap(beside["hash"], beside.get("settings", {}), beside.get("unreadable", ""))
     )
 
 

@@ -66,6 +66,7 @@ class ConfigMap:
 
     hash: str
     settings: Mapping[str, Mapping[str, Any]]
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,9 @@ def unfold(
         workspace,
         invalid,
         existing=_existing(workspace, catalog, config),
-        settings=None if config_map is None else config_map.settings,
+        settings=None if config_map is None or config_map.fault else config_map.settings,
         config_hash=None if config_map is None else config_map.hash,
+        config_fault="" if config_map is None else config_map.fault,
     )
     decision = decide(observed, catalog, config, now)
     while not observed.answers.keys() >= set(decision.needs):

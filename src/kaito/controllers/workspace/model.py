@@ -74,6 +74,8 @@ class Observed:
     """By engine, the keys of that ConfigMap that sizing looks at; None where it cannot be known."""
     config_hash: str | None = None
     """Hash of the contents of the ConfigMap that `inference.config` names; None while there is no such ConfigMap."""
+    config_fault: str = ""
+    """Why no server can read that ConfigMap, as what follows the file's name; "" where one can."""
     answers: Mapping[Need, Answer] = field(default_factory=dict)
     """What is known of the Needs of the last Decision."""
 

@@ -207,6 +207,7 @@ class Observer:
         claims = self.claims_of(workspace.key)
         pods = self._indexed(PODS, BY_WORKSPACE, str(workspace.key))
         config = self._config_of(workspace)
+        fault = str(config.get("unreadable", "")) if config is not None else ""
         return Observed(
             workspace=workspace.decode(),
             invalid=names_in(workspace).invalid,
@@ -222,8 +223,9 @@ class Observer:
             budget=self._one(PODDISRUPTIONBUDGETS, name, namespace),
             other_budgets=self._indexed(PODDISRUPTIONBUDGETS, BY_NAMESPACE, namespace or ""),
             pods=pods,
-            settings=config.get("settings", {}) if config is not None else None,
+            settings=config.get("settings", {}) if config is not None and not fault else None,
             config_hash=str(config["hash"]) if config is not None else None,
+            config_fault=fault,
             answers=answers,
         )
 

@@ -14,7 +14,7 @@ import orjson
 
 from kaito.api.labels import GPU_RESOURCE, STAND_IN_WEIGHTS_ANNOTATION, WORKSPACE_LABEL
 from kaito.api.resources import NODEPOOLS, WORKSPACES
-from kaito.controllers.workspace.decide.settings import CONFIG_FILE, settings_in
+from kaito.controllers.workspace.decide.settings import CONFIG_FILE, settings_in, unreadable
 from kaito.runtime.objects import CachedObject
 
 _IDENTITY: Final = (
@@ -35,16 +35,18 @@ _PROGRAM: Final = ("name", "image", "command", "args")
 
 
 def hashed(config_map: CachedObject) -> CachedObject:
-    """The ConfigMap with a hash in the place of its contents, and what sizing looks at."""
+    """The ConfigMap with a hash in the place of its contents, what sizing looks at, and why nobody can read it."""
     tree = config_map.decode()
     contents = orjson.dumps([tree.get("data"), tree.get("binaryData")], option=orjson.OPT_SORT_KEYS)
     kept = {
         "metadata": _picked(tree["metadata"], _IDENTITY),
         "hash": hashlib.sha256(contents).hexdigest()[:16],
     }
-    settings = settings_in((tree.get("data") or {}).get(CONFIG_FILE))
-    if settings:
+    text = (tree.get("data") or {}).get(CONFIG_FILE)
+    if settings := settings_in(text):
         kept["settings"] = settings
+    if fault := unreadable(text):
+        kept["unreadable"] = fault
     return CachedObject.from_dict(kept, config_map.resource)
 
 

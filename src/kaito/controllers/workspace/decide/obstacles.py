@@ -8,6 +8,7 @@ from kaito.api.images import InvalidImageReference, parse_image_reference
 from kaito.controllers.workspace.decide.adapters import AdaptersOutcome, AdapterUse
 from kaito.controllers.workspace.decide.children import ours
 from kaito.controllers.workspace.decide.plan import Plan
+from kaito.controllers.workspace.decide.settings import CONFIG_FILE
 from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.model import Observed, metadata
 
@@ -36,10 +37,15 @@ def name_taken(observed: Observed) -> Problem | None:
     return None
 
 
-def config_map_missing(observed: Observed, plan: Plan) -> Problem | None:
-    """`inference.config` names something that is not there."""
-    if plan.config_map is None or observed.config_hash is not None:
+def unusable_config_map(observed: Observed, plan: Plan) -> Problem | None:
+    """`inference.config` names something that is not there, or that no server can read."""
+    if plan.config_map is None:
         return None
+    if observed.config_hash is not None:
+        if not observed.config_fault:
+            return None
+        sentence = f"{CONFIG_FILE} in ConfigMap {plan.config_map} {observed.config_fault}"
+        return Problem.at("inference.config", "InvalidSpec", sentence)
     return Problem.at("inference.config", "ConfigMapNotFound", no_config_map(plan.config_map, plan.namespace))
 
 
@@ -64,7 +70,7 @@ def before_first_node(observed: Observed, plan: Plan, adapters: AdaptersOutcome)
             return Problem(use.reason, use.message)
         if use.state == "Pending" and not _legal_image(use):
             return Problem(use.reason, use.message)
-    return config_map_missing(observed, plan)
+    return unusable_config_map(observed, plan)
 
 
 def _legal_image(use: AdapterUse) -> bool:

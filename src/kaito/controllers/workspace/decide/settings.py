@@ -1,8 +1,9 @@
 """What a user's `inference_config.yaml` says of things that sizing decides: there it wins over the plan.
 
 The file is the engine's and is read in full by the server. Here only these keys are looked at, once for each version of
-the ConfigMap, so that caches need not keep the rest. What no server could read counts as not said: the admission
-webhook and the server say what is wrong with it.
+the ConfigMap, so that caches need not keep the rest. A value that no server could take counts as not said: the
+admission webhook and the server say what is wrong with it. A file that is no YAML is `unreadable`: no node is bought
+for it.
 """
 
 from __future__ import annotations
@@ -60,14 +61,7 @@ NOTHING_SAID: Final = Settings()
 
 def settings_in(text: object) -> dict[str, dict[str, Any]]:
     """By engine, the keys of the file that matter here, with their values; empty for what cannot be read."""
-    if not isinstance(text, str) or len(text) > LARGEST or text.count("[") + text.count("{") > DEEPEST:
-        return {}
-    try:
-        if any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(text, Loader=_LOADER)):
-            return {}  # a few lines of aliases can stand for gigabytes
-        document = yaml.load(text, Loader=_LOADER)
-    except _UNREADABLE:
-        return {}
+    document, _ = _read(text)
     if not isinstance(document, Mapping):
         return {}
     found = {}
@@ -84,6 +78,27 @@ def settings_in(text: object) -> dict[str, dict[str, Any]]:
         if kept:
             found[engine] = kept
     return found
+
+
+def unreadable(text: object) -> str:
+    """Why no server can read the file, as what follows its name; "" where one can, or where it is not looked into."""
+    document, fault = _read(text)
+    if fault or document is None or isinstance(document, Mapping):
+        return fault
+    return "is no mapping; write `vllm: {max-model-len: 4096}`"
+
+
+def _read(text: object) -> tuple[Any, str]:
+    """What the file holds, None for nothing or where it is not looked into; and why it is no YAML."""
+    if not isinstance(text, str) or len(text) > LARGEST or text.count("[") + text.count("{") > DEEPEST:
+        return None, ""
+    try:
+        if any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(text, Loader=_LOADER)):
+            return None, ""  # a few lines of aliases can stand for gigabytes
+        return yaml.load(text, Loader=_LOADER), ""
+    except _UNREADABLE as error:
+        place = getattr(error, "problem_mark", None)
+        return None, "is not YAML" + (f" (line {place.line + 1})" if place is not None else "")
 
 
 def settings_of(found: Mapping[str, Mapping[str, Any]], runtime: Runtime) -> Settings:

@@ -17,7 +17,7 @@ from kaito.controllers.workspace.decide.adapters import AdaptersOutcome
 from kaito.controllers.workspace.decide.budget import decide_budget
 from kaito.controllers.workspace.decide.children import manifest, write_if_needed
 from kaito.controllers.workspace.decide.node_state import NodesOutcome
-from kaito.controllers.workspace.decide.obstacles import config_map_missing, name_taken
+from kaito.controllers.workspace.decide.obstacles import name_taken, unusable_config_map
 from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.podparts import rollout_seconds
 from kaito.controllers.workspace.decide.pods import pod_problem, stand_in_weights, weights_progress
@@ -118,7 +118,7 @@ def _held(
     observed: Observed, plan: Plan, live: Object | None, nodes: NodesOutcome, adapters: AdaptersOutcome
 ) -> Problem | None:
     """Why the workload is left as it is for now; one that runs already is not held up by its nodes."""
-    problem = adapters.problem or config_map_missing(observed, plan)
+    problem = adapters.problem or unusable_config_map(observed, plan)
     if problem is not None:
         kept = "; until then the model is served as before" if live is not None else ""
         return Problem(problem.reason, problem.message + kept)
