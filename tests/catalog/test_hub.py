@@ -122,6 +122,9 @@ async def test_without_a_hub_the_sentence_names_it_and_the_variable(hub: ModelHu
     assert HubClient.of_environment(LoopClock(), {}).endpoint == "https://huggingface.co"
     with pytest.raises(ValueError, match="HF_ENDPOINT is 'hub'"):
         HubClient("hub", LoopClock())
+    with pytest.raises(ValueError, match="HF_ENDPOINT holds a user or a password") as refused:
+        HubClient("https://me:hunter2@hub.example", LoopClock())
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

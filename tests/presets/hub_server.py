@@ -21,6 +21,7 @@ class HubServer:
         self.ignore_range = False
         self.corrupt = 0  # so many of the next file answers have a wrong byte
         self.pages_at = ""  # where the second page of a list is said to be, instead of here
+        self.cdn_at = ""  # where the contents of large files are said to be, instead of here
         self.gated: set[str] = set()
         self.commits = {"main": "c" * 40}
         hub = self
@@ -75,7 +76,7 @@ class HubServer:
             if content is None:
                 self._send(request, 404, b"", {})
             elif len(content) > 1000:
-                place = f"{self.url}/cdn/{pieces[0]}/{pieces[1]}/{'/'.join(pieces[4:])}"
+                place = f"{self.cdn_at or self.url}/cdn/{pieces[0]}/{pieces[1]}/{'/'.join(pieces[4:])}"
                 self._send(request, 302, b"", {"Location": place})
             else:
                 self._content(request, content)

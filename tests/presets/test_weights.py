@@ -224,6 +224,12 @@ def test_no_hub_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Hub("ftp://x")
 
 
+def test_a_hub_with_a_password_in_its_address_is_refused_without_telling_it() -> None:
+    with pytest.raises(HubError, match="holds a user or a password") as refused:
+        Hub("https://me:hunter2@hub.example")
+    assert "hunter2" not in str(refused.value)
+
+
 def test_disk_and_memory_must_suffice(hub: HubServer, tmp_path: Path) -> None:
     plan = make_plan(Hub(hub.url), Source("org/m", gguf_repository="org/m-gguf"), tmp_path / "not" / "there")
     check_fit(plan)

@@ -280,6 +280,25 @@ class TestSticks:
         assert decision.status is not None
         assert decision.status["resolved"] == observed.workspace["status"]["resolved"]
 
+    def test_a_chosen_size_that_the_catalogue_has_no_more_leaves_what_runs(self) -> None:
+        observed = settled(workspace("phi-4", instance_type=None), gpus=2)
+        first, *rest = observed.workspace["status"]["resolved"]["serving"]["sizes"]
+
+        def without(*names: str) -> Catalog:
+            return Catalog(
+                presets=CATALOG.presets, skus=tuple(each for each in CATALOG.skus if each.name not in names)
+            )
+
+        decision = decide(observed, without(first), CONFIG, later(60))
+        assert (decision.writes, decision.deletions) == ((), ())
+        assert f"{first} is not known" in condition(decision.status, "UnknownInstanceType")["message"]
+        decision = decide(observed, without(*rest), CONFIG, later(60))
+        assert (decision.writes, decision.deletions) == ((), ())
+        assert condition(decision.status, "WorkspaceSucceeded")["status"] == "True"
+        failed = decide(failing(observed), without(rest[0]), CONFIG, later(60))
+        (requirement, *_) = written(failed, "Machine")["spec"]["requirements"]
+        assert requirement["values"] == [rest[1]]
+
     def test_another_runtime_is_another_choice(self) -> None:
         observed = settled(workspace())
         given = copy.deepcopy(observed.workspace)

@@ -27,6 +27,7 @@ from kaito.catalog.hub.tensors import Held
 from kaito.catalog.tensors import expectation, expected_config, expected_tensors
 from kaito.controllers.workspace import Observed
 from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.own_weights import pinned
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
 from kaito.controllers.workspace.decide.weights import weights_part
 from kaito.controllers.workspace.decide.weights_source import Baked, Hub, NodePath, Pulled, Volume
@@ -155,6 +156,15 @@ def test_only_what_a_pod_would_be_told_as_well_keeps_a_node_from_being_bought(
     assert found.needs == (need,)
 
 
+def test_a_commit_is_kept_for_the_repository_that_it_is_of() -> None:
+    observed, _ = step(replace(as_read(owned(huggingFace="me/mine")), answers={NEED: GOOD}))
+    other = {**observed.workspace, "inference": owned(huggingFace="me/other")["inference"]}
+    found = decided(replace(observed, workspace=other, answers={}))
+    assert found.needs == (Need("weights", "me/other"),)
+    assert pinned(plan_of(other), other).weights == Hub("me/other", None, own=True)
+    assert pinned(plan_of(observed.workspace), observed.workspace).weights == Hub("me/mine", COMMIT, own=True)
+
+
 def test_a_model_that_runs_is_not_asked_about() -> None:
     observed = replace(
         as_read(owned(huggingFace="me/mine")), answers={NEED: Answer(reason=NO_LOOKUP, message="x")}
@@ -231,6 +241,12 @@ def test_what_a_pod_gets_for_each_source() -> None:
     assert mounted.init_containers[0]["args"][0] == "--check=/workspace/weights"
     assert mounted.init_containers[0]["volumeMounts"][0]["readOnly"] is True
     assert weights_part(Baked(), preset, CONFIG).volumes == ()
+    expected = [
+        any(each.startswith("--expect=") for each in part.init_containers[0]["args"])
+        for own in (True, False)
+        for part in [weights_part(NodePath("/models/mine", own), preset, CONFIG)]
+    ]
+    assert expected == [True, False], "the preset's own weights are not held against the catalogue"
 
 
 # --- the hub
@@ -254,6 +270,19 @@ async def test_the_hub_is_asked_for_a_few_kilobytes(hub: HubServer) -> None:
     assert held.config["architectures"] == ["Phi3ForCausalLM"]
     assert held.tensors["model.layers.1.self_attn.qkv_proj.weight"] == (256, 128)
     assert [wanted for _, wanted in hub.file_requests()][-1] == "bytes=0-131071"
+
+
+async def test_the_token_stays_with_the_hub(hub: HubServer) -> None:
+    elsewhere = HubServer()
+    try:
+        elsewhere.repositories = hub.repositories
+        hub.cdn_at = elsewhere.url
+        held = await HubClient(hub.url, LoopClock()).held("me/mine", token="secret")
+        assert held.tensors
+        assert {headers.get("Authorization") for _, headers in hub.requests} == {"Bearer secret"}
+        assert {headers.get("Authorization") for _, headers in elsewhere.requests} == {None}
+    finally:
+        elsewhere.close()
 
 
 async def test_a_repository_without_safetensors_is_refused(hub: HubServer) -> None:

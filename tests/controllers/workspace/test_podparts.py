@@ -153,6 +153,15 @@ def test_larger_models_never_get_less_time(one: Preset, other: Preset) -> None:
     assert podparts.rollout_seconds(large) > podparts.startup_seconds(large)
 
 
+@pytest.mark.parametrize(
+    ("gib", "seconds"), [(None, 1800), (7.1, 1800), (100.0, 2700), (131.4, 3266), (700.0, 10800)]
+)
+def test_how_long_a_model_may_take_to_start(gib: float | None, seconds: int) -> None:
+    """15 minutes and 18 seconds for each GiB, between half an hour and three hours."""
+    preset = CATALOG.presets[0].model_copy(update={"weights_gib": gib})
+    assert podparts.startup_seconds(preset) == seconds
+
+
 def test_a_model_without_gpu_asks_for_the_memory_of_its_weights() -> None:
     phi = CATALOG.preset("phi-3-mini-4k-instruct")
     assert phi is not None

@@ -49,6 +49,10 @@ class Hub:
         self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
         if not self.endpoint.startswith(("http://", "https://")):
             raise HubError(f"HF_ENDPOINT is {self.endpoint!r}; write a URL such as {DEFAULT_ENDPOINT}.")
+        if "@" in self.endpoint:  # it stands in every sentence that speaks of the hub
+            raise HubError(
+                f"HF_ENDPOINT holds a user or a password; write the URL alone, such as {DEFAULT_ENDPOINT}."
+            )
         self._token = token or os.environ.get("HF_TOKEN") or None
 
     def commit(self, repository: str, revision: str) -> str:

@@ -41,6 +41,10 @@ class HubClient:
         self.endpoint = endpoint.strip().rstrip("/")
         if not self.endpoint.startswith(("http://", "https://")):
             raise ValueError(f"{ENDPOINT_VARIABLE} is {endpoint!r}; write a URL such as {ENDPOINT}")
+        if "@" in self.endpoint:  # it stands in every message that speaks of the hub
+            raise ValueError(
+                f"{ENDPOINT_VARIABLE} holds a user or a password; write the URL alone, such as {ENDPOINT}"
+            )
         self._clock = clock
 
     @classmethod

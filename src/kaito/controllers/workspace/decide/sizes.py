@@ -289,10 +289,14 @@ def _as_before(
     """The sizes that were chosen once: what a ConfigMap says since then buys no other machine."""
     serving = replace(serving, why=chosen.why, tried=chosen.sizes)
     in_use = Size(chosen.instance_type, catalog.sku(chosen.instance_type))
+    if in_use.sku is None:
+        text = _unknown_size(in_use.name, serving.preset, catalog, config)
+        return Problem.at("resource.instanceType", "UnknownInstanceType", text)
     found = serving.choose(in_use)
     if isinstance(found, Refused):
         return _refused(serving, [(in_use, found)], catalog, config, several=False)
-    return _with_choices([Size(name, catalog.sku(name)) for name in chosen.sizes], serving)
+    known = [Size(name, sku) for name in chosen.sizes if (sku := catalog.sku(name)) is not None]
+    return _with_choices(known, serving)
 
 
 def _holds(serving: Serving, each: Sizing) -> bool:
