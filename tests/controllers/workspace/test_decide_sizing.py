@@ -27,6 +27,7 @@ from controllers.workspace.builders import (
     workspace,
     written,
 )
+from controllers.workspace.pools import go
 from kaito.catalog import Sizing, machine_of_sku
 from kaito.catalog.models import Catalog
 from kaito.catalog.prices import Prices, cheapest_first
@@ -456,6 +457,21 @@ class TestTogether:
         ]
         assert sizes == [TWO]
         assert pool["spec"]["replicas"] == planned(llama(TWO)).count
+
+    @pytest.mark.parametrize(
+        "after", [{"instanceType": ONE}, {"instanceTypes": [ONE, FOUR]}], ids=["another", "another first"]
+    )
+    def test_a_pool_keeps_its_size_and_number_however_sizes_are_ranked_anew(self, after: Object) -> None:
+        config = replace(priced({FOUR: 1.0}), node_provisioner=NodeProvisioner.KARPENTER)
+        observed, decision = go(Observed(llama(None)), config)
+        assert written(decision, "NodePool")["spec"]["replicas"] == 1
+        given = copy.deepcopy(observed.workspace)
+        given["resource"] |= after
+        given["metadata"]["generation"] = 2
+        observed, decision = go(replace(observed, workspace=given), config)
+        assert "NodePool" not in kinds(decision)
+        assert decision.status is not None
+        assert decision.status["targetNodeCount"] == 1
 
     @trying(max_examples=60, deadline=None)
     @over(

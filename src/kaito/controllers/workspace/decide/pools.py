@@ -69,6 +69,26 @@ class Slot:
     was_ready: bool
 
 
+def _as_made(plan: Plan, pool: Object | None, catalog: Catalog) -> Plan:
+    """The plan on sizes that serve alike: on those of the pool, which keeps what it was made with, where there is one.
+
+    Otherwise a pool of large machines would be scaled to as many as are needed of small ones.
+    """
+    alike = plan.alike()
+    made = _sizes_of(pool) if pool is not None else []
+    if pool is None or not made or alike.choice is None or alike.choice.instance_type in made:
+        return alike
+    return plan.running(made[0], 0, int(pool["spec"].get("replicas") or 1), catalog).alike()
+
+
+def _sizes_of(pool: Object) -> list[str]:
+    spec = (((pool.get("spec") or {}).get("template") or {}).get("spec")) or {}
+    for requirement in spec.get("requirements") or ():
+        if requirement.get("key") == INSTANCE_TYPE_LABEL and requirement.get("operator", "In") == "In":
+            return list(requirement.get("values") or ())
+    return []
+
+
 class PoolPass:
     """One pass over a Workspace's pool; collects what is to be done."""
 
@@ -76,14 +96,13 @@ class PoolPass:
         self, observed: Observed, plan: Plan, catalog: Catalog, config: WorkspaceConfig, now: datetime
     ) -> None:
         self._observed = observed
-        plan = plan.alike()
-        self._plan = plan
-        self._judge = Judge(observed, plan, catalog)
         self._config = config
         self._now = now
         found = observed.pool
         self._whose = whose(found, observed.workspace) if found is not None else None
         self._pool = found if self._whose == "ours" else None
+        self._plan = _as_made(plan, self._pool, catalog)
+        self._judge = Judge(observed, self._plan, catalog)
         present = [claim for claim in observed.claims if not deleting(claim)]
         self._pooled = [claim for claim in present if of_pool(claim, self._pool)]
         self._before = sorted((claim for claim in present if self._is_before(claim)), key=_slot_label)
