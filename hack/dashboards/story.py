@@ -12,9 +12,9 @@ READY, ADAPTED, REFUSED, MISTAKEN, GOING = "capitals", "pirate", "silent", "mist
 
 
 async def tell(world: World, prometheus: Prometheus) -> None:
-    """Workspaces get ready, one after its node took its time; one has an adapter that is
-    not there, one a machine size that does not exist, as does one that is refused; one goes away, another loses its
-    node; users ask.
+    """Workspaces get ready, one after its node took its time; one has an adapter that is not there, one a machine size
+    that does not exist, as does one that is refused, and so is a page of somebody's own models; one goes away, another
+    loses its node; users ask.
 
     Everything is scraped before it happens, because a rate needs two points.
     """
@@ -27,6 +27,7 @@ async def tell(world: World, prometheus: Prometheus) -> None:
     await world.create(workspace(ADAPTED, adapter=PIRATE))
     await world.create(workspace(REFUSED, adapter=MISSING))
     await world.create(unchecked(mistaken(MISTAKEN)))
+    await world.add_to_catalogue("our-models", "presets: [{name: nothing else}]")
     with suppress(Invalid):  # said at once to whoever applies it
         await world.create(mistaken("refused"))
     await world.create(workspace(GOING))

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from hack.dashboards.azure_world import claim, provisioner
+from hack.dashboards.gpu_server import gpu_server
 from hack.dashboards.prometheus import Credentials, Target
 from kaito.api.labels import BYPASS_RESOURCE_CHECKS_ANNOTATION, WORKSPACE_LABEL
 from kaito.api.resources import NODECLAIMS, WORKSPACES
@@ -32,13 +33,14 @@ from kaito.cli.local.images import image_map_options, parse_image_map
 from kaito.cli.local.options import LocalOptions
 from kaito.cli.local.state import CONTEXT
 from kaito.cli.local.supervisor import ManagedProcess, ProcessSpec, Supervisor
+from kaito.controllers.workspace import own_catalog
 from kaito.embedded.processes.names import KUBELET_TOKEN_VARIABLE
 from kaito.runtime.client import Client
 from kaito.runtime.clock import Clock
 from kaito.runtime.connection import Connection
 from kaito.runtime.errors import NotFound
 from kaito.runtime.files import write_private
-from kaito.runtime.resources import NODES, PODS
+from kaito.runtime.resources import CONFIGMAPS, NODES, PODS
 from kaito_presets.demo import adapter_oci_path
 
 PIRATE = "registry.example.com/adapters/pirate:1"
@@ -91,6 +93,7 @@ class World:
     credentials: Credentials
     operators: Sequence[Target]
     provisioner: Target
+    gpu_server: Target
     node: asyncio.subprocess.Process
 
     @property
@@ -100,6 +103,15 @@ class World:
 
     async def create(self, tree: Mapping[str, Any]) -> None:
         await self.client.create(WORKSPACES, tree)
+
+    async def add_to_catalogue(self, name: str, text: str) -> None:
+        """A ConfigMap with models of the user's own."""
+        place = (
+            self.connection.namespace
+        )  # the operators run outside the cluster, so the context tells theirs
+        metadata = {"name": name, "namespace": place, "labels": {own_catalog.LABEL: "true"}}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"models.yaml": text}}
+        await self.client.create(CONFIGMAPS, body)
 
     async def claim_from_azure(self, name: str, *, seconds: float = 60) -> None:
         """A claim of its own; returns when its machine is being made. Raises TimeoutError."""
@@ -150,7 +162,7 @@ class World:
 
     async def servers(self) -> list[Target]:
         """The inference servers, as a PodMonitor finds them; asked through the API server, which knows their ports."""
-        found = []
+        found = [self.gpu_server]
         for pod in await self.client.list(PODS, namespace="default", label_selector=WORKSPACE_LABEL):
             name, workspace = pod["metadata"]["name"], pod["metadata"]["labels"][WORKSPACE_LABEL]
             labels = {
@@ -217,7 +229,8 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[World]:
             asyncio.gather(*map(operator, OPERATORS)),
         )
         azure = await stack.enter_async_context(provisioner(client, SYSTEM))
-        yield World(client, connection, clock, _credentials(kubeconfig), operators, azure, node.process)
+        gpu = await stack.enter_async_context(gpu_server())
+        yield World(client, connection, clock, _credentials(kubeconfig), operators, azure, gpu, node.process)
 
 
 def _credentials(kubeconfig: Path) -> Credentials:
