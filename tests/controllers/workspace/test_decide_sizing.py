@@ -642,6 +642,17 @@ class TestOverrides:
             "write max-model-len: 4096"
         )
 
+    def test_each_runtime_is_planned_with_its_own_section(self) -> None:
+        said = settings_in("vllm: {max-model-len: 2048}\ntransformers: {max-model-len: 4096}")
+        contexts = {}
+        for size in ("Standard_NC6s_v3", ONE):
+            given = workspace("phi-3-mini-128k-instruct", instance_type=size, inference={"config": "mine"})
+            plan = make_plan(given, None, CATALOG, CONFIG, said)
+            assert isinstance(plan, Plan)
+            assert plan.choice is not None
+            contexts[plan.choice.runtime] = plan.choice.context
+        assert contexts == {"transformers": 4096, "vllm": 2048}
+
     def test_bfloat16_where_there_is_none(self) -> None:
         given = workspace(instance_type="Standard_NC16as_T4_v3", inference={"config": "mine"})
         observed, message = self.told("vllm: {dtype: bfloat16}", given)

@@ -43,6 +43,17 @@ class Terms:
     bypass: bool = False
     """Whether what is too small is used all the same."""
     settings: Settings = NOTHING_SAID
+    """What the user's file says to the runtime that is wanted, or else to the preset's first."""
+    others: tuple[tuple[Runtime, Settings], ...] = ()
+    """What it says to the preset's other runtimes, which GPUs may be served by that are too old for the first."""
+
+    def to(self, runtime: Runtime) -> Terms:
+        """The terms for that runtime."""
+        return replace(self, settings=dict(self.others).get(runtime, self.settings), others=())
+
+    def on(self, preset: Preset, machine: Machine) -> Terms:
+        """The terms on such machines."""
+        return self.to(self.runtime or first_runtime(preset, machine.compute_capability))
 
     @property
     def demand(self) -> Demand:
@@ -108,18 +119,17 @@ class Serving:
 
     def on(self, machine: Machine) -> Choice | Refused:
         """How the model is served on such machines."""
-        found = answer(self.preset, machine, self.terms)
+        terms = self.terms.on(self.preset, machine)
+        found = answer(self.preset, machine, terms)
         if isinstance(found, Sizing):
-            return self._named(overridden(choice_of(found), self.terms.settings, machine))
-        if not self.terms.bypass:
+            return self._named(overridden(choice_of(found), terms.settings, machine))
+        if not terms.bypass:
             return found
-        return self._named(
-            overridden(_forced(self.preset, machine, self.terms), self.terms.settings, machine)
-        )
+        return self._named(overridden(_forced(self.preset, machine, terms), terms.settings, machine))
 
     def kept(self, machine: Machine, nodes: int) -> Choice:
         """What runs is not refused by a formula that came later, nor does it get other nodes."""
-        terms = replace(self.terms, count=nodes)
+        terms = replace(self.terms.on(self.preset, machine), count=nodes)
         found = answer(self.preset, machine, terms)
         fits = isinstance(found, Sizing) and found.nodes == nodes
         choice = (
@@ -147,7 +157,7 @@ class Serving:
 
     def _planned(self, choice: Choice) -> int:
         limit = min(self.preset.context_tokens or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-        return self.terms.settings.context or min(choice.context or limit, limit)
+        return self.terms.to(choice.runtime).settings.context or min(choice.context or limit, limit)
 
     def _named(self, choice: Choice) -> Choice:
         return replace(choice, why=self.why, sizes=self.tried)
@@ -167,7 +177,7 @@ class Serving:
         return overridden(found, self.terms.settings, None)
 
     def _notes(self, choice: Choice, machine: Machine | None) -> Iterator[str]:
-        name, terms = self.preset.name, self.terms
+        name, terms = self.preset.name, self.terms.to(choice.runtime)
         if self.why:
             yield self.why
         if terms.count == FILLED_IN < choice.nodes:
@@ -189,6 +199,7 @@ class Serving:
 
 def answer(preset: Preset, machine: Machine, terms: Terms) -> Sizing | Refused:
     """The nodes that are needed, or as many as are asked for. A count of 1 below the need counts as not written."""
+    terms = terms.on(preset, machine)
     found = size(preset, machine, terms.demand)
     if isinstance(found, Refused) or terms.count in (None, FILLED_IN, found.nodes):
         return found

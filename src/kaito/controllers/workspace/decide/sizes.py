@@ -117,11 +117,13 @@ def serving_of(workspace: Object, preset: Preset, settings: Settings | None) -> 
     """What the Workspace wants of the preset, wherever it is served."""
     wanted = runtime_wanted(workspace) or _mounting(workspace, preset)
     resource = workspace.get("resource") or {}
+    first = wanted or preset.runtime
     terms = Terms(
         resource.get("count"),
         wanted,
         _bypasses(workspace),
-        settings_of(settings or {}, wanted or preset.runtime),
+        settings_of(settings or {}, first),
+        tuple((each, settings_of(settings or {}, each)) for each in preset.runtimes if each != first),
     )
     spec = key_of(
         {
