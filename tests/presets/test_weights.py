@@ -224,6 +224,18 @@ def test_no_hub_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Hub("ftp://x")
 
 
+def test_a_token_from_a_file_is_sent_without_its_line_break(hub: HubServer) -> None:
+    Hub(hub.url, token="secret\n").files("org/m", "main")
+    assert {headers.get("Authorization") for _, headers in hub.requests} == {"Bearer secret"}
+
+
+@pytest.mark.parametrize("token", ["hf_a\nb", "hf_a b", "hf_\u2013a", "hf_a\x00b", "hf_a\r\nX-More: b"])
+def test_a_token_that_cannot_be_sent_is_refused_without_telling_it(token: str) -> None:
+    with pytest.raises(HubError, match="HF_TOKEN holds what no token has") as refused:
+        Hub("http://127.0.0.1:1", token=token)
+    assert "hf_" not in str(refused.value)
+
+
 def test_a_hub_with_a_password_in_its_address_is_refused_without_telling_it() -> None:
     with pytest.raises(HubError, match="holds a user or a password") as refused:
         Hub("https://me:hunter2@hub.example")

@@ -38,7 +38,7 @@ async def ask_hub(needs: Iterable[Need], clock: Clock | None = None) -> dict[Nee
         hub = HubClient.of_environment(clock or LoopClock())
     except ValueError as error:
         raise CliError(str(error)) from None
-    token = os.environ.get(TOKEN_VARIABLE) or None
+    token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
     return {
         need: await answered(hub, need, token, f"set {TOKEN_VARIABLE} to a token that may read it")
         for need in wanted
@@ -51,7 +51,7 @@ async def hub_preset(id: str) -> Preset:
 
     try:
         return await HubClient.of_environment(LoopClock()).preset(
-            id, token=os.environ.get(TOKEN_VARIABLE) or None
+            id, token=os.environ.get(TOKEN_VARIABLE, "").strip() or None
         )
     except HubError as error:
         raise CliError(f"{error}.") from None

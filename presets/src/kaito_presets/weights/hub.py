@@ -53,7 +53,7 @@ class Hub:
             raise HubError(
                 f"HF_ENDPOINT holds a user or a password; write the URL alone, such as {DEFAULT_ENDPOINT}."
             )
-        self._token = token or os.environ.get("HF_TOKEN") or None
+        self._token = _header(token or os.environ.get("HF_TOKEN") or "") or None
 
     def commit(self, repository: str, revision: str) -> str:
         """The commit that a tag or branch means now; one that is a commit already is not asked for."""
@@ -130,6 +130,15 @@ class Hub:
             temporary=error.code == 429 or error.code >= 500,
             retry_after=float(text) if text.isdecimal() else None,
         )
+
+
+def _header(token: str) -> str:
+    """The token without what a file or a shell has put around it. Raises HubError, which does not tell it: what cannot
+    be sent in a header would otherwise be shown by whoever finds that out."""
+    found = token.strip()
+    if not (found.isascii() and found.isprintable()) or " " in found:
+        raise HubError("HF_TOKEN holds what no token has: spaces, line breaks or characters beyond ASCII.")
+    return found
 
 
 def _remote_file(entry: dict[str, Any]) -> RemoteFile:

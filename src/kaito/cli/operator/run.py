@@ -93,7 +93,7 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
 def _lookups(client: Client, clock: Clock) -> Mapping[str, Lookup]:
     """What is looked up outside of the cluster. Raises ValueError for an HF_ENDPOINT that is no URL."""
     hub = HubClient.of_environment(clock)
-    lookup = ModelLookup(client, hub, os.environ.get(TOKEN_VARIABLE) or None)
+    lookup = ModelLookup(client, hub, os.environ.get(TOKEN_VARIABLE, "").strip() or None)
     return {"model": lookup, "weights": lookup}
 
 
