@@ -309,3 +309,9 @@ def test_a_config_map_that_no_server_can_read_is_a_problem(provisioner: str) -> 
         code, (plan,) = planned(yaml.safe_dump_all([given, beside]), "--node-provisioner", provisioner)
         assert code == 1
         assert says in plan["problems"][0]["message"]
+
+
+def test_more_nodes_than_a_cluster_may_have_are_refused_before_they_are_counted_out() -> None:
+    code, (plan,) = planned(yaml.safe_dump(workspace(count=100_000_000)))
+    assert (code, plan["problems"][0]["path"]) == (1, "resource.count")
+    assert "at most that many" in plan["problems"][0]["message"]

@@ -141,6 +141,16 @@ def test_where_no_size_is_written_the_cheapest_is_chosen_and_the_reason_told() -
     assert "costs least: 0.50 USD an hour (2026-01-02)" in plan["notes"][0]
 
 
+def test_a_price_list_with_gaps_never_says_what_costs_least() -> None:
+    file = priced(**{A100: 3.5, A10: 6.5})
+    rows = [each for each in yaml.safe_load(file.read_text())["prices"] if each["size"] in (A100, A10)]
+    file.write_text(yaml.safe_dump({"prices": rows}))
+    plan = planned(workspace())
+    assert plan["instanceTypes"][0]["name"] == A10, "the least memory"
+    assert "has the least GPU memory" in plan["notes"][0]
+    assert "prices are known of 2 only" in plan["notes"][0]
+
+
 def test_a_file_of_several_regions_wants_one_to_be_named() -> None:
     priced()
     priced(0.2, region="eastus")

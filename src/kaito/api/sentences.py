@@ -17,6 +17,7 @@ RESOURCE_MISSING: Final = (
     "write `resource: {instanceType: …, labelSelector: {matchLabels: {apps: my-model}}}` at the top level "
     "(a Workspace has no spec)"
 )
+TOO_MANY_NODES: Final = "no cluster has more than 5,000 nodes; write at most that many"
 SELECTOR_MISSING: Final = "write for example `labelSelector: {matchLabels: {apps: my-model}}`"
 SELECTOR_EXPRESSION: Final = (
     "new nodes get these labels, so write matchLabels, or the operator In with exactly one value"

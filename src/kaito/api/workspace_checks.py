@@ -18,6 +18,8 @@ from kaito.api.weights import weights_problems
 from kaito.api.workspace_model import RESERVED_ADAPTER, AdapterSpecEntry, InferenceSpec, TuningSpec
 from kaito.api.workspace_resource import MIG_PROFILE, Partition, ResourceSpec
 
+MOST_NODES = 5000
+"""Nodes that Kubernetes supports in a cluster (kubernetes.io/docs/setup/best-practices/cluster-large)."""
 Problem = tuple[str, str]
 """Field path and sentence."""
 
@@ -51,6 +53,8 @@ def _resource(resource: ResourceSpec) -> Iterator[Problem]:
         yield from _selector(resource.label_selector)
     if resource.instance_type and resource.instance_types:
         yield "resource.instanceTypes", sentences.TYPE_AND_TYPES
+    if (resource.count or 0) > MOST_NODES:
+        yield "resource.count", sentences.TOO_MANY_NODES
     if resource.partition is not None:
         yield from _partition(resource.partition)
 

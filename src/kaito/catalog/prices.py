@@ -155,15 +155,20 @@ def cheapest_first(
     are told apart so too.
     """
     found = [(each, _of_all(each, price(each.machine.name))) for each in sizings]
-    currencies = {cost.currency if cost is not None else None for _, cost in found}
-    comparable = len(currencies) == 1 and None not in currencies
+    by_money = comparable(cost for _, cost in found)
 
     def order(pair: tuple[Sizing, Price | None]) -> tuple[Any, ...]:
         each, cost = pair
-        money = cost.per_hour if comparable and cost is not None else 0.0
+        money = cost.per_hour if by_money and cost is not None else 0.0
         return money, each.total_gib, each.nodes, each.machine.gpus, by_number(each.machine.name)
 
     return sorted(found, key=order)
+
+
+def comparable(prices: Iterable[Price | None]) -> bool:
+    """Whether all are known, in one currency."""
+    currencies = {each.currency if each is not None else None for each in prices}
+    return len(currencies) == 1 and None not in currencies
 
 
 def by_number(size: str) -> tuple[tuple[str, int], ...]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from kaito.api.labels import BYPASS_RESOURCE_CHECKS_ANNOTATION, RUNTIME_ANNOTATION
 from kaito.catalog import Catalog, Demand, GpuSku, Preset, Refused, Sizing, machine_of_sku, size
 from kaito.catalog.models import Runtime
-from kaito.catalog.prices import Price, cheapest_first
+from kaito.catalog.prices import Price, cheapest_first, comparable
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
 from kaito.controllers.workspace.decide.problems import Problem, Size
 from kaito.controllers.workspace.decide.resolved import (
@@ -270,19 +270,26 @@ def _chosen(serving: Serving | None, catalog: Catalog, config: WorkspaceConfig) 
     ranked = _ranked(serving.preset, catalog, config, serving.terms)
     if not ranked:
         return _nothing_fits(serving, catalog, config)
+    by_money = comparable(cost for _, cost in ranked)
     ranked = [pair for pair in ranked if not choice_of(pair[0]).distributed] or ranked
     ranked = [pair for pair in ranked if _holds(serving, pair[0])] or ranked
     cheapest, price = ranked[0]
     near = [each for each, cost in ranked[:ALTERNATIVES] if _near(each, cost, cheapest, price)]
     names = tuple(each.machine.name for each in near)
     what = f"{cheapest.nodes} x {cheapest.machine.name}"
-    if price is not None:
+    if by_money and price is not None:
         by = f"costs least: {price.per_hour:.2f} {price.currency} an hour ({price.dated})"
     else:
-        by = f"has the least GPU memory, {cheapest.total_gib:g} GiB; prices are not known"
+        by = f"has the least GPU memory, {cheapest.total_gib:g} GiB; {_unpriced(ranked)}"
     why = f"no machine size was written: of {len(ranked)} that hold {serving.preset.name}, {what} {by}"
     serving = replace(serving, why=why, tried=names)
     return _with_choices([Size(name, catalog.sku(name)) for name in names], serving)
+
+
+def _unpriced(ranked: list[tuple[Sizing, Price | None]]) -> str:
+    """Why sizes are not told apart by money."""
+    known = sum(cost is not None for _, cost in ranked)
+    return f"prices are known of {known} only, or not in one currency" if known else "prices are not known"
 
 
 def _as_before(
