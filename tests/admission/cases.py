@@ -175,6 +175,9 @@ CASES: Mapping[str, tuple[Case, ...]] = {
             workspace(resource={**RESOURCE, "instanceType": LARGE, "count": 3}, inference=LLAMA),
         ),
     ),
+    "K42": (
+        Case(workspace(resource={**RESOURCE, "count": 5001}), workspace(resource={**RESOURCE, "count": 2})),
+    ),
     "W24": (Case(workspace(**A100, inference={}), PLAIN),),
     "W25": (Case(served(template={"spec": {}}), workspace(**A100, inference={"template": {"spec": {}}})),),
     "W26": (Case(sized(preset="phi-3-mini", instanceType="Standard_NC24ads_A100_v4"), PLAIN),),
