@@ -181,6 +181,14 @@ def test_passing_failures_are_tried_again_and_lasting_ones_are_not(hub: HubServe
     assert hub.fail_with == []
 
 
+def test_a_hub_cannot_ask_to_be_left_alone_for_days(hub: HubServer, tmp_path: Path) -> None:
+    plan = make_plan(Hub(hub.url), Source("org/m"), tmp_path)
+    hub.fail_with = [(429, {"Retry-After": "999999"})]
+    with pytest.raises(HubError, match="HTTP 429") as asked:
+        fetch(plan, Hub(hub.url), attempts=1)
+    assert asked.value.retry_after == 600
+
+
 def test_gated_and_missing_repositories(hub: HubServer, tmp_path: Path) -> None:
     hub.gated = {"org/m"}
     with pytest.raises(HubError, match=r"licence.*org/m and set HF_TOKEN"):

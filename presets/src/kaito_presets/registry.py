@@ -219,6 +219,11 @@ class Registry:
         realm = words.pop("realm", "")
         if not realm.startswith(("https://", "http://")):
             raise BadImage(f"The registry {self._reference.registry} asks for an unknown kind of login.")
+        if basic is not None and realm.startswith("http://") and self._reference.url.startswith("https://"):
+            raise BadImage(
+                f"The registry {self._reference.registry} wants its pull secret sent to {realm}, where everybody on "
+                "the way could read it; it is not sent."
+            )
         words.setdefault("scope", f"repository:{self._reference.repository}:pull")
         request = urllib.request.Request(f"{realm}?{urllib.parse.urlencode(words)}")
         if basic is not None:

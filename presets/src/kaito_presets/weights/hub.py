@@ -20,6 +20,8 @@ from typing import Any
 DEFAULT_ENDPOINT = "https://huggingface.co"
 #: Seconds without a byte after which a connection counts as dead.
 TIMEOUT_SECONDS = 30.0
+#: Seconds at most that the hub may ask to be left alone for.
+LONGEST_PAUSE = 600.0
 _NEXT_PAGE = re.compile(r'<([^>]+)>;\s*rel="next"')
 
 
@@ -128,7 +130,7 @@ class Hub:
         return HubError(
             f"The hub answered HTTP {error.code} for {repository}.",
             temporary=error.code == 429 or error.code >= 500,
-            retry_after=float(text) if text.isdecimal() else None,
+            retry_after=min(float(text), LONGEST_PAUSE) if text.isdecimal() else None,
         )
 
 
