@@ -99,9 +99,7 @@ def _replaced(old: Iterable[Entry], new: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(by_name.values())
 
 
-def _entry(
-    kind: type[Entry], source: str, section: str, at: int, value: Any
-) -> Entry:
+def _entry(kind: type[Entry], source: str, section: str, at: int, value: Any) -> Entry:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
