@@ -17,6 +17,7 @@ from kaito.catalog.prices import (
     PricesError,
     by_number,
     cheapest_first,
+    sold_first,
 )
 from kaito.catalog.sizing import Demand, choices
 
@@ -132,6 +133,35 @@ def test_sizes_are_ranked_by_price_when_all_are_known() -> None:
     assert costs == sorted(costs)
     assert len(costs) == len(found)
     assert ranked[0][0] != found[0]
+
+
+def test_sizes_that_a_place_does_not_sell_come_last_and_leave_the_rest_comparable() -> None:
+    found = sizings()
+    first, second, *others = (each.machine.name for each in found)
+    known = Prices.model_validate(
+        {
+            "prices": [row(size=first, per_hour=5.0), row(size=second, per_hour=4.0)],
+            "absent": [
+                {"cloud": "azure", "region": "West Europe", "size": size.upper(), "dated": "2026-01-02"}
+                for size in others
+            ],
+        }
+    )
+    ranked = sold_first(found, known.at("azure"), lambda size: known.is_absent(size, "azure"))
+    assert [each.machine.name for each, _ in ranked[:2]] == [second, first]
+    assert {each.machine.name for each, _ in ranked[2:]} == set(others)
+    assert not known.is_absent(others[0], "azure", "eastus"), "nobody asked there"
+
+
+def test_a_size_cannot_be_both_priced_and_absent() -> None:
+    absent = {
+        "cloud": "azure",
+        "region": "westeurope",
+        "size": "standard_nc24ads_a100_v4",
+        "dated": "2026-01-02",
+    }
+    with pytest.raises(PricesError, match="stands there twice"):
+        Prices.parse(yaml.safe_dump({"prices": [row()], "absent": [absent]}), "test")
 
 
 def test_prices_in_two_currencies_are_not_compared() -> None:

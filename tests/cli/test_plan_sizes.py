@@ -151,6 +151,29 @@ def test_a_price_list_with_gaps_never_says_what_costs_least() -> None:
     assert "prices are known of 2 only" in plan["notes"][0]
 
 
+def test_sizes_that_a_region_does_not_sell_are_no_gap_and_are_not_chosen() -> None:
+    file = priced(**{A100: 3.5, A10: 6.5})
+    rows = yaml.safe_load(file.read_text())["prices"]
+    keys = ("cloud", "region", "size", "dated")
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "prices": [each for each in rows if each["size"] in (A100, A10)],
+                "absent": [
+                    {key: each[key] for key in keys} for each in rows if each["size"] not in (A100, A10)
+                ],
+            }
+        )
+    )
+    plan = planned(workspace())
+    assert [each["name"] for each in plan["instanceTypes"]] == [A100, A10]
+    assert f"of 2 that hold phi-4, 1 x {A100} costs least: 3.50 USD an hour" in plan["notes"][0]
+    others = {each["name"]: each["message"] for each in plan["otherInstanceTypes"] if each["fits"]}
+    assert others
+    assert all(message.endswith("not in the region's price list") for message in others.values())
+    assert planned(workspace(instanceType=next(iter(others))))["ok"], "whoever names it knows better"
+
+
 def test_a_file_of_several_regions_wants_one_to_be_named() -> None:
     priced()
     priced(0.2, region="eastus")

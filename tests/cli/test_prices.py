@@ -120,6 +120,19 @@ async def test_two_prices_for_one_size_leave_it_unknown(
     )
 
 
+async def test_what_the_list_does_not_have_is_kept_as_not_sold_there_until_it_is(
+    lists: PriceLists, update: Updating
+) -> None:
+    lists.items = [item(A100, 3.5), item(A100, 4.5), item(T4, 0.5)]
+    found = await update()
+    assert found.is_absent("Standard_NC48ads_A100_v4", "azure", "westeurope")
+    assert not found.is_absent(A100, "azure", "westeurope"), "it is there, at two prices"
+    lists.items.append(item("Standard_NC48ads_A100_v4", 7.0))
+    found = await update()
+    assert not found.is_absent("Standard_NC48ads_A100_v4", "azure", "westeurope")
+    assert found.price("Standard_NC48ads_A100_v4", "azure", "westeurope") is not None
+
+
 async def test_sizes_that_serve_no_model_are_not_asked_for(lists: PriceLists, update: Updating) -> None:
     lists.items = [item(A100, 3.5)]
     await update()

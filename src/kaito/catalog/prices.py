@@ -69,12 +69,24 @@ class PriceRow(BaseModel):
     source: str = Field(min_length=1)
 
 
+class AbsentRow(BaseModel):
+    """A size that a region's list was asked about and does not have: the cloud does not sell it there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cloud: Cloud
+    region: str = Field(min_length=1)
+    size: str = Field(min_length=1)
+    dated: datetime.date
+
+
 class Prices(BaseModel):
     """All rows of a price file; none by default. Letter case of names means nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prices: tuple[PriceRow, ...] = ()
+    absent: tuple[AbsentRow, ...] = ()
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> Prices:
@@ -107,7 +119,8 @@ class Prices(BaseModel):
     @model_validator(mode="after")
     def _stated_once(self) -> Prices:
         seen: set[tuple[str, str, str]] = set()
-        for row in self.prices:
+        rows: tuple[PriceRow | AbsentRow, ...] = (*self.prices, *self.absent)
+        for row in rows:
             key = _key(row)
             if key in seen:
                 raise ValueError(f"{row.size} in {row.region} stands there twice")
@@ -117,6 +130,10 @@ class Prices(BaseModel):
     @cached_property
     def _index(self) -> dict[tuple[str, str, str], PriceRow]:
         return {_key(row): row for row in self.prices}
+
+    @cached_property
+    def _absent(self) -> frozenset[tuple[str, str, str]]:
+        return frozenset(_key(row) for row in self.absent)
 
     def regions(self, cloud: Cloud) -> list[str]:
         """Regions of that cloud that the file has rows for, by name."""
@@ -136,6 +153,10 @@ class Prices(BaseModel):
         if row is None:
             return None
         return Price(row.per_hour, row.currency, row.dated.isoformat(), row.source)
+
+    def is_absent(self, size: str, cloud: Cloud, region: str | None = None) -> bool:
+        """Whether the list of that place was read and does not have the size. Without a region: as for `price`."""
+        return (cloud, self.region(cloud, region) or "", size.lower()) in self._absent
 
     def at(self, cloud: Cloud, region: str | None = None) -> Callable[[str], Price | None]:
         """Prices of sizes in one place."""
@@ -165,6 +186,17 @@ def cheapest_first(
     return sorted(found, key=order)
 
 
+def sold_first(
+    sizings: Iterable[Sizing], price: Callable[[str], Price | None], absent: Callable[[str], bool]
+) -> list[tuple[Sizing, Price | None]]:
+    """The same of the sizes that the cloud sells there as far as is known, and after them of the others."""
+    sold: list[Sizing] = []
+    rest: list[Sizing] = []
+    for each in sizings:
+        (rest if absent(each.machine.name) else sold).append(each)
+    return [*cheapest_first(sold, price), *cheapest_first(rest, price)]
+
+
 def comparable(prices: Iterable[Price | None]) -> bool:
     """Whether all are known, in one currency."""
     currencies = {each.currency if each is not None else None for each in prices}
@@ -181,7 +213,7 @@ def _of_all(sizing: Sizing, price: Price | None) -> Price | None:
     return None if price is None else price.times(sizing.nodes)
 
 
-def _key(row: PriceRow) -> tuple[str, str, str]:
+def _key(row: PriceRow | AbsentRow) -> tuple[str, str, str]:
     return row.cloud, _plain(row.region), row.size.lower()
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kaito.catalog import Catalog, Cloud, Demand, Preset, Refused, Sizing, choices
-from kaito.catalog.prices import Price, PricesError, cheapest_first
+from kaito.catalog.prices import Price, PricesError, sold_first
 from kaito.cli.catalogs import known, read_catalog
 from kaito.cli.errors import CliError
 from kaito.cli.models.command import WIDTH
@@ -50,11 +50,12 @@ def run_sizes(flags: SizesFlags) -> None:
     except ValueError as error:
         raise CliError(str(error)) from None
     try:
-        price = read(flags.prices).at(cloud, flags.location)
+        prices = read(flags.prices)
     except PricesError as error:
         raise CliError(str(error)) from None
     sizings, refused = sizes_of(preset, catalog, cloud, _demand(flags))
-    found = cheapest_first(sizings, price)
+    price = prices.at(cloud, flags.location)
+    found = sold_first(sizings, price, lambda size: prices.is_absent(size, cloud, flags.location))
     if flags.json:
         text = orjson.dumps(as_json(preset, found, refused), option=orjson.OPT_INDENT_2)
         typer.echo(text.decode())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kaito.catalog import Catalog, Machine, Refused, Sizing, machine_of_sku
 from kaito.catalog.memory import Ledger, Parallelism
-from kaito.catalog.prices import Price, cheapest_first
+from kaito.catalog.prices import Price, sold_first
 from kaito.controllers.workspace import WorkspaceConfig
 from kaito.controllers.workspace.decide.images import serving_image
 from kaito.controllers.workspace.decide.plan import Plan
@@ -127,8 +127,11 @@ def _answer(serving: Serving, size: Size) -> Sizing | Refused | None:
 def _fitting(sizings: list[Sizing], first: Sizing | None, config: WorkspaceConfig) -> Iterator[Other]:
     ours = config.price(first.machine.name) if first is not None else None
     cost = ours.times(first.nodes) if ours is not None and first is not None else None
-    for each, price in cheapest_first(sizings, config.price):
-        yield Other(each.machine.name, _compared(each, price, first, cost), each.nodes, price)
+    for each, price in sold_first(sizings, config.price, config.is_absent):
+        text = _compared(each, price, first, cost)
+        if config.is_absent(each.machine.name):
+            text += "; not in the region's price list"
+        yield Other(each.machine.name, text, each.nodes, price)
 
 
 def _compared(each: Sizing, price: Price | None, first: Sizing | None, cost: Price | None) -> str:

@@ -14,7 +14,7 @@ import orjson
 import typer
 
 from kaito.catalog import Catalog, Cloud
-from kaito.catalog.prices import PriceRow, Prices, PricesError
+from kaito.catalog.prices import AbsentRow, PriceRow, Prices, PricesError
 from kaito.cli.catalogs import read_catalog
 from kaito.cli.errors import CliError
 from kaito.cli.prices.aws import ENDPOINT as AWS
@@ -57,15 +57,18 @@ async def run_update(flags: UpdateFlags, clock: Clock | None = None) -> None:
             raise CliError(f"--region {region}: letters, digits and dashes make a region's name.")
     sizes = priced_sizes(read_catalog(flags.catalogs), cloud)
     before = _before(flags.output)
-    rows = list(before.prices)
+    rows, absent = list(before.prices), list(before.absent)
     for region in regions:
         found = await _ask(flags, cloud, region, sizes, clock)
         if not found.prices:
             raise CliError(f"the list of {cloud} has none of the {len(sizes)} GPU sizes in {region!r}.")
         rows = [each for each in rows if not _is_of(each, cloud, region)]
-        rows += _rows(found.prices, cloud, region, clock.wall().date())
+        today = clock.wall().date()
+        rows += _rows(found.prices, cloud, region, today)
+        absent = [each for each in absent if not _is_of(each, cloud, region)]
+        absent += [AbsentRow(cloud=cloud, region=region, size=size, dated=today) for size in found.absent]
         _tell(found, cloud, region)
-    write(flags.output, rows)
+    write(flags.output, Prices(prices=tuple(rows), absent=tuple(absent)))
     typer.echo(f"Written to {flags.output}.")
 
 
@@ -107,7 +110,7 @@ def _rows(said: Iterable[Said], cloud: Cloud, region: str, today: date) -> list[
         raise CliError(f"the list of {cloud} says what is no price: {error}") from None
 
 
-def _is_of(row: PriceRow, cloud: Cloud, region: str) -> bool:
+def _is_of(row: PriceRow | AbsentRow, cloud: Cloud, region: str) -> bool:
     return row.cloud == cloud and "".join(row.region.split()).lower() == region
 
 
@@ -126,11 +129,16 @@ def _tell(found: Found, cloud: Cloud, region: str) -> None:
         typer.echo(f"  {size}: unknown, {why}.")
 
 
-def write(path: Path, rows: Iterable[PriceRow]) -> None:
-    """One row a line, by cloud, region and size; whole or not at all."""
+def _listed(key: str, rows: Iterable[PriceRow | AbsentRow]) -> str:
+    """One row a line, by cloud, region and size."""
     ordered = sorted(rows, key=lambda each: (each.cloud, each.region, each.size))
     lines = [orjson.dumps(each.model_dump(mode="json")).decode() for each in ordered]
-    text = HEADER + "prices:\n" + "".join(f"  - {line}\n" for line in lines)
+    return f"{key}:\n" + "".join(f"  - {line}\n" for line in lines) if lines else ""
+
+
+def write(path: Path, prices: Prices) -> None:
+    """The file, whole or not at all."""
+    text = HEADER + _listed("prices", prices.prices) + _listed("absent", prices.absent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -22,6 +22,8 @@ class Found:
 
     prices: tuple[Said, ...]
     unknown: dict[str, str]
+    absent: tuple[str, ...] = ()
+    """Those of the unknown that the list does not have at all: the cloud does not sell them there."""
 
 
 def settle(sizes: Iterable[str], said: Iterable[Said]) -> Found:
@@ -31,14 +33,16 @@ def settle(sizes: Iterable[str], said: Iterable[Said]) -> Found:
         by_size.setdefault(each.size.lower(), {}).setdefault((each.per_hour, each.currency), each)
     prices: list[Said] = []
     unknown: dict[str, str] = {}
+    absent: list[str] = []
     for size in sizes:
         lines = list(by_size.get(size.lower(), {}).values())
         match lines:
             case []:
                 unknown[size] = "the list does not have it there"
+                absent.append(size)
             case [one]:
                 prices.append(Said(size, one.per_hour, one.currency, one.source))
             case _:
                 amounts = ", ".join(f"{each.per_hour:g} {each.currency}" for each in lines)
                 unknown[size] = f"the list has several prices for it: {amounts}"
-    return Found(tuple(prices), unknown)
+    return Found(tuple(prices), unknown, tuple(absent))

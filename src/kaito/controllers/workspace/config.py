@@ -150,6 +150,10 @@ class WorkspaceConfig:
         """What a node of that size costs; None: unknown."""
         return self.prices.price(size, self.cloud, self.region)
 
+    def is_absent(self, size: str) -> bool:
+        """Whether the cloud is known not to sell that size there."""
+        return self.prices.is_absent(size, self.cloud, self.region)
+
     def __post_init__(self) -> None:
         if self.registry.endswith("/") or not self.registry:
             raise ValueError(

@@ -329,14 +329,17 @@ def _near(each: Sizing, cost: Price | None, first: Sizing, price: Price | None) 
 def _ranked(
     preset: Preset, catalog: Catalog, config: WorkspaceConfig, terms: Terms, demand: Demand | None = None
 ) -> list[tuple[Sizing, Price | None]]:
-    """Every size on offer that holds the preset, the cheapest first."""
+    """Every size on offer that holds the preset, the cheapest first; without those that the cloud does not sell there,
+    unless there are no others."""
     answers = (
         answer(preset, machine_of_sku(sku), terms)
         if demand is None
         else size(preset, machine_of_sku(sku), demand)
         for sku in _on_offer(catalog, config)
     )
-    return cheapest_first((each for each in answers if isinstance(each, Sizing)), config.price)
+    found = [each for each in answers if isinstance(each, Sizing)]
+    sold = [each for each in found if not config.is_absent(each.machine.name)]
+    return cheapest_first(sold or found, config.price)
 
 
 def _on_offer(catalog: Catalog, config: WorkspaceConfig) -> Iterable[GpuSku]:
