@@ -23,6 +23,7 @@ from kaito.controllers import adapter, machine, workspace
 from kaito.controllers.adapter import AdapterOptions
 from kaito.controllers.workspace import NodeProvisioner, WorkspaceConfig
 from kaito.provisioner.instant import InstantCloud
+from kaito.runtime.errors import Forbidden
 from kaito.runtime.leader import LeaderElectionOptions
 from kaito.runtime.resources import CONFIGMAPS, CRDS, DEPLOYMENTS, NAMESPACES, Resource
 from support.apiserver import Kubectl, kubectl_binaries
@@ -332,17 +333,31 @@ async def test_its_rights_are_written_down(world: World) -> None:
     options = Options(yes=True, interval=0.1, without_operator=True, definitions=True)
     try:
         async with operator(world, workspaces=False):
+            await may_list(world, user, WORKSPACES)
             error = await Run(world, options, wire=Wire(world.backend, user)).fails()
             assert error.code == 1
             assert "namespaces" in str(error)
             assert "rights of the cluster's administrator" in str(error)
             await world.client.apply(CLUSTER_ROLES, {**role, "rules": rules})
+            await may_list(world, user, NAMESPACES)
             await Run(world, options, wire=Wire(world.backend, user))()
         assert await nothing_installed(world)
         await world.client.get(CLUSTER_ROLES, name)  # his own role stays
     finally:
         await world.client.delete(CLUSTER_ROLE_BINDINGS, name)
         await world.client.delete(CLUSTER_ROLES, name)
+
+
+async def may_list(world: World, user: str, resource: Resource) -> None:
+    """Waits until the API server's authorizer has seen the user's new rights: it learns of them by a watch."""
+    client = world.connect("waiting/1", "waiting", wire=Wire(world.backend, user))
+    async with world.clock.timeout(30):
+        while True:
+            try:
+                await client.list(resource)
+                return
+            except Forbidden:
+                await world.clock.sleep(0.1)
 
 
 async def test_the_steps_by_hand(world: World, tmp_path: Path) -> None:
