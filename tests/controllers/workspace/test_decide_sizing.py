@@ -360,6 +360,8 @@ class TestSticks:
         assert set(sizes_of(changed)) == {size}
         assert decision.status is not None
         assert decision.status["targetNodeCount"] == len(observed.claims)
+        told = f"the nodes are {size}, which the spec does not name any more: they stay until one fails"
+        assert (told in condition(decision.status, "ResourceReady")["message"]) == (size not in str(after))
         failed, decision = step(failing(changed), config, later(120))
         if "instanceTypes" in after:
             assert set(sizes_of(without_deleted(failed, decision))) == {FOUR if size == ONE else ONE}

@@ -62,6 +62,8 @@ class Plan:
     serving: Serving | None = None
     seen: Machine | None = None
     """The GPUs in use, where no size of the plan tells them."""
+    unnamed: str = ""
+    """The size of the nodes that run, where the spec names others since then."""
 
     @property
     def distributed(self) -> bool:
@@ -92,7 +94,14 @@ class Plan:
         """What the user should know of the choice."""
         if self.serving is None or self.choice is None:
             return ()
-        return self.serving.notes(self.choice, self.machine)
+        found = self.serving.notes(self.choice, self.machine)
+        if not self.unnamed:
+            return found
+        text = (
+            f"the nodes are {self.unnamed}, which the spec does not name any more: they stay until one fails; for "
+            "others at once, delete the Workspace and apply it again"
+        )
+        return (text, *found)
 
     def at(self, attempt: int) -> Plan:
         """The plan while all nodes are of that attempt's size."""
@@ -110,7 +119,8 @@ class Plan:
         if self.serving is None or not self.choices or self.sizes[attempt % len(self.sizes)].name == name:
             return self
         pairs = list(zip(self.sizes, self.choices, strict=True))
-        if name not in (size.name for size, _ in pairs):
+        unnamed = name not in (size.name for size, _ in pairs)
+        if unnamed:
             size = Size(name, catalog.sku(name))
             if size.sku is None or size.sku.unusable:
                 return self
@@ -122,7 +132,10 @@ class Plan:
         turn = (place - attempt) % len(pairs)
         pairs = [*pairs[turn:], *pairs[:turn]]
         return replace(
-            self, sizes=tuple(size for size, _ in pairs), choices=tuple(choice for _, choice in pairs)
+            self,
+            sizes=tuple(size for size, _ in pairs),
+            choices=tuple(choice for _, choice in pairs),
+            unnamed=name if unnamed else "",
         )
 
     def alike(self) -> Plan:
