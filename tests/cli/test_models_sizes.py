@@ -94,6 +94,9 @@ def test_the_table_names_sizes_and_reasons(capsys: pytest.CaptureFixture[str]) -
     assert "Note: all experts are in memory" in out
     run_sizes(flags("phi-4", json=False))
     assert "Not Standard_NV36ads_A10_v5: phi-4 would need 2 nodes" in capsys.readouterr().out
+    with pytest.raises(typer.Exit):
+        run_sizes(flags("phi-4", json=False, context=999_999))
+    assert capsys.readouterr().out.count("is above the limit of phi-4") == 1, "told once of all sizes"
     run_sizes(flags("llama-2-13b", json=False))
     out = capsys.readouterr().out
     assert "Note: only the whole need of GPU memory is recorded, not its parts." in out

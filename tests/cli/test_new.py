@@ -125,6 +125,7 @@ def test_the_strength_is_what_follows_an_images_tag(text: str, source: Any, stre
         (["phi-4", "--adapter=x"], "write NAME=IMAGE:TAG[:STRENGTH]"),
         (["phi-4", "--adapter=base=r.example/x:1"], "requests say base for the model without adapters"),
         (["phi-4", "--adapter=x=r.example/x:1:1.5"], "above 1"),
+        (["phi-4", "--adapter=x=r.example/x:1:3"], "above 1"),
         (["phi-4", "--name=Phi"], "lower-case letters"),
         (["phi-4", "--instance-type=Standard_NC6s_v3"], "GiB are missing"),
         (["phi-4", "--cloud=mars"], "is not known; use azure"),

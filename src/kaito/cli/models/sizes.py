@@ -126,7 +126,7 @@ def _sizing(each: Sizing) -> dict[str, Any]:
 
 
 def show(preset: Preset, priced: Found, refused: list[Refused], console: Console) -> None:
-    """Prints a table of what fits, then a sentence for each size that does not."""
+    """Prints a table of what fits, then why the others do not."""
     found = [each for each, _ in priced]
     if found:
         console.print(_table(priced))
@@ -140,8 +140,11 @@ def show(preset: Preset, priced: Found, refused: list[Refused], console: Console
         )
     for note in dict.fromkeys(note for each in found for note in each.notes):
         console.print(f"Note: {note}.", soft_wrap=True, highlight=False)
+    alike: dict[str, list[str]] = {}
     for each in refused:
-        console.print(f"Not {each.machine.name}: {each.sentence}.", soft_wrap=True, highlight=False)
+        alike.setdefault(each.sentence, []).append(each.machine.name)
+    for sentence, names in alike.items():
+        console.print(f"Not {', '.join(names)}: {sentence}.", soft_wrap=True, highlight=False)
 
 
 def _table(found: Found) -> Table:

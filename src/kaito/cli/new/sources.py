@@ -16,7 +16,7 @@ WEIGHTS_FORMS: Final = (
     "organisation/model[@revision], an image with a tag, /directory/of/the/nodes, or pvc:CLAIM"
 )
 ADAPTER_FORMS: Final = "NAME=IMAGE:TAG[:STRENGTH], NAME=pvc:CLAIM[:STRENGTH] or ADAPTER=adapter[:STRENGTH]"
-_STRENGTH: Final = re.compile(r"[01](\.[0-9]+)?|\.[0-9]+")
+_STRENGTH: Final = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
