@@ -38,8 +38,11 @@ async def azure_prices(
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(size)) for size in sizes]
-    except* CliError as errors:
-        raise errors.exceptions[0] from None
+    except ExceptionGroup as group:  # what `except*` raises would be in a group again before Python 3.11.4
+        told = group.subgroup(CliError)
+        if told is None:
+            raise
+        raise told.exceptions[0] from None
     return [each for task in tasks for each in task.result()]
 
 
