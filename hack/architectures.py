@@ -54,7 +54,8 @@ def architectures(tree: ast.Module, table: str) -> Iterator[str]:
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and table in {ast.unparse(each) for each in statement.targets}:
             if isinstance(statement.value, ast.Dict):
-                yield from (each.value for each in statement.value.keys if isinstance(each, ast.Constant))  # type: ignore[misc]
+                keys = (each for each in statement.value.keys if isinstance(each, ast.Constant))
+                yield from (each.value for each in keys)  # type: ignore[misc] # a constant may be of any type
             elif isinstance(statement.value, ast.Call):
                 for pair in ast.literal_eval(statement.value.args[0]):
                     yield from [pair[1]] if isinstance(pair[1], str) else pair[1]

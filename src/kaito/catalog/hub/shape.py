@@ -218,5 +218,5 @@ def _dtype(flat: Mapping[str, Any]) -> Dtype:
     stated = next((flat[name] for name in _DTYPES if isinstance(flat.get(name), str)), "auto")
     for known in get_args(Dtype):
         if stated.removeprefix("torch.") == known:
-            return known  # type: ignore[no-any-return]
+            return known  # type: ignore[no-any-return] # get_args knows no types
     return "auto"

@@ -38,7 +38,7 @@ async def azure_prices(
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(size)) for size in sizes]
-    except ExceptionGroup as group:  # what `except*` raises would be in a group again before Python 3.11.4
+    except ExceptionGroup as group:  # what `except*` raises is in a group again on Python 3.11.2
         told = group.subgroup(CliError)
         if told is None:
             raise
