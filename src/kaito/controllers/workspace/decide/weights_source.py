@@ -11,6 +11,7 @@ from kaito.api.labels import USE_LOCAL_WEIGHTS_ANNOTATION
 from kaito.catalog import Preset
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.problems import Problem
+from kaito.controllers.workspace.decide.resolved import key_of
 from kaito.controllers.workspace.model import Object, annotations_of
 
 LOCAL_MODELS: Final = "/opt/kaito/models"
@@ -93,6 +94,29 @@ def weights_source(workspace: Object, preset: Preset | None, config: WorkspaceCo
     if options.get("image") or config.stand_in_weights or preset.repo is None or not downloaded(preset):
         return Baked()
     return Hub(preset.repo, preset.revision, secret)
+
+
+def own_weights(workspace: Object) -> WeightsSource | None:
+    """Where the Workspace says that its own weights are; None where it names none."""
+    written = (workspace.get("inference") or {}).get("preset") or {}
+    own = written.get("weights") or {}
+    options = written.get("presetOptions") or {}
+    return _named(own, options.get("modelAccessSecret") or None) if own else None
+
+
+def weights_key(source: WeightsSource) -> str:
+    """What is found out of weights is remembered for this: the place that is named, not how it is reached."""
+    match source:
+        case Hub():
+            return key_of({"id": source.repository, "revision": source.revision})
+        case Pulled(image):
+            return key_of({"image": image})
+        case Volume(volume):
+            return key_of({"volume": dict(volume)})
+        case NodePath(path):
+            return key_of({"path": path})
+        case Baked():
+            return key_of({})
 
 
 def weights_problem(workspace: Object, preset: Preset, config: WorkspaceConfig) -> Problem | None:
