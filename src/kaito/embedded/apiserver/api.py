@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import unquote
 
 from kaito.embedded.apiserver.admission.attributes import CONNECT, Attributes, subject_of
@@ -24,18 +24,19 @@ from kaito.embedded.apiserver.collector import Collector
 from kaito.embedded.apiserver.core import NAMESPACES, Core
 from kaito.embedded.apiserver.definitions import Definitions
 from kaito.embedded.apiserver.deletion import JOBS, ORPHANS_WARNING, Deleter
-from kaito.embedded.apiserver.discovery import AGGREGATED_TYPE, Discovery, wants_aggregated
+from kaito.embedded.apiserver.documents import Documents
 from kaito.embedded.apiserver.forms import negotiate
 from kaito.embedded.apiserver.messages import (
     NoSuchPath,
     add_warning,
     error_response,
     json_response,
+    method_not_allowed,
+    not_implemented,
     page_not_found,
-    text_response,
+    unknown_resource,
 )
 from kaito.embedded.apiserver.naming import check_type
-from kaito.embedded.apiserver.openapi import OpenApi
 from kaito.embedded.apiserver.orphans import OrphanedPods
 from kaito.embedded.apiserver.parameters import (
     IGNORE,
@@ -55,34 +56,18 @@ from kaito.embedded.apiserver.selection import select
 from kaito.embedded.apiserver.served import Served
 from kaito.embedded.apiserver.store import Object
 from kaito.embedded.apiserver.subresources import UNIMPLEMENTED, Subresources
-from kaito.embedded.apiserver.swagger import OpenApiV2
 from kaito.embedded.apiserver.tables.render import Tables
 from kaito.embedded.apiserver.watching import Watcher
 from kaito.embedded.apiserver.writing import Outcome, Writer
-from kaito.runtime.errors import ApiError, InternalError, MethodNotAllowed, NotFound
+from kaito.runtime.errors import ApiError, InternalError, MethodNotAllowed
 from kaito.runtime.transport import Request, Response
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-VERSION: Final = {
-    "major": "1",
-    "minor": "34",
-    "gitVersion": "v1.34.4+kaito-embedded",
-    "gitCommit": "",
-    "gitTreeState": "clean",
-    "buildDate": "1970-01-01T00:00:00Z",
-    "goVersion": "none",
-    "compiler": "python",
-    "platform": "any",
-}
-"""`/version`: the Kubernetes version that the answers of this server are compared with."""
-
 MAX_RUNS: Final = 100
 """Times that a request is begun anew because of webhooks; more means that the object changes all the time."""
-
-HEALTH_PATHS: Final = ("/healthz", "/livez", "/readyz")
 
 
 class Api:
@@ -111,9 +96,7 @@ class Api:
         self.deleter = Deleter(core)
         self._patcher = Patcher(core, self.writer)
         self._subresources = Subresources(core, self.writer, self.deleter)
-        self._discovery = Discovery(core.registry)
-        self._openapi = OpenApi(core.registry, instance)
-        self._openapi_v2 = OpenApiV2(core.registry)
+        self._documents = Documents(core.registry, instance)
         Definitions(core, self.deleter)
         Collector(core, self.deleter)
         OrphanedPods(core, self.deleter)
@@ -187,10 +170,10 @@ class Api:
         path = unquote(request.path)
         target = parse_target(path)
         if target is None:
-            return self._document(request, path)
+            return self._documents.answer(request, path)
         served = self.core.registry.find(target.group, target.version, target.plural)
         if served is None or (target.namespace is not None and not served.resource.namespaced):
-            if not self._builtin_group(target.group):
+            if not self.core.registry.is_builtin(target.group):
                 raise NoSuchPath
             raise unknown_resource(request, target)
         try:
@@ -207,60 +190,6 @@ class Api:
         if served.strategy.warning:
             add_warning(response, served.strategy.warning)
         return response
-
-    def _builtin_group(self, group: str) -> bool:
-        """Whether a group is the server's own: those of definitions know only the paths of what is defined."""
-        return any(each.resource.group == group and not each.custom for each in self.core.registry.all())
-
-    # --- what is not an object ------------------------------------------------------------------------------------
-
-    def _document(self, request: Request, path: str) -> Response:
-        response = self._read_document(request, path.rstrip("/") or "/")
-        if response.status == 200 and request.method not in ("GET", "HEAD"):
-            raise _not_allowed(request)
-        return response
-
-    def _read_document(self, request: Request, path: str) -> Response:
-        if path in HEALTH_PATHS or path.startswith(tuple(f"{each}/" for each in HEALTH_PATHS)):
-            return text_response("ok")
-        if path == "/version":
-            return json_response(VERSION)
-        if path == "/":
-            return json_response(
-                {"paths": ["/api", "/apis", *HEALTH_PATHS, "/openapi/v2", "/openapi/v3", "/version"]}
-            )
-        if path == "/openapi/v2":
-            return self._openapi_v2.answer(request.header("accept"))
-        if path.startswith("/openapi/v3"):
-            name = path.removeprefix("/openapi/v3").strip("/")
-            if not name:
-                return json_response(self._openapi.root())
-            document = self._openapi.document(name)
-            return page_not_found() if document is None else json_response(document)
-        found = self._discover(request, path)
-        if found is not None:
-            return found
-        group = path.split("/")[2:3] if path.startswith("/apis/") else [""]
-        known = self.core.registry.groups()
-        if path.startswith(("/api/", "/apis/")) and self._builtin_group(group[0]) and known.get(group[0]):
-            raise NotFound("the server could not find the requested resource")
-        return page_not_found()
-
-    def _discover(self, request: Request, path: str) -> Response | None:
-        parts = path.strip("/").split("/")
-        discovery = self._discovery
-        document: dict[str, Any] | None = None
-        if path in ("/api", "/apis"):
-            if wants_aggregated(request.header("accept")):
-                return json_response(discovery.aggregated(core=path == "/api"), content_type=AGGREGATED_TYPE)
-            document = discovery.versions() if path == "/api" else discovery.groups()
-        elif parts[0] == "api" and len(parts) == 2:
-            document = discovery.resources("", parts[1])
-        elif parts[0] == "apis" and len(parts) == 2:
-            document = discovery.group(parts[1])
-        elif parts[0] == "apis" and len(parts) == 3:
-            document = discovery.resources(parts[1], parts[2])
-        return None if document is None else json_response(document)
 
     # --- objects and collections ----------------------------------------------------------------------------------
 
@@ -284,13 +213,13 @@ class Api:
                 selection = select(served, target.namespace, None, options)
                 delete_options = DeleteOptions.parse(params, decode_options(request), review)
                 return json_response(self.deleter.delete_all(selection, delete_options))
-        raise _not_allowed(request)
+        raise method_not_allowed(request)
 
     def _create(
         self, served: Served, target: Target, request: Request, params: Params, review: Review | None
     ) -> Response:
         if served.resource.namespaced and target.namespace is None:
-            raise _not_allowed(request)
+            raise method_not_allowed(request)
         obj = decode_object(request)
         if is_review(served.resource.kind):
             check_type(served, obj)
@@ -342,7 +271,7 @@ class Api:
                 orphans = served.resource.name == JOBS and not delete_options.propagation
                 return json_response(body, status, warnings=[ORPHANS_WARNING] if orphans else ())
             case _:
-                raise _not_allowed(request)
+                raise method_not_allowed(request)
         return self._written(served, outcome, request, params)
 
     def _written(self, served: Served, outcome: Outcome, request: Request, params: Params) -> Response:
@@ -392,7 +321,7 @@ class Api:
             )
         if sub in UNIMPLEMENTED:
             raise not_implemented(f"{served.resource.plural}/{sub}", UNIMPLEMENTED[sub])
-        raise _not_allowed(request)
+        raise method_not_allowed(request)
 
     def _on_status(
         self, served: Served, target: Target, request: Request, params: Params, review: Review | None
@@ -419,7 +348,7 @@ class Api:
                     served, namespace, name, request, options, _agent(request), "status"
                 )
             case _:
-                raise _not_allowed(request)
+                raise method_not_allowed(request)
         return self._written(served, outcome, request, params)
 
     def _on_scale(
@@ -429,7 +358,7 @@ class Api:
         if request.method in ("GET", "HEAD"):
             return json_response(self._subresources.get_scale(served, target.namespace, target.name))
         if request.method not in ("PUT", "PATCH"):
-            raise _not_allowed(request)
+            raise method_not_allowed(request)
         options = WriteOptions.parse(
             params, "UpdateOptions" if request.method == "PUT" else "PatchOptions", review
         )
@@ -462,22 +391,6 @@ def _noting_duplicates(options: WriteOptions, request: Request) -> WriteOptions:
     return replace(options, duplicates=tuple(duplicate_fields(request)))
 
 
-def unknown_resource(request: Request, target: Target) -> NotFound:
-    """404 in the words that kubectl knows, with what was asked for."""
-    name = f"{target.plural}.{target.group}" if target.group else target.plural
-    if target.subresource:
-        name = f"{name}/{target.subresource}"
-    return NotFound(f"the server could not find the requested resource ({request.method.lower()} {name})")
-
-
-def not_implemented(what: str, why: str) -> ApiError:
-    return ApiError(f"{what} is not implemented: {why}", status=501, reason="NotImplemented")
-
-
 def _require_verb(served: Served, verb: str) -> None:
     if verb not in served.strategy.verbs:
         raise MethodNotAllowed(f"{verb} is not supported on resources of kind {served.resource.plural!r}")
-
-
-def _not_allowed(request: Request) -> MethodNotAllowed:
-    return MethodNotAllowed(f"the server does not allow {request.method} on {request.path}")

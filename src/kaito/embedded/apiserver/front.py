@@ -17,10 +17,11 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict
 
-from kaito.embedded.apiserver.api import HEALTH_PATHS, Api, not_implemented
+from kaito.embedded.apiserver.api import Api
 from kaito.embedded.apiserver.authorization import Authorizer
 from kaito.embedded.apiserver.bodies import MAX_BODY
-from kaito.embedded.apiserver.messages import WARNING_SEPARATOR, error_response
+from kaito.embedded.apiserver.documents import HEALTH_PATHS
+from kaito.embedded.apiserver.messages import WARNING_SEPARATOR, error_response, not_implemented
 from kaito.embedded.apiserver.routing import STREAMED_SUBRESOURCES, Target, parse_target
 from kaito.embedded.apiserver.subjects import Subject
 from kaito.embedded.apiserver.watching import WatchResponse

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import orjson
 
+from kaito.embedded.apiserver.routing import Target
 from kaito.embedded.apiserver.strategy import CAUSE_REASONS
-from kaito.runtime.errors import ApiError, Invalid
-from kaito.runtime.transport import BufferedResponse, Response
+from kaito.runtime.errors import ApiError, Invalid, MethodNotAllowed, NotFound
+from kaito.runtime.transport import BufferedResponse, Request, Response
 
 JSON: Final = "application/json"
 _ALWAYS_DETAILED: Final = frozenset(
@@ -79,6 +80,24 @@ class NoSuchPath(Exception):
 def page_not_found() -> BufferedResponse:
     """What kube-apiserver says about paths that nothing is behind."""
     return text_response("404 page not found\n", 404)
+
+
+def method_not_allowed(request: Request) -> MethodNotAllowed:
+    """405 for a verb that a path does not know."""
+    return MethodNotAllowed(f"the server does not allow {request.method} on {request.path}")
+
+
+def unknown_resource(request: Request, target: Target) -> NotFound:
+    """404 in the words that kubectl knows, with what was asked for."""
+    name = f"{target.plural}.{target.group}" if target.group else target.plural
+    if target.subresource:
+        name = f"{name}/{target.subresource}"
+    return NotFound(f"the server could not find the requested resource ({request.method.lower()} {name})")
+
+
+def not_implemented(what: str, why: str) -> ApiError:
+    """501 for what a real API server would do."""
+    return ApiError(f"{what} is not implemented: {why}", status=501, reason="NotImplemented")
 
 
 def success_status(details: Mapping[str, Any]) -> dict[str, Any]:

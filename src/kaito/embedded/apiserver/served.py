@@ -92,6 +92,10 @@ class Registry:
     def find(self, group: str, version: str, plural: str) -> Served | None:
         return self._served.get((group, version, plural))
 
+    def is_builtin(self, group: str) -> bool:
+        """Whether a group is the server's own: those of definitions know only the paths of what is defined."""
+        return any(each.resource.group == group and not each.custom for each in self.all())
+
     def stored(self, collection: str) -> Served | None:
         """The storage version of the kind kept in a collection."""
         return self._storage.get(collection)

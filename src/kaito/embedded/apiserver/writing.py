@@ -18,6 +18,7 @@ from kaito.embedded.apiserver.naming import check_type, metadata_of, settle_name
 from kaito.embedded.apiserver.parameters import IGNORE, STRICT, WARN, WriteOptions
 from kaito.embedded.apiserver.patching.apply import track_update
 from kaito.embedded.apiserver.reading import not_found
+from kaito.embedded.apiserver.revisions import is_finished, says_the_same
 from kaito.embedded.apiserver.served import Served
 from kaito.embedded.apiserver.store import Key, Object, Record
 from kaito.embedded.apiserver.strategy import (
@@ -102,7 +103,7 @@ class Writer:
             metadata["name"] = name
         managed = metadata.get("managedFields")
         strategy = served.strategy
-        warnings = self._prune(served, obj, options)
+        warnings = self.prune(served, obj, options)
         if served.resource.namespaced:
             self._core.admit_namespace(served, namespace or "", metadata.get("name") or "")
         refusal = strategy.refuse(obj)
@@ -242,7 +243,7 @@ class Writer:
             sent = managed = None
         _set(new["metadata"], "managedFields", sent)
         given_up = sent is not None and managed is None and bool(old["metadata"].get("managedFields"))
-        unchanged = not given_up and _unchanged(new, old, managed=not track)
+        unchanged = not given_up and says_the_same(new, old, managed=not track)
         _set(new["metadata"], "managedFields", managed)
         if review is not None:
             review.validate(_attributes(served, new, old, *about))
@@ -251,7 +252,7 @@ class Writer:
         stored = strategy.to_storage(new)
         if options.dry_run:
             return Outcome(Record(record.key, stored, record.revision), False, warnings)
-        if _finished(stored, record.metadata):
+        if is_finished(stored, record.metadata):
             self._core.remove(served, record.key)
             return Outcome(Record(record.key, stored, record.revision), False, warnings)
         return Outcome(self._core.store.put(served.collection, record.key, stored), False, warnings)
@@ -260,9 +261,6 @@ class Writer:
         """A copy of the stored object that may be changed freely."""
         return orjson.loads(served.encoded(record))  # type: ignore[no-any-return] # an object went in
 
-    def prune(self, served: Served, obj: Object, options: WriteOptions) -> list[str]:
-        return self._prune(served, obj, options)
-
     def _prune_change(
         self, served: Served, new: Object, old: Object, options: WriteOptions, subresource: str
     ) -> list[str]:
@@ -270,15 +268,15 @@ class Writer:
         kept = (new.keys() | old.keys()) - _OF_STATUS
         whole = subresource != "status" or options.review is not None
         if whole or any(new.get(name) != old.get(name) for name in kept):
-            return self._prune(served, new, options)
+            return self.prune(served, new, options)
         part = {name: value for name, value in new.items() if name in _OF_STATUS}
-        warnings = self._prune(served, part, options)
+        warnings = self.prune(served, part, options)
         new.clear()
         new.update(part)
         return warnings
 
     @staticmethod
-    def _prune(served: Served, obj: Object, options: WriteOptions) -> list[str]:
+    def prune(served: Served, obj: Object, options: WriteOptions) -> list[str]:
         """Drops unknown fields; the warnings about them.
 
         Raises:
@@ -393,51 +391,9 @@ def already_exists(served: Served, name: str) -> AlreadyExists:
     )
 
 
-def _unchanged(new: Object, old: Object, *, managed: bool) -> bool:
-    """Whether two revisions say the same; `managed` compares managedFields always, not only where `new` has them.
-
-    An update that leaves managedFields out does not mean to remove them. When each manager last wrote does not count:
-    what is applied again may differ from what is stored until it has its defaults.
-    """
-    if new.keys() != old.keys():
-        return False
-    for name, value in new.items():
-        if name != "metadata" and value != old[name]:
-            return False
-    return _bare(new["metadata"]) == _bare(old["metadata"]) and (
-        (not managed and not new["metadata"].get("managedFields"))
-        or _timeless(new["metadata"]) == _timeless(old["metadata"])
-    )
-
-
-def _timeless(metadata: dict[str, Any]) -> list[dict[str, Any]]:
-    entries = metadata.get("managedFields") or ()
-    return [{name: value for name, value in entry.items() if name != "time"} for entry in entries]
-
-
 def _set(metadata: dict[str, Any], name: str, value: Any) -> None:
     """Sets a field, or takes it away for None."""
     if value is None:
         metadata.pop(name, None)
     else:
         metadata[name] = value
-
-
-def _bare(metadata: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in metadata.items()
-        if name != "managedFields" and value not in ({}, [], None)
-    }
-
-
-def _finished(obj: Object, old: dict[str, Any]) -> bool:
-    """Whether this update took the last finalizer from an object that was waiting for it to go away."""
-    metadata = obj["metadata"]
-    return bool(
-        metadata.get("deletionTimestamp")
-        and not metadata.get("finalizers")
-        and old.get("finalizers")
-        and not metadata.get("deletionGracePeriodSeconds")
-        and not (obj.get("kind") == "Namespace" and (obj.get("spec") or {}).get("finalizers"))
-    )
