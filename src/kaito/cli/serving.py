@@ -91,6 +91,14 @@ def operator(
             help="Only for the local mode: the preset whose small weights answer in place of real ones."
         ),
     ] = "",
+    held_weights: Annotated[
+        str | None,
+        typer.Option(
+            hidden=True,
+            metavar="PRESET,…",
+            help="Only for the local mode: the presets whose real weights were downloaded before it started.",
+        ),
+    ] = None,
     image: Images = None,
     metrics_bind_address: Annotated[
         str, typer.Option(help='Address of /metrics; "0" turns it off.')
@@ -157,6 +165,7 @@ def operator(
                 initialization_timeout=initialization_timeout,
                 preset_registry=preset_registry,
                 stand_in_weights=stand_in_weights,
+                held_weights=held_weights,
                 images=tuple(image or ()),
                 metrics_bind_address=metrics_bind_address,
                 health_probe_bind_address=health_probe_bind_address,

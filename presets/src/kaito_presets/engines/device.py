@@ -18,14 +18,21 @@ _MACH_O = b"\xcf\xfa\xed\xfe"
 
 def mistralrs_device() -> str:
     """Such as "the GPU (arm64, by Metal)" or "the CPU (x86_64)"; "" where mistralrs is not installed."""
-    spec = importlib.util.find_spec("mistralrs")
-    folders = spec.submodule_search_locations if spec is not None else None
-    if not folders:
+    if not _folders():
         return ""
-    libraries = sorted(path for folder in folders for path in Path(folder).glob("mistralrs*.so"))
-    if any(built_with_metal(path) for path in libraries):
-        return f"the GPU ({_processor()}, by Metal)"
-    return f"the CPU ({_processor()})"
+    return f"the GPU ({_processor()}, by Metal)" if on_gpu() else f"the CPU ({_processor()})"
+
+
+def on_gpu() -> bool:
+    """Whether it computes on a GPU, in 16-bit numbers; on a CPU it takes 32."""
+    libraries = sorted(path for folder in _folders() for path in Path(folder).glob("mistralrs*.so"))
+    return any(built_with_metal(path) for path in libraries)
+
+
+def _folders() -> list[str]:
+    """Where mistralrs is installed; [] where it is not."""
+    spec = importlib.util.find_spec("mistralrs")
+    return list(spec.submodule_search_locations or ()) if spec is not None else []
 
 
 def built_with_metal(library: Path) -> bool:

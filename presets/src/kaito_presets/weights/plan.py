@@ -9,11 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaito_presets.engines.device import on_gpu
 from kaito_presets.weights.hub import Hub, HubError, RemoteFile
+from kaito_presets.weights.shared import directory_of
 
 GIB = 1024**3
 #: Memory needed is the weights' size times this, plus WORKING_BYTES: room for caches of a 4k context and for buffers.
 MEMORY_FACTOR = 1.1
+#: On a CPU the engine computes with 32-bit numbers, which safetensors of 16 bit become when they are loaded; GGUF files
+#: stay what they are.
+WIDENED = 2
 WORKING_BYTES = GIB
 #: Free disk that must remain after the download.
 SPARE_DISK_BYTES = GIB // 2
@@ -69,9 +74,10 @@ class Plan:
 
     @property
     def memory(self) -> int:
-        """Memory that serving these weights takes."""
-        weights = sum(file.size for file in self.files if file.path.endswith((".gguf", ".safetensors")))
-        return int(weights * MEMORY_FACTOR) + WORKING_BYTES
+        """Memory that serving these weights takes, by the engine of one machine."""
+        gguf = sum(file.size for file in self.files if file.path.endswith(".gguf"))
+        tensors = sum(file.size for file in self.files if file.path.endswith(".safetensors"))
+        return int((gguf + tensors * (1 if on_gpu() else WIDENED)) * MEMORY_FACTOR) + WORKING_BYTES
 
     def summary(self) -> str:
         """Size, disk and memory, in one sentence."""
@@ -94,7 +100,7 @@ def make_plan(hub: Hub, source: Source, cache: Path) -> Plan:
         files = choose_safetensors(hub.files(repository, revision))
         if not any(file.path.endswith(".safetensors") for file in files):
             raise HubError(f"The repository {repository} has no safetensors files.")
-    directory = cache / f"{repository.replace('/', '--')}@{revision.replace('/', '--')}"
+    directory = directory_of(cache, repository, revision)
     present = sum(
         file.size if (directory / file.path).is_file() else _partial(directory, file) for file in files
     )

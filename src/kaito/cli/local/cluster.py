@@ -102,6 +102,7 @@ class LocalCluster:
             f"--state={self.directory.pods}",
             *image_map_options(self.options.images),
             *[f"--weights={preset}={path}" for preset, path in self.options.weights.items()],
+            f"--downloads={self.directory.downloads}",
         ]
 
     def _operator_arguments(self) -> list[str]:
@@ -114,6 +115,7 @@ class LocalCluster:
             "--cloud-provider=instant",
             f"--node-provisioner={self.options.node_provisioner}",
             *([] if self.options.weights else [f"--stand-in-weights={STAND_IN}"]),
+            f"--held-weights={','.join(self.options.weights)}",
             "--metrics-bind-address=127.0.0.1:0",
             "--health-probe-bind-address=0",
             "--webhook-register",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,11 +69,24 @@ def require_presets() -> None:
         )
 
 
-def image_table(catalog: Catalog, images: Mapping[str, Path], weights: Mapping[str, Path]) -> ImageTable:
-    """The images that the local mode's node can run: preset images, the adapter puller and curl.
+def held_presets(catalog: Catalog, weights: Collection[str]) -> list[str]:
+    """The presets whose weights need no download: their folders are here, or stand-in weights answer for them."""
+    from kaito_presets.demo import PRESET
+
+    return [
+        preset.name
+        for preset in catalog.presets
+        if preset.name in weights or preset.name == PRESET or (not weights and answered_by_stand_in(preset))
+    ]
+
+
+def image_table(
+    catalog: Catalog, images: Mapping[str, Path], weights: Mapping[str, Path], cache: Path | None = None
+) -> ImageTable:
+    """The images that the local mode's node can run: preset images, runtimes, the puller and curl.
 
     `images` maps adapter images to OCI layouts. `weights` maps presets to folders with real weights; without any,
-    stand-in weights answer for the Phi-3 family.
+    stand-in weights answer for the Phi-3 family. `cache` is the folder that all pods download weights into.
     """
     from kaito.embedded.kubelet.images import ImageEntry, ImageTable
     from kaito_presets.demo import PRESET, WEIGHTS_MOUNT, stand_in_contents
@@ -85,18 +98,20 @@ def image_table(catalog: Catalog, images: Mapping[str, Path], weights: Mapping[s
     }
     engine = {"KAITO_ENGINE": "mistralrs"}
     entries = []
-    for preset in catalog.presets:
-        match = f"*/kaito-{preset.name}"
-        if preset.name in weights:
-            contents = {WEIGHTS_MOUNT: str(weights[preset.name])}
+    for name in held_presets(catalog, weights):
+        match = f"*/kaito-{name}"
+        if name in weights:
+            contents = {WEIGHTS_MOUNT: str(weights[name])}
             entries.append(ImageEntry(match, serve, "kaito-serve", engine, contents))
-        elif preset.name == PRESET or (not weights and answered_by_stand_in(preset)):
-            contents = {path: str(folder) for path, folder in stand_in_contents(preset.name).items()}
-            stand_in = "" if preset.name == PRESET else PRESET
+        else:
+            contents = {path: str(folder) for path, folder in stand_in_contents(name).items()}
+            stand_in = "" if name == PRESET else PRESET
             entries.append(ImageEntry(match, serve, "kaito-serve", engine, contents, stand_in))
     entries.append(ImageEntry("*/runtime-*", serve, "kaito-serve", engine))
-    mapped = {"KAITO_IMAGE_MAP": image_map_json(images)}
-    entries.append(ImageEntry("*/puller", pull, "kaito-pull", mapped))
+    fetching = {"KAITO_IMAGE_MAP": image_map_json(images)}
+    if cache is not None:
+        fetching["KAITO_WEIGHTS_CACHE"] = str(cache.resolve())
+    entries.append(ImageEntry("*/puller", pull, "kaito-pull", fetching))
     return ImageTable.default(*entries, advice=WEIGHTS_ADVICE)
 
 

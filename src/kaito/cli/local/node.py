@@ -55,11 +55,14 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder for the pods' files")
     parser.add_argument("--image", action="append", default=[], metavar="REF=oci:PATH")
     parser.add_argument("--weights", action="append", default=[], metavar="PRESET=PATH")
+    parser.add_argument(
+        "--downloads", type=Path, required=True, help="folder that pods download weights into"
+    )
     arguments = parser.parse_args()
     end_with_parent()
     configure_logging("human")
     weights = {name: Path(path) for name, _, path in (option.partition("=") for option in arguments.weights)}
-    images = image_table(load_catalog(), parse_image_map(arguments.image), weights)
+    images = image_table(load_catalog(), parse_image_map(arguments.image), weights, cache=arguments.downloads)
     token = os.environ.pop(KUBELET_TOKEN_VARIABLE, "")
     asyncio.run(serve(arguments.kubeconfig, KubeletOptions(arguments.state.resolve(), token, images)))
 

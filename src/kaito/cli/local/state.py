@@ -41,6 +41,11 @@ class LocalDirectory:
         return self.root / "pods"
 
     @property
+    def downloads(self) -> Path:
+        """Weights that were downloaded: all pods share them, and they outlive what runs."""
+        return self.root / "weights"
+
+    @property
     def state_file(self) -> Path:
         return self.root / "state.json"
 

@@ -54,6 +54,7 @@ class OperatorConfig(CloudFlags):
     webhook_register: bool
     prices: Path | None = None
     price_region: str | None = None
+    held_weights: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kaito import __version__
-from kaito.catalog import load_catalog
+from kaito.catalog import Catalog, load_catalog
 from kaito.catalog.hub.client import ENDPOINT_VARIABLE, TOKEN_VARIABLE, HubClient
 from kaito.catalog.prices import Prices
 from kaito.cli import beside
@@ -29,7 +29,14 @@ from kaito.cli.operator.process import connect, make_manager, serve, start_loggi
 from kaito.cli.operator.webhooks import WebhookFlags
 from kaito.controllers import adapter, workspace
 from kaito.controllers.adapter import AdapterOptions
-from kaito.controllers.workspace import NodeClass, NodeProvisioner, WorkspaceConfig, own_catalog, parse_cloud
+from kaito.controllers.workspace import (
+    NodeClass,
+    NodeProvisioner,
+    OneMachine,
+    WorkspaceConfig,
+    own_catalog,
+    parse_cloud,
+)
 from kaito.controllers.workspace.hub_lookup import ModelLookup
 from kaito.controllers.workspace.needs import Lookup
 from kaito.embedded.processes.lifeline import end_with_parent, report_ready
@@ -70,6 +77,7 @@ def operator_manager(client: Client, clock: Clock, config: OperatorConfig, names
     Raises CliError where a flag's value is not known, or the cloud's settings are not complete.
     """
     settings, cloud, catalog = _workspace_config(config), choose(config, FOR_OPERATOR), load_catalog()
+    settings = replace(settings, machine=_machine(config, catalog))
     manager = make_manager(client, clock, config, LEASE_NAME, namespace)
     flags = WebhookFlags.of(config)
     check_operator(manager, settings.node_provisioner, namespace, webhook=flags.kept, cloud=cloud)
@@ -119,6 +127,15 @@ def _workspace_config(config: OperatorConfig) -> WorkspaceConfig:
         return replace(settings, registry=config.preset_registry) if config.preset_registry else settings
     except ValueError as error:
         raise CliError(str(error)) from None
+
+
+def _machine(config: OperatorConfig, catalog: Catalog) -> OneMachine | None:
+    """The machine of the local mode; None where there is a cluster."""
+    if config.held_weights is None:
+        return None
+    from kaito.cli.local.machine import this_machine
+
+    return this_machine(catalog, list(filter(None, config.held_weights.split(","))))
 
 
 class _Ready:

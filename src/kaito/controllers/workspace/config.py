@@ -113,6 +113,18 @@ _KARPENTERS: Final[dict[Cloud, tuple[str, str]]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class OneMachine:
+    """The machine whose processes are all pods: `kaito local`. Models are served by mistralrs in its own memory."""
+
+    memory_gib: float | None = None
+    """All that it has; None: not known."""
+    on_gpu: bool = False
+    """Whether the engine computes on a GPU of the machine, in the same memory."""
+    held: frozenset[str] = frozenset()
+    """Presets whose weights are on it already, or are answered for by others: nothing is downloaded for them."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkspaceConfig:
     """Settings of the workspace controller."""
 
@@ -126,7 +138,9 @@ class WorkspaceConfig:
     hub_endpoint: str = ""
     """URL of the hub that pods download weights from (HF_ENDPOINT); empty: the Hugging Face hub."""
     stand_in_weights: str = ""
-    """Preset whose small weights answer in place of every real one; empty: the real weights answer."""
+    """Preset whose small weights answer in place of those that images have; empty: the real weights answer."""
+    machine: OneMachine | None = None
+    """The only machine there is; None: a cluster, whose images have weights."""
     cloud: Cloud = "azure"
     """Whose instance types the Workspaces name."""
     prices: Prices = NO_PRICES

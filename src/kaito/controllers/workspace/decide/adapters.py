@@ -15,6 +15,7 @@ from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.children import cut, manifest, ours, write_if_needed
 from kaito.controllers.workspace.decide.plan import AdapterWanted, Plan
 from kaito.controllers.workspace.decide.wanted import Problem
+from kaito.controllers.workspace.decide.weights_source import Baked
 from kaito.controllers.workspace.model import (
     Deletion,
     Object,
@@ -155,7 +156,8 @@ def _judged(
     source = (live.get("spec") or {}).get("source") or {}
     if plan.preset is None:
         return AdapterUse(wanted, "Ready", "Fits", source=source)
-    serving = catalog.preset(config.stand_in_weights) if config.stand_in_weights else None
+    stands_in = config.stand_in_weights if isinstance(plan.weights, Baked) else ""
+    serving = catalog.preset(stands_in) if stands_in else None
     verdict = adapter_fits(AdapterFacts.from_status(live.get("status") or {}), plan.preset, serving)
     if verdict.ok:
         return AdapterUse(wanted, "Ready", verdict.reason, verdict.message, source)

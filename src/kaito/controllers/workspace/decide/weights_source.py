@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kaito.api.labels import USE_LOCAL_WEIGHTS_ANNOTATION
-from kaito.catalog import Preset
-from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.catalog import Preset, one_machine
+from kaito.controllers.workspace.config import OneMachine, WorkspaceConfig
 from kaito.controllers.workspace.decide.problems import Problem
 from kaito.controllers.workspace.decide.resolved import key_of
 from kaito.controllers.workspace.model import Object, annotations_of
@@ -88,11 +88,24 @@ def weights_source(workspace: Object, preset: Preset | None, config: WorkspaceCo
     if own:
         return _named(own, secret)
     if preset is None:
-        return Baked()
+        return BAKED
     if annotations_of(workspace).get(USE_LOCAL_WEIGHTS_ANNOTATION) == "true":
         return NodePath(local_path(written["name"]))
-    if options.get("image") or config.stand_in_weights or preset.repo is None or not downloaded(preset):
-        return Baked()
+    if options.get("image") or preset.repo is None:
+        return BAKED
+    if config.machine is not None:
+        return _on_one_machine(preset, config.machine, secret)
+    if config.stand_in_weights or not downloaded(preset):
+        return BAKED
+    return Hub(preset.repo, preset.revision, secret)
+
+
+def _on_one_machine(preset: Preset, machine: OneMachine, secret: str | None) -> WeightsSource:
+    """Nothing there unpacks images: what the machine does not hold is downloaded, the publisher's GGUF files first."""
+    if preset.name in machine.held or preset.repo is None:
+        return BAKED
+    if preset.gguf_repo is not None:
+        return Hub(preset.gguf_repo, None, secret)
     return Hub(preset.repo, preset.revision, secret)
 
 
@@ -135,6 +148,8 @@ def weights_problem(workspace: Object, preset: Preset, config: WorkspaceConfig) 
             f"{config.stand_in_weights} alone; name weights of your own"
         )
         return Problem.at("inference.preset.weights", "InvalidSpec", text)
+    if config.machine is not None and (too_much := _refused(source, preset, config.machine)) is not None:
+        return too_much
     if isinstance(source, Hub) and not source.own and preset.gated and source.secret is None:
         text = (
             f"the hub gives {preset.name} only to accounts that accepted its licence; write the name of a Secret whose "
@@ -142,6 +157,14 @@ def weights_problem(workspace: Object, preset: Preset, config: WorkspaceConfig) 
         )
         return Problem.at("inference.preset.presetOptions.modelAccessSecret", "InvalidSpec", text)
     return None
+
+
+def _refused(source: WeightsSource, preset: Preset, machine: OneMachine) -> Problem | None:
+    """Why the only machine cannot serve the model's own safetensors; of other weights its engine says so."""
+    if not isinstance(source, Hub) or source.own or source.repository != preset.repo:
+        return None
+    text = one_machine.refusal(preset, machine.memory_gib, on_gpu=machine.on_gpu)
+    return Problem.at("inference.preset.name", "UnsupportedModel", text) if text is not None else None
 
 
 def _named(own: Mapping[str, Any], secret: str | None) -> WeightsSource:
