@@ -25,6 +25,7 @@ class RegistryServer:
         self.break_after: list[int] = []  # for the next blobs: cut the connection after so many bytes
         self.fail_with: list[int] = []  # for the next blobs: a status
         self.corrupt = False
+        self.whole = False  # no parts of blobs
         self.requests: list[tuple[str, dict[str, str]]] = []
         registry = self
 
@@ -117,8 +118,9 @@ class RegistryServer:
         content = self.blobs[digest]
         if self.corrupt:
             content = content[:-1] + bytes([content[-1] ^ 1])
-        wanted = request.headers.get("Range")
-        offset = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        wanted = None if self.whole else request.headers.get("Range")
+        first, _, last = (wanted or "bytes=0-").removeprefix("bytes=").partition("-")
+        offset, content = int(first), content[: int(last) + 1] if last else content
         request.send_response(206 if wanted else 200)
         request.send_header("Content-Length", str(len(content) - offset))
         request.end_headers()

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,6 +34,10 @@ _CHUNK = 1024 * 1024
 
 class BadImage(ValueError):
     """The image can't be used. str() is a sentence for the user."""
+
+
+class NotThere(BadImage):
+    """There is no such image."""
 
 
 def manifest_of(
@@ -124,6 +128,10 @@ class ImageLayout:
             raise BadImage(f"The blob sha256:{expected} is damaged: its content has another digest.")
         return raw
 
+    def blob(self, descriptor: dict[str, Any]) -> Path:
+        """The file of a layer, unread. Raises BadImage."""
+        return self._blob(descriptor)[0]
+
     def verified_blob(self, descriptor: dict[str, Any]) -> Path:
         path, expected = self._blob(descriptor)
         digest = hashlib.sha256()
@@ -151,7 +159,7 @@ def tar_mode(layer: dict[str, Any]) -> Any:
     )
 
 
-def members(tar: tarfile.TarFile, inside: str) -> Iterator[tuple[tarfile.TarInfo, str]]:
+def members(tar: Iterable[tarfile.TarInfo], inside: str) -> Iterator[tuple[tarfile.TarInfo, str]]:
     """The regular files below `inside` ("": all) with their names relative to it. Raises BadImage for unsafe ones."""
     prefix = PurePosixPath(inside).parts
     for member in tar:

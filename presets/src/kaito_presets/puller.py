@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kaito_presets import paths
-from kaito_presets.oci import MAX_PAYLOAD_BYTES, BadImage, ImageLayout
+from kaito_presets.oci import MAX_PAYLOAD_BYTES, BadImage, ImageLayout, NotThere
 from kaito_presets.registry import Reference, Registry, credentials
 from kaito_presets.weights import artifact
 
@@ -56,7 +56,7 @@ def layout_of(image: str, image_map: str) -> Path:
         ) from error
     place = mapping.get(image) if isinstance(mapping, dict) else None
     if place is None:
-        raise BadImage(
+        raise NotThere(
             f"The image {image} can't be pulled: this machine takes images from layouts alone. "
             f"Map it to an OCI image layout on this machine, for example with "
             f"kaito local up --image {image}=oci:/path/of/the/layout"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from kaito_presets.oci import MANIFESTS, MAX_MANIFEST_BYTES, BadImage, manifest_of
+from kaito_presets.oci import MANIFESTS, MAX_MANIFEST_BYTES, BadImage, NotThere, manifest_of
 
 TIMEOUT_SECONDS: Final = 30.0
 DOCKER_HUB: Final = "registry-1.docker.io"
@@ -35,6 +35,14 @@ _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
 
 class Unreachable(BadImage):
     """The registry did not answer, or said to come again: another try may help."""
+
+
+class Refused(BadImage):
+    """The registry does not let these credentials, or nobody without any, pull."""
+
+
+class Indivisible(BadImage):
+    """The registry gives blobs whole or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ def credentials(config_files: Iterable[Path], registry: str) -> str | None:
                     if entry.get("username"):
                         return f"{entry['username']}:{entry.get('password', '')}"
         except (OSError, ValueError, AttributeError) as error:
-            raise BadImage(
+            raise Refused(
                 f"The pull secret {path.parent.name} holds no docker config.json; make it with kubectl create secret "
                 "docker-registry."
             ) from error
@@ -102,16 +110,27 @@ class Registry:
 
     def manifest(self) -> dict[str, Any]:
         """The manifest of the image or artifact; of several platforms the first. Raises BadImage."""
-        return manifest_of(
-            self._document(self._reference.version), lambda entry: self._document(str(entry.get("digest")))
-        )
+        return self.manifest_and_digest()[0]
 
-    def _document(self, version: str) -> dict[str, Any]:
+    def manifest_and_digest(self) -> tuple[dict[str, Any], str]:
+        """The manifest, and the digest by which the same one is had again. Raises BadImage."""
+        last = ""
+
+        def read(version: str) -> dict[str, Any]:
+            nonlocal last
+            document, last = self._document(version)
+            return document
+
+        found = manifest_of(read(self._reference.version), lambda entry: read(str(entry.get("digest"))))
+        return found, last
+
+    def _document(self, version: str) -> tuple[dict[str, Any], str]:
         with self._open(f"manifests/{version}", {"Accept": ", ".join(MANIFESTS)}) as response:
             raw = response.read(MAX_MANIFEST_BYTES + 1)
         if len(raw) > MAX_MANIFEST_BYTES:
             raise BadImage("The registry's manifest is larger than manifests may be.")
-        if version.startswith("sha256:") and hashlib.sha256(raw).hexdigest() != version[7:]:
+        digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+        if version.startswith("sha256:") and digest != version:
             raise BadImage(f"The manifest {version} arrived with another digest.")
         try:
             found = json.loads(raw)
@@ -119,6 +138,37 @@ class Registry:
             raise BadImage("The registry's manifest is not JSON.") from error
         if not isinstance(found, dict):
             raise BadImage("The registry's manifest has an unknown shape.")
+        return found, digest
+
+    def part(
+        self, digest: str, start: int, length: int, *, attempts: int = 3, first_pause: float = 0.5
+    ) -> bytes:
+        """So many bytes of a blob, which must have them. Blocks; raises BadImage, Indivisible.
+
+        attempts: tries. first_pause: seconds between two, doubled. A part cannot be held against the digest.
+        """
+        for attempt in range(1, attempts + 1):
+            try:
+                return self._part(digest, start, length)
+            except Unreachable:
+                if attempt == attempts:
+                    raise
+                time.sleep(first_pause * 2 ** (attempt - 1))
+        raise AssertionError  # attempts is at least 1
+
+    def _part(self, digest: str, start: int, length: int) -> bytes:
+        wanted = {"Range": f"bytes={start}-{start + length - 1}"}
+        with self._open(f"blobs/{digest}", wanted) as response:
+            if start and response.status != 206:
+                raise Indivisible(f"The registry {self._reference.registry} gives layers whole alone.")
+            try:
+                found = response.read(length)
+            except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
+                raise Unreachable(f"The connection to {self._reference.registry} broke.") from error
+        if len(found) < length:
+            raise Unreachable(
+                f"The registry {self._reference.registry} ended the transfer of {digest} early."
+            )
         return found
 
     def fetch(
@@ -220,7 +270,7 @@ class Registry:
         if not realm.startswith(("https://", "http://")):
             raise BadImage(f"The registry {self._reference.registry} asks for an unknown kind of login.")
         if basic is not None and realm.startswith("http://") and self._reference.url.startswith("https://"):
-            raise BadImage(
+            raise Refused(
                 f"The registry {self._reference.registry} wants its pull secret sent to {realm}, where everybody on "
                 "the way could read it; it is not sent."
             )
@@ -242,11 +292,11 @@ class Registry:
         where = f"{self._reference.registry}/{self._reference.repository}"
         if status in (401, 403):
             more = "its pull secret is not accepted" if self._user else "it asks for a login"
-            return BadImage(
+            return Refused(
                 f"The registry does not let you pull {where} (HTTP {status}): {more}; name a Secret of type "
                 "kubernetes.io/dockerconfigjson in imagePullSecrets."
             )
         if status == 404:
-            return BadImage(f"The registry has no {where}:{self._reference.version}.")
+            return NotThere(f"The registry has no {where}:{self._reference.version}.")
         kind = Unreachable if status == 429 or status >= 500 else BadImage
         return kind(f"The registry answered HTTP {status} for {where}.")

@@ -86,8 +86,8 @@ def pull(
         if digest in done:
             continue
         blob = store.blob(layer, scratch)
-        name = _file_name(layer)
-        if name is not None and not _archive(layer):
+        name = file_name(layer)
+        if name is not None and not is_archive(layer):
             _place(blob, output / name, scratch)
         else:
             unpacked = _unpack(blob, layer, name, output, inside, left)
@@ -103,14 +103,23 @@ def pull(
         if path.is_file() and path.name != DONE_FILE
     )
     if not names:
-        raise BadImage(
-            f"The image has no files under {' or '.join(f'/{each}' for each in inside)}, and no layer that is named as "
-            "a file; put them there."
-        )
+        raise BadImage(nothing_in(inside))
     return names
 
 
-def _file_name(layer: dict[str, Any]) -> str | None:
+def nothing_in(inside: tuple[str, ...]) -> str:
+    """What is said of an image without such files."""
+    return (
+        f"The image has no files under {' or '.join(f'/{each}' for each in inside)}, and no layer that is named as a "
+        "file; put them there."
+    )
+
+
+def file_name(layer: dict[str, Any]) -> str | None:
+    """The file that an artifact's layer is, or the directory that it is an archive of; None in an image.
+
+    Raises BadImage for one that leads out.
+    """
     notes = layer.get("annotations")
     name = next((notes[key] for key in FILE_NAMES if key in notes), None) if isinstance(notes, dict) else None
     if name is None:
@@ -121,9 +130,15 @@ def _file_name(layer: dict[str, Any]) -> str | None:
     return str(PurePosixPath(*parts))
 
 
-def _archive(layer: dict[str, Any]) -> bool:
+def is_archive(layer: dict[str, Any]) -> bool:
+    """Whether an artifact's layer is an archive of files."""
     kind, notes = str(layer.get("mediaType")), layer.get("annotations") or {}
     return notes.get(UNPACK) == "true" or (kind.startswith("application/vnd.cncf.model.") and ".tar" in kind)
+
+
+def prefixes(name: str | None, inside: tuple[str, ...]) -> tuple[str, ...]:
+    """Directories of a layer's archive; the first that has files is taken. name: see `file_name`."""
+    return inside if name is None else (name, "")
 
 
 def _place(blob: Path, target: Path, scratch: Path) -> None:
@@ -149,9 +164,8 @@ def _unpack(
     Returns how many bytes that is; raises BadImage for more than `left`.
     """
     mode: Any = tar_mode(layer) if name is None else "r:*"
-    prefixes = inside if name is None else (name, "")
     try:
-        for prefix in prefixes:
+        for prefix in prefixes(name, inside):
             with tarfile.open(blob, mode=mode) as tar:
                 size = 0
                 for member, relative in members(tar, prefix):

@@ -3,12 +3,18 @@
     kaito-weights --repository=ORG/MODEL --revision=COMMIT --output=/workspace/weights [--share=1/4]
     kaito-weights --image=REGISTRY/NAME:TAG --output=/workspace/weights
     kaito-weights --check=/workspace/weights
+    kaito-weights --look --image=… | --check=…
 
 Runs as an init container. A download is resumed where it was interrupted, each file is verified, and the container's
 last sentence (its termination message, which the pod's status shows) says how far it is. With --share=K/N it ends when
 that part is there: N containers, one after the other, then tell of a long download while it lasts.
 
-Exit codes: 0 done, 1 the disk, 2 wrong arguments, 5 these weights can't be served, 6 they can't be had.
+With --look nothing is fetched but config.json and the headers of the weight files, so that a pod without a GPU can
+tell what another one will find. The last sentence is then JSON: {"bytes": of the weight files that load, "files": how
+many, "quantization": method or null, "digest": of the manifest, for an image from a registry}.
+
+Exit codes: 0 done, 1 the disk, 2 wrong arguments, 5 these weights can't be served, 6 they can't be had. With --look
+also 7 they can't be looked at before they are pulled, 8 there are none, 9 nobody may pull with these credentials.
 """
 
 from __future__ import annotations
@@ -24,18 +30,23 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kaito_presets import paths
-from kaito_presets.oci import BadImage, ImageLayout
+from kaito_presets.oci import BadImage, ImageLayout, NotThere
 from kaito_presets.puller import layout_of, registry_of
-from kaito_presets.weights import artifact
+from kaito_presets.registry import Refused
+from kaito_presets.weights import artifact, look, shared
 from kaito_presets.weights.check import Unfit, check
 from kaito_presets.weights.fetch import Progress, download, verify
 from kaito_presets.weights.hub import Hub, HubError
-from kaito_presets.weights.plan import SPARE_DISK_BYTES, Plan, gigabytes, pod_plan
+from kaito_presets.weights.parts import Unseen
+from kaito_presets.weights.plan import SPARE_DISK_BYTES, DoesNotFit, Plan, check_fit, gigabytes, pod_plan
 
 EXIT_DISK = 1
 EXIT_USAGE = 2
 EXIT_UNFIT = 5
 EXIT_UNAVAILABLE = 6
+EXIT_UNSEEN = 7
+EXIT_NOT_THERE = 8
+EXIT_REFUSED = 9
 #: Seconds between two lines of the log.
 LOG_EVERY = 10.0
 #: Which repository and commit the directory is of.
@@ -61,6 +72,9 @@ def _fail(code: int, sentence: str) -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fetches or checks once."""
     options = _parser().parse_args(arguments)
+    if options.look:
+        _look(options)
+        return
     try:
         if options.check:
             _say(check(paths.resolve(options.check), options.check, options.expect))
@@ -74,22 +88,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _say(from_hub(options, directory))
     except Unfit as error:
         _fail(EXIT_UNFIT, str(error))
-    except (HubError, BadImage) as error:
+    except (HubError, BadImage, DoesNotFit) as error:
         _fail(EXIT_UNAVAILABLE, str(error))
     except OSError as error:
         _fail(EXIT_DISK, f"The weights can't be written to {options.output}: {error.strerror}.")
+
+
+def _look(options: argparse.Namespace) -> None:
+    if options.repository:
+        _fail(EXIT_USAGE, "--look goes with --image or --check; a repository's files are listed by its hub.")
+    try:
+        if options.check:
+            found = look.at_directory(options.check, options.expect, mistral=options.format == "mistral")
+        else:
+            found = look.at_image(options.image, options.expect, mistral=options.format == "mistral")
+        _say(json.dumps(found))
+    except Unfit as error:
+        _fail(EXIT_UNFIT, str(error))
+    except Unseen as error:
+        _fail(EXIT_UNSEEN, str(error))
+    except (NotThere, FileNotFoundError) as error:
+        _fail(EXIT_NOT_THERE, str(error))
+    except Refused as error:
+        _fail(EXIT_REFUSED, str(error))
+    except BadImage as error:
+        _fail(EXIT_UNAVAILABLE, str(error))
+    except OSError as error:
+        _fail(EXIT_UNAVAILABLE, f"The weights of {options.image or options.check} can't be read: {error}.")
 
 
 def from_hub(options: argparse.Namespace, directory: Path) -> str:
     """Downloads the share that was asked for; of the last one all is checked. Raises HubError, Unfit, OSError."""
     hub = Hub()
     revision = _revision(hub, options.repository, options.revision, directory)
-    plan = pod_plan(hub, options.repository, revision, directory, mistral=options.format == "mistral")
-    _room(plan)
     share, shares = options.share
-    until = None if share == shares else plan.total * share // shares
-    log = _Log(f"{plan.repository}")
-    download(plan, hub, log, until=until)
+    log = _Log(options.repository)
+    with shared.place(directory, options.repository, revision) as place:
+        plan = pod_plan(hub, options.repository, revision, place, mistral=options.format == "mistral")
+        _room(plan)
+        until = None if share == shares else plan.total * share // shares
+        download(plan, hub, log, until=until)
+        if until is None:
+            shared.hand_over((file.path for file in plan.files), place, directory)
     where = f"{plan.repository} at {revision[:12]}"
     if until is not None:
         return f"{gigabytes(max(until, log.done))} of the {gigabytes(plan.total)} of {where} are there{log.speed()}"
@@ -131,7 +171,10 @@ def from_image(image: str, directory: Path, expected: dict[str, Any]) -> str:
 
 
 def _room(plan: Plan) -> None:
-    _check_room(plan.directory, plan.missing, plan.repository)
+    if shared.shared_directory() is not None:
+        check_fit(plan)  # the memory that the server will have is this machine's
+    else:
+        _check_room(plan.directory, plan.missing, plan.repository)
 
 
 def _check_room(directory: Path, missing: int, source: str) -> None:
@@ -187,9 +230,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     source.add_argument("--image", metavar="REF", help="image or OCI artifact")
     source.add_argument("--check", metavar="DIR", help="fetch nothing: check this directory")
+    parser.add_argument(
+        "--look", action="store_true", help="fetch nothing: tell, as JSON, what an image or directory holds"
+    )
     parser.add_argument("--revision", default="main", help="commit, tag or branch (default: %(default)s)")
     parser.add_argument(
-        "--format", choices=("auto", "mistral"), default="auto", help="which of a repository's files"
+        "--format", choices=("auto", "mistral"), default="auto", help="which files, of a place with both"
     )
     parser.add_argument("--output", metavar="DIR", help="where the files go")
     parser.add_argument(
