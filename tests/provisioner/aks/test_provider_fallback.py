@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kaito.api import labels
-from kaito.provisioner.aks.provider import AFRESH
+from kaito.provisioner.aks.known import AFRESH
 from kaito.provisioner.errors import (
     CloudError,
     EnvironmentRefused,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kaito.api import labels
-from kaito.provisioner.aks.provider import EARLY, EARLY_POLL, POLL
+from kaito.provisioner.aks.known import EARLY, EARLY_POLL, POLL
 from kaito.runtime.testing.virtual import VirtualClock
 from support.agentpools import A100, AgentPools, a_claim, agent_pools
 

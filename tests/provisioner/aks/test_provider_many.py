@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from kaito.provisioner.aks.provider import POLL
+from kaito.provisioner.aks.known import POLL
 from kaito.runtime.testing.virtual import VirtualClock
 from support.agentpools import AgentPools, a_claim, agent_pools
 

@@ -8,12 +8,12 @@ calls saves requests or says more; nothing is lost with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Protocol
 
 from kaito.catalog import Catalog, load_catalog
 from kaito.provisioner.aks import outcome
 from kaito.provisioner.aks.cluster import ClusterGuard
+from kaito.provisioner.aks.known import AFRESH, MADE_POLL, POLL, Known, holds
 from kaito.provisioner.aks.offerings import (
     OFFERING_ERRORS,
     Offering,
@@ -44,16 +44,6 @@ from kaito.runtime.logs import get_logger
 from kaito.runtime.metrics import MetricSource
 from kaito.runtime.objects import CachedObject
 
-POLL: Final = 15.0
-"""Seconds between two looks at pools with an operation, where Azure names no figure."""
-EARLY_POLL: Final = 30.0
-"""The same while a pool has been made for less than `EARLY` seconds: AKS takes some minutes."""
-EARLY: Final = 180.0
-MADE_POLL: Final = 60.0
-"""Seconds between two looks at a pool that is made and whose machine has not joined, or that somebody stopped."""
-AFRESH: Final = 1.0
-"""Seconds until a claim goes on whose pool was not as it seemed; doubles up to `MADE_POLL` as long as that repeats."""
-
 log = get_logger(__name__)
 
 
@@ -64,24 +54,6 @@ class Gate(MetricSource, Protocol):
     def settled(self, claim_uid: str) -> None: ...
     def given_up(self, claim_uid: str) -> None: ...
     def refused(self, claim_uid: str) -> None: ...
-
-
-@dataclass(slots=True)
-class _Known:
-    """What was last seen for a claim, and until when it is not looked at again.
-
-    period: seconds between two looks, as Azure wants it. operation: URL of the pool's creation. cause: why the pool
-    is being removed. failure: why the last try for this claim failed, for a reason that other offerings share, and
-    until when nothing is tried. contested: how often Azure has said that there is a pool already, or something else.
-    """
-
-    pool: Pool | None = None
-    until: float = float("-inf")
-    period: float | None = None
-    operation: str = ""
-    cause: CloudError | None = None
-    failure: tuple[CloudError, float] | None = None
-    contested: int = 0
 
 
 class AksProvider(CloudProvider):
@@ -121,13 +93,13 @@ class AksProvider(CloudProvider):
             self._gate,
             PoolMetrics(self._operations.queue, self._unavailable),
         )
-        self._known: dict[tuple[str, str], _Known] = {}
+        self._known: dict[tuple[str, str], Known] = {}
         self._resting: dict[str, float] = {}
         self._subscribers: list[Callable[[str], None]] = []
 
     async def create(self, claim: ClaimSpec) -> Instance:
         check_name(claim)
-        known = self._known.setdefault((claim.name, claim.uid), _Known())
+        known = self._known.setdefault((claim.name, claim.uid), Known())
         if self._clock.now() >= known.until:
             await self._look(claim.name, known)
         match outcome.wanted(known.pool, claim), known.pool:
@@ -197,26 +169,17 @@ class AksProvider(CloudProvider):
 
     # Looking
 
-    async def _look(self, name: str, known: _Known) -> None:
+    async def _look(self, name: str, known: Known) -> None:
         """Reads the pool, and says until when that holds."""
         if known.pool is not None and known.pool.phase in (Phase.BUSY, Phase.DELETING):
             known.pool = await self._operations.poll(name)
-            wait = self._operations.until_next_poll(self._period(known))
+            wait = self._operations.until_next_poll(known.seconds_between(self._clock.wall()))
         else:
             known.pool, known.period = await self._operations.read(name)
-            wait = self._period(known)
-        known.until = self._clock.now() + _holds(known.pool, wait)
+            wait = known.seconds_between(self._clock.wall())
+        known.until = self._clock.now() + holds(known.pool, wait)
 
-    def _period(self, known: _Known) -> float:
-        """Seconds until the pool is looked at again while an operation runs on it."""
-        if known.period is not None:
-            return known.period
-        pool = known.pool
-        if pool is None or pool.phase is not Phase.BUSY or pool.started is None:
-            return POLL
-        return EARLY_POLL if (self._clock.wall() - pool.started).total_seconds() < EARLY else POLL
-
-    def _awaited(self, claim: ClaimSpec, known: _Known, pool: Pool) -> InstancePending:
+    def _awaited(self, claim: ClaimSpec, known: Known, pool: Pool) -> InstancePending:
         left = max(AFRESH, known.until - self._clock.now())
         if pool.phase is not Phase.DELETING:
             return outcome.awaited(pool, left)
@@ -250,7 +213,7 @@ class AksProvider(CloudProvider):
 
     # Making
 
-    async def _launch(self, claim: ClaimSpec, known: _Known) -> CloudError:
+    async def _launch(self, claim: ClaimSpec, known: Known) -> CloudError:
         """Starts making the pool; returns what there is to say about it."""
         now = self._clock.now()
         if known.failure is not None and known.failure[1] > now:
@@ -279,12 +242,12 @@ class AksProvider(CloudProvider):
         known.operation, known.period = answer.operation, answer.retry_after
         known.cause, known.failure, known.contested = None, None, 0
         known.pool = outcome.just_made(claim, offering, started)
-        wait = self._period(known)
+        wait = known.seconds_between(self._clock.wall())
         known.until = self._clock.now() + wait
         log.info("an agent pool is being made", pool=claim.name, offering=str(offering), claim=claim.uid)
         return outcome.making(claim.name, offering, wait, started)
 
-    def _contested(self, claim: ClaimSpec, known: _Known, error: PreconditionFailed) -> CloudError:
+    def _contested(self, claim: ClaimSpec, known: Known, error: PreconditionFailed) -> CloudError:
         """Azure takes something for changed: mostly a pool that came meanwhile, which is looked at. Where there is none
         the cluster itself is in trouble, and asking each second would only use up what Azure allows for all claims."""
         known.until, known.contested = float("-inf"), known.contested + 1
@@ -335,7 +298,7 @@ class AksProvider(CloudProvider):
         else:
             self._gate.given_up(claim.uid)
 
-    async def _replace(self, claim: ClaimSpec, known: _Known, pool: Pool) -> None:
+    async def _replace(self, claim: ClaimSpec, known: Known, pool: Pool) -> None:
         """The pool failed: says why, remembers it, and removes the pool. Always raises."""
         error = known.cause
         if error is None:
@@ -356,7 +319,7 @@ class AksProvider(CloudProvider):
             known.pool, known.until = outcome.leaving(pool), self._clock.now() + wait
         raise outcome.replacing(pool, error, wait)
 
-    def _failed(self, claim: ClaimSpec, known: _Known, pool: Pool, error: CloudError) -> None:
+    def _failed(self, claim: ClaimSpec, known: Known, pool: Pool, error: CloudError) -> None:
         """Remembers why, so that the same is not tried again at once."""
         known.cause = error
         if isinstance(error, OFFERING_ERRORS):
@@ -366,7 +329,7 @@ class AksProvider(CloudProvider):
         held = float("inf") if error.terminal else self._clock.now() + error.retry_after
         known.failure = (error, held)
 
-    async def _why(self, pool: Pool, known: _Known) -> CloudError:
+    async def _why(self, pool: Pool, known: Known) -> CloudError:
         """Why the pool failed: from the pool, else from the operation that made it, where this process started it."""
         if pool.error:
             return self._arm.problem(pool.error)
@@ -408,22 +371,6 @@ def _essentials(node: CachedObject) -> dict[str, Any]:
     tree = node.decode()
     metadata = {key: tree["metadata"].get(key) for key in ("name", "labels", "deletionTimestamp")}
     return {"metadata": metadata, "spec": {"providerID": (tree.get("spec") or {}).get("providerID")}}
-
-
-def _holds(pool: Pool | None, poll: float) -> float:
-    """Seconds for which a look at a pool is believed.
-
-    Absence holds until something is sent, which the cloud refuses should there be a pool by then.
-    """
-    if pool is None:
-        return float("inf")
-    match pool.phase:
-        case Phase.BUSY | Phase.DELETING:
-            return poll
-        case Phase.READY | Phase.STOPPED:
-            return MADE_POLL
-        case Phase.FAILED:
-            return 0.0
 
 
 def _place(claim: ClaimSpec) -> Order:
