@@ -37,6 +37,7 @@ from kaito_presets.engines import (
     Unsupported,
 )
 from kaito_presets.engines.device import mistralrs_device
+from kaito_presets.engines.older_config import with_older_config
 from kaito_presets.engines.template import ChatTemplate
 
 #: The role of a message that is no message but the whole prompt.
@@ -87,27 +88,9 @@ class MistralEngine:
 
     def load(self, adapters: Mapping[str, Path]) -> None:
         gguf = self._find_weights()
-        dtype = getattr(mistralrs.ModelDType, _DTYPES[self._dtype])
-        limits: dict[str, Any] = {
-            "max_adapters": len(adapters) + 1,
-            "max_rank": max([MIN_MAX_RANK, *map(_rank, adapters.values())]),
-        }
-        which: Any
-        if gguf:
-            tuning: dict[str, Any] = {"adapters": [], **limits} if adapters else {}
-            which = mistralrs.Which.GGUF(
-                str(self._weights), [path.name for path in gguf], dtype=dtype, **tuning
-            )
-        elif adapters:
-            which = mistralrs.Which.Lora(str(self._weights), adapters=[], dtype=dtype, **limits)
-        else:
-            which = mistralrs.Which.Plain(str(self._weights), dtype=dtype)
-        self._template = ChatTemplate.of(self._weights)
-        log.info("Computing on %s.", mistralrs_device())
-        try:
-            self._runner = self._start(which)
-        except Exception as error:
-            raise BadWeights(f"The weights can't be loaded: {_first_line(error)}") from error
+        with tempfile.TemporaryDirectory(prefix="kaito-config-") as scratch:
+            weights = self._weights if gguf else with_older_config(self._weights, Path(scratch))
+            self._runner = self._loaded(weights, gguf, adapters)
         for alias, directory in adapters.items():
             try:
                 self._runner.load_lora_adapter(alias, str(directory))
@@ -121,6 +104,27 @@ class MistralEngine:
         self._context_length = min(filter(None, (own, self._max_model_len)), default=0)
         if not self._context_length:
             raise BadWeights("The weights do not say how long a context they take; give --max-model-len.")
+
+    def _loaded(self, weights: Path, gguf: Sequence[Path], adapters: Mapping[str, Path]) -> Any:
+        dtype = getattr(mistralrs.ModelDType, _DTYPES[self._dtype])
+        limits: dict[str, Any] = {
+            "max_adapters": len(adapters) + 1,
+            "max_rank": max([MIN_MAX_RANK, *map(_rank, adapters.values())]),
+        }
+        which: Any
+        if gguf:
+            tuning: dict[str, Any] = {"adapters": [], **limits} if adapters else {}
+            which = mistralrs.Which.GGUF(str(weights), [path.name for path in gguf], dtype=dtype, **tuning)
+        elif adapters:
+            which = mistralrs.Which.Lora(str(weights), adapters=[], dtype=dtype, **limits)
+        else:
+            which = mistralrs.Which.Plain(str(weights), dtype=dtype)
+        self._template = ChatTemplate.of(self._weights)
+        log.info("Computing on %s.", mistralrs_device())
+        try:
+            return self._start(which)
+        except Exception as error:
+            raise BadWeights(f"The weights can't be loaded: {_first_line(error)}") from error
 
     def _start(self, which: Any) -> Any:
         settings: dict[str, Any] = {"max_seqs": self._max_num_seqs, "token_source": "none"}
