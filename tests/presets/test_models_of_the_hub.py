@@ -88,6 +88,7 @@ def test_the_architectures_that_one_machine_serves_are_those_that_the_library_lo
     for name in sorted(known | listed | one_machine.ARCHITECTURES):
         (weights / "config.json").write_text(json.dumps({"architectures": [name]}))
         with pytest.raises(Exception) as refused:  # noqa: PT011 # the library has one type for all
-            mistralrs.Runner(which=mistralrs.Which.Plain(str(weights)), token_source="none")
+            which: Any = mistralrs.Which.Plain(str(weights))
+            mistralrs.Runner(which=which, token_source="none")
         unknown = "Unsupported Hugging Face Transformers" in str(refused.value)
         assert unknown is (name not in one_machine.ARCHITECTURES), f"{name}: {refused.value}"

@@ -1,7 +1,7 @@
 """Gives models that a new transformers has saved the config.json that other engines read.
 
-transformers 5 writes all about rotary embeddings into `rope_parameters`; mistralrs wants `rope_theta` and `rope_scaling`
-beside the other settings, as every earlier transformers wrote them.
+transformers 5 writes all about rotary embeddings into `rope_parameters`; mistralrs wants `rope_theta` and
+`rope_scaling` beside the other settings, as every earlier transformers wrote them.
 """
 
 from __future__ import annotations
