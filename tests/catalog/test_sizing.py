@@ -54,7 +54,8 @@ def refused(name: str, sku: str, demand: Demand | None = None) -> Refused:
 
 
 def sums(found: Ledger) -> float:
-    return found.reserved + found.weights + found.kv_cache + found.activations + found.runtime + found.free
+    parts = (found.reserved, found.weights, found.adapters, found.kv_cache, found.activations, found.runtime)
+    return sum(parts) + found.free
 
 
 def test_phi_3_mini_on_one_v100() -> None:
@@ -252,11 +253,11 @@ def test_of_two_runtimes_the_one_that_comes_closer_says_what_is_missing() -> Non
 
 
 def test_what_cannot_be_spread_says_how_many_nodes_it_would_need() -> None:
-    answer = refused("phi-4", "Standard_NV36ads_A10_v5")
-    assert answer.nodes == 2
+    answer = refused("falcon-40b", "Standard_NV72ads_A10_v5")
+    assert answer.nodes == 3
     assert (
         answer.sentence
-        == "phi-4 would need 2 nodes of Standard_NV36ads_A10_v5, and cannot be spread over nodes"
+        == "falcon-40b would need 3 nodes of Standard_NV72ads_A10_v5, and cannot be spread over nodes"
     )
 
 
@@ -352,13 +353,15 @@ MACHINES = [machine_of_sku(sku) for sku in CATALOG.skus if not sku.unusable]
     on=st.sampled_from(MACHINES),
     context=st.integers(1, 40_000),
     sequences=st.integers(1, 64),
+    adapters=st.lists(st.integers(1, 600), max_size=3).map(tuple),
 )
 def test_whatever_fits_adds_up_and_more_never_needs_less(
-    model: Preset, on: Machine, context: int, sequences: int
+    model: Preset, on: Machine, context: int, sequences: int, adapters: tuple[int, ...]
 ) -> None:
     spread = model.model_copy(update={"multi_node": True})
     limit = model.context_tokens or context
-    answer = size(spread, on, Demand(context=min(context, limit), sequences=sequences))
+    wanted = Demand(context=min(context, limit), sequences=sequences, adapters=adapters)
+    answer = size(spread, on, wanted)
     if isinstance(answer, Refused):
         assert answer.sentence
         return
@@ -366,8 +369,8 @@ def test_whatever_fits_adds_up_and_more_never_needs_less(
     assert parts is not None
     assert sums(parts) == pytest.approx(parts.capacity)
     assert parts.free >= 0
-    assert answer.parallelism.gpus == answer.nodes * on.gpus
-    smaller = size(spread, on, Demand(context=min(context, limit)))
+    assert answer.parallelism.gpus * answer.copies == answer.nodes * on.gpus
+    smaller = size(spread, on, Demand(context=min(context, limit), runtime=answer.runtime))
     assert isinstance(smaller, Sizing)
     assert smaller.nodes <= answer.nodes
 

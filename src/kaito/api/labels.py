@@ -25,6 +25,9 @@ KARPENTER_INFERENCESET_NAMESPACE_LABEL: Final = "karpenter.kaito.sh/inferenceset
 NODE_SLOT_LABEL: Final = "kaito.sh/node-slot"
 NODE_ATTEMPT_LABEL: Final = "kaito.sh/node-attempt"
 ADAPTER_LABEL: Final = "kaito.sh/adapter"
+WEIGHTS_CHECK_LABEL: Final = "kaito.sh/weights-check"
+"""On a pod that only looks at a Workspace's weights: which weights, as a hash. Such a pod has no other label of ours,
+so nothing that selects the pods of a Workspace finds it."""
 
 RESERVED_LABELS: Final = frozenset(
     {
@@ -61,6 +64,8 @@ NODE_CLASS_NAME_ANNOTATION: Final = "kaito.sh/node-class-name"
 AKS_OPTION_PREFIX: Final = "kaito.sh/aks-"
 """Annotations that begin so say how AKS makes the nodes of a Workspace or a claim (docs/aks.md)."""
 PERFORMANCE_MODE_ANNOTATION: Final = "kaito.sh/performance-mode"
+CONCURRENCY_ANNOTATION: Final = "kaito.sh/concurrency"
+"""Requests at once that have memory for the whole context each."""
 DISABLE_BENCHMARK_ANNOTATION: Final = "kaito.sh/disable-benchmark"
 USE_LOCAL_WEIGHTS_ANNOTATION: Final = "kaito.sh/use-local-weights"
 STREAMING_ANNOTATIONS: Final = frozenset(

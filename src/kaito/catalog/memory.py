@@ -1,4 +1,4 @@
-"""What one GPU holds while a model is served on it: weights, key-value cache, activations, the engine's own.
+"""What one GPU holds while a model is served on it: weights, adapters, key-value cache, activations, the engine's own.
 
 Pure arithmetic in GiB (2^30 bytes). A model is cut into `tensor` x `pipeline` parts, one for each GPU of a copy.
 
@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from kaito.catalog.adapters import adapters_gib
 from kaito.catalog.gpus import Machine
 from kaito.catalog.models import Dimensions, Preset
 
@@ -68,6 +69,8 @@ class Ledger:
     runtime: float
     free: float
     """For more sequences, or longer ones: the engine takes it as cache."""
+    adapters: float = 0.0
+    """For LoRA adapters: see `kaito.catalog.adapters`."""
 
 
 def usable_share(machine: Machine) -> float:
@@ -125,15 +128,18 @@ def _stage_share(dims: Dimensions | None, stages: int) -> float:
     return math.ceil(dims.layers / stages) / dims.layers
 
 
-def ledger(preset: Preset, machine: Machine, parallelism: Parallelism, tokens: int, sequences: int) -> Ledger:
-    """The memory of the fullest GPU. `sequences` are those of one copy. Raises ValueError as `kv_gib` does, and when
-    the size of the weights is not recorded."""
+def ledger(
+    preset: Preset, machine: Machine, parallelism: Parallelism, tokens: int, sequences: int, rows: int = 0
+) -> Ledger:
+    """The memory of the fullest GPU. `sequences` are those of one copy, `rows` what `adapters.rows` says. Raises
+    ValueError as `kv_gib` does, and when the size of the weights is not recorded."""
     if preset.weights_gib is None:
         raise ValueError(f"{preset.name}: the size of its weights is not recorded")
-    share = _stage_share(preset.dimensions, parallelism.pipeline) / parallelism.tensor
-    weights = preset.weights_gib * WEIGHT_EXPANSION * share
+    layers = _stage_share(preset.dimensions, parallelism.pipeline)
+    weights = preset.weights_gib * WEIGHT_EXPANSION * layers / parallelism.tensor
+    adapters = adapters_gib(preset, layers, parallelism.tensor, rows)
     cache = kv_gib(preset, machine, parallelism, tokens, sequences)
     reserved = machine.memory_gib * (1 - usable_share(machine))
     runtime = CONTEXT_GIB + weights * FRAGMENTATION
-    free = machine.memory_gib - reserved - weights - cache - ACTIVATIONS_GIB - runtime
-    return Ledger(machine.memory_gib, reserved, weights, cache, ACTIVATIONS_GIB, runtime, free)
+    free = machine.memory_gib - reserved - weights - cache - ACTIVATIONS_GIB - runtime - adapters
+    return Ledger(machine.memory_gib, reserved, weights, cache, ACTIVATIONS_GIB, runtime, free, adapters)

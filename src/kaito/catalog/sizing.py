@@ -11,7 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from kaito.catalog.adapters import rows
+from kaito.catalog.cuts import most_nodes, ways
 from kaito.catalog.gpus import Machine, machine_of_sku
+from kaito.catalog.kernels import without_kernels
 from kaito.catalog.lines import first_runtime, least_capability, line_for
 from kaito.catalog.memory import BLOCK_TOKENS, Ledger, Parallelism, ledger, usable_share
 from kaito.catalog.models import Dtype, GpuSku, Preset, Runtime
@@ -19,18 +22,13 @@ from kaito.catalog.models import Dtype, GpuSku, Preset, Runtime
 DEFAULT_CONTEXT: Final = 8192
 """Tokens that nodes are counted for where the user names no context: a page or ten with a question about them. The Go
 KAITO counts for 2,048 and lets the engine shrink the context to what happens to fit."""
-COPIES_FROM: Final = 2
-"""A GPU with more than this many times the weights gets a copy of its own, and no layers are shared. Go KAITO."""
-LEAST_CAPABILITY: Final = {"awq": 7.5, "gptq": 7.0, "fp8": 7.5}
-"""Compute capability from which vLLM has kernels for a quantisation. vLLM's documentation: "Quantization, supported
-hardware" for AWQ and GPTQ, "FP8 W8A8" for fp8 (weights alone below 8.9). Methods that it does not list are not checked.
-"""
+SPREAD_SAVES: Final = 2
+"""A model that one node holds is spread over nodes, for requests at once, only where copies of it take more than this
+many times the nodes: parts that talk over a network answer more slowly, and one node that is lost stops them all."""
 UNRECORDED_LAYERS: Final = ("NemotronH", "Gemma4", "DeepseekV4", "DeepseekV32")
 """Architectures (as names begin) whose layers differ in what they cache, which the catalogue does not know."""
 SPOKEN: Final = {"vllm": "vLLM"}
 """Runtimes whose name is written in another way."""
-MOST_STAGES: Final = 64
-"""Stages that are tried for a model whose number of layers is not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +36,14 @@ class Demand:
     """What is wanted of a model. context None: as long as fits, and at least DEFAULT_CONTEXT or the model's own limit.
 
     sequences: answered at the same time, each with the whole context. runtime None: the first of the preset's that can.
-    nodes: take that many, instead of the fewest that do.
+    nodes: take that many, instead of the fewest that do. adapters: ranks of the LoRA adapters that are mounted.
     """
 
     context: int | None = None
     sequences: int = 1
     runtime: Runtime | None = None
     nodes: int | None = None
+    adapters: tuple[int, ...] = ()
 
 
 _ANYTHING: Final = Demand()
@@ -123,13 +122,15 @@ def _distance(refused: Refused) -> tuple[bool, float]:
     return refused.nodes is None, math.inf if refused.short_gib is None else refused.short_gib
 
 
-def max_context(preset: Preset, machine: Machine, parallelism: Parallelism, sequences: int = 1) -> int:
-    """Tokens for which `sequences` of one copy have cache, up to the model's own limit; 0 where not even the weights
-    fit. The model's limit, or else a multiple of BLOCK_TOKENS."""
+def max_context(
+    preset: Preset, machine: Machine, parallelism: Parallelism, sequences: int = 1, rows: int = 0
+) -> int:
+    """Tokens for which `sequences` of one copy have cache, up to the model's own limit; 0 where not even weights and
+    adapters (`adapters.rows`) fit. The model's limit, or else a multiple of BLOCK_TOKENS."""
     limit = preset.context_tokens or DEFAULT_CONTEXT
 
     def fits(tokens: int) -> bool:
-        return ledger(preset, machine, parallelism, tokens, sequences).free >= 0
+        return ledger(preset, machine, parallelism, tokens, sequences, rows).free >= 0
 
     if fits(limit):
         return limit
@@ -179,19 +180,14 @@ def _never(preset: Preset, machine: Machine, demand: Demand) -> Refused | None:
         return Refused(
             machine, f"{preset.name} is served by {' or '.join(preset.runtimes)}, not {demand.runtime}"
         )
-    method = preset.quantization.method if preset.quantization is not None else ""
-    least, capability = LEAST_CAPABILITY.get(method), machine.compute_capability
-    if least is not None and capability is not None and capability < least:
-        return Refused(
-            machine,
-            f"the weights of {preset.name} are stored as {method}, for which GPUs need compute capability {least:g}; "
-            f"{machine.model} has {capability:g}",
-        )
     return None
 
 
-def _too_old(machine: Machine, runtime: Runtime) -> Refused | None:
-    """That no image of the runtime has code for the GPUs."""
+def _too_old(preset: Preset, machine: Machine, runtime: Runtime) -> Refused | None:
+    """That no image of the runtime has code for the GPUs, or none for this model."""
+    sentence = without_kernels(preset, machine, runtime)
+    if sentence:
+        return Refused(machine, sentence)
     capability = machine.compute_capability
     if capability is None or line_for(runtime, capability) is not None:
         return None
@@ -201,61 +197,117 @@ def _too_old(machine: Machine, runtime: Runtime) -> Refused | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One question: a model by one runtime on one kind of machine, with cache for so many tokens of each sequence."""
+
+    preset: Preset
+    machine: Machine
+    demand: Demand
+    runtime: Runtime
+    planned: int
+    rows: int
+    """Of adapters."""
+
+    def ledger(self, way: Parallelism, sequences: int) -> Ledger:
+        return ledger(self.preset, self.machine, way, self.planned, sequences, self.rows)
+
+    def sequences(self, way: Parallelism, copies: int = 1) -> int:
+        """Those of the fullest copy."""
+        return math.ceil(self.demand.sequences / (way.data * copies))
+
+    def most_sequences(self, way: Parallelism) -> int:
+        """Those that one copy has cache for; 0 where not even the first fits."""
+        one = self.ledger(way, 1)
+        found = math.floor(one.free / one.kv_cache) + 1 if one.free >= 0 else 0
+        return (
+            found - 1 if found > 1 and self.ledger(way, found).free < 0 else found
+        )  # as numbers are rounded
+
+
 def _by_ledger(preset: Preset, machine: Machine, demand: Demand, runtime: Runtime) -> Sizing | Refused:
-    refusal = _too_old(machine, runtime)
+    refusal = _too_old(preset, machine, runtime)
     if refusal is not None:
         return refusal
+    try:
+        taken = rows(runtime, demand.adapters)
+    except ValueError as error:
+        return Refused(machine, str(error))
     planned = demand.context or min(preset.context_tokens or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    case = _Case(preset, machine, demand, runtime, planned, taken)
+    copies = _fewest_copies(case)
+    if copies is not None and copies[0] == 1:
+        return _settled(case, *copies, copied=True)
+    spread, missing = _fewest_stages(case)
+    if copies is not None and (
+        spread is None or copies[0] <= SPREAD_SAVES * spread[0] or not preset.multi_node
+    ):
+        return _settled(case, *copies, copied=True)
+    return _settled(case, *spread) if spread is not None else _missing(case, missing)
+
+
+def _fewest_copies(case: _Case) -> tuple[int, Parallelism] | None:
+    """Nodes that each serve the whole model and share the sequences, and how one of them is cut; None where no node
+    holds the model and a sequence."""
+    found = [
+        (math.ceil(case.demand.sequences / (most * way.data)), way)
+        for way in ways(case.preset, case.machine, case.runtime, 1)
+        if (most := case.most_sequences(way)) > 0
+    ]
+    return min(found, key=lambda pair: pair[0], default=None)
+
+
+def _fewest_stages(case: _Case) -> tuple[tuple[int, Parallelism] | None, float]:
+    """Nodes that serve one copy of the model together, and how it is cut; else None, and what one GPU lacks, in GiB."""
     missing = math.inf
-    for nodes in range(1, _most_nodes(preset, machine, runtime) + 1):
-        for way in _ways(preset, machine, runtime, nodes):
-            found = ledger(preset, machine, way, planned, math.ceil(demand.sequences / way.data))
+    for nodes in range(1, most_nodes(case.preset, case.machine, case.runtime) + 1):
+        for way in ways(case.preset, case.machine, case.runtime, nodes):
+            found = case.ledger(way, case.sequences(way))
             if found.free >= 0:
-                return _settled(preset, machine, demand, runtime, nodes, way, planned)
+                return (nodes, way), 0.0
             missing = min(missing, -found.free)
-    have = usable_gib(machine)
+    return None, missing
+
+
+def _missing(case: _Case, missing: float) -> Refused:
+    have, demand = usable_gib(case.machine), case.demand
+    at_once = f" for {demand.sequences:,} requests at once" if demand.sequences > 1 else ""
+    beside = f" and adapters of rank {sum(demand.adapters):,} together" if demand.adapters else ""
     return Refused(
-        machine,
-        f"{preset.name} with a context of {planned:,} tokens needs {have + missing:.1f} GiB on each GPU; of "
-        f"{machine.model} {have:.1f} GiB can be used, so {missing:.1f} GiB are missing",
+        case.machine,
+        f"{case.preset.name} with a context of {case.planned:,} tokens{at_once}{beside} needs {have + missing:.1f} GiB "
+        f"on each GPU; of {case.machine.model} {have:.1f} GiB can be used, so {missing:.1f} GiB are missing",
         missing,
     )
 
 
-def _settled(
-    preset: Preset,
-    machine: Machine,
-    demand: Demand,
-    runtime: Runtime,
-    need: int,
-    way: Parallelism,
-    planned: int,
-) -> Sizing | Refused:
-    """The nodes that are needed, or those that were asked for."""
-    if need > 1 and not preset.multi_node:
+def _settled(case: _Case, need: int, way: Parallelism, *, copied: bool = False) -> Sizing | Refused:
+    """The nodes that are needed, or those that were asked for. copied: each of them serves the whole model."""
+    preset, machine, demand = case.preset, case.machine, case.demand
+    if not copied and not preset.multi_node:
         text = f"{preset.name} would need {need} nodes of {_named(machine)}, and cannot be spread over nodes"
         return Refused(machine, text, nodes=need)
     nodes = demand.nodes or need
     if nodes < need:
         return _too_few(preset, machine, need, nodes)
-    copies = nodes if need == 1 else 1
-    if nodes > need > 1:
-        most = _most_nodes(preset, machine, runtime)
+    if nodes > need and not copied:
+        most = most_nodes(preset, machine, case.runtime)
         if nodes > most:
             text = f"{preset.name} has too few layers for {nodes} nodes of {_named(machine)}; {most} can share them"
             return Refused(machine, text, nodes=most)
-        way = next(iter(_ways(preset, machine, runtime, nodes)))
-    sequences = math.ceil(demand.sequences / (way.data * copies))
+        way = next(iter(ways(preset, machine, case.runtime, nodes)))
+    copies = nodes if copied else 1
+    sequences = case.sequences(way, copies)
     return Sizing(
         machine,
-        runtime,
+        case.runtime,
         nodes,
         copies,
         way,
         dtype_on(preset, machine),
-        demand.context or max_context(preset, machine, way, sequences),
-        planned,
-        ledger(preset, machine, way, planned, sequences),
+        demand.context or max_context(preset, machine, way, sequences, case.rows),
+        case.planned,
+        case.ledger(way, sequences),
         tuple(_notes(preset, machine)),
     )
 
@@ -263,45 +315,6 @@ def _settled(
 def _too_few(preset: Preset, machine: Machine, need: int, nodes: int) -> Refused:
     text = f"{preset.name} needs {need} nodes of {_named(machine)}; {nodes} {'is' if nodes == 1 else 'are'} too few"
     return Refused(machine, text, nodes=need)
-
-
-def _most_nodes(preset: Preset, machine: Machine, runtime: Runtime) -> int:
-    """One for what cannot leave a node; else no more stages than layers."""
-    if runtime != "vllm":
-        return 1
-    layers = preset.dimensions.layers if preset.dimensions is not None else MOST_STAGES
-    return max(1, layers // (machine.gpus // tensor_ways(preset, machine.gpus)))
-
-
-def _ways(preset: Preset, machine: Machine, runtime: Runtime, nodes: int) -> Iterator[Parallelism]:
-    """How a copy may be cut over that many nodes, the best first."""
-    if runtime != "vllm":
-        yield Parallelism(1, machine.gpus, 1)  # accelerate puts whole layers on each GPU, one after the other
-        return
-    tensor = tensor_ways(preset, machine.gpus)
-    rest = machine.gpus // tensor
-    if nodes > 1:
-        yield Parallelism(tensor, rest * nodes, 1)
-        return
-    if machine.gpus > 1 and (preset.weights_gib or 0) * COPIES_FROM < machine.memory_gib:
-        yield Parallelism(1, 1, machine.gpus)
-    yield Parallelism(tensor, 1, rest)
-    if rest > 1:
-        yield Parallelism(tensor, rest, 1)
-
-
-def tensor_ways(preset: Preset, gpus: int) -> int:
-    """The most GPUs of a node that may share a layer: they divide the heads evenly, and the key-value heads too or are
-    divided by them. vLLM asserts both in every model (model_executor/models); MLA has no key-value heads to share."""
-    dims = preset.dimensions
-    if dims is None:
-        return gpus
-    for tensor in range(gpus, 1, -1):
-        kv = dims.key_value_heads
-        even = dims.latent is not None or kv % tensor == 0 or tensor % kv == 0
-        if gpus % tensor == 0 and dims.attention_heads % tensor == 0 and even:
-            return tensor
-    return 1
 
 
 def _by_stated_memory(preset: Preset, machine: Machine, demand: Demand) -> Sizing | Refused:
@@ -319,7 +332,7 @@ def _by_stated_memory(preset: Preset, machine: Machine, demand: Demand) -> Sizin
         text = f"{preset.name} needs {need:g} GiB of GPU memory; {have}"
         return Refused(machine, text, short if short > 0 else None)
     runtime = demand.runtime or first_runtime(preset, machine.compute_capability)
-    refusal = _too_old(machine, runtime)
+    refusal = _too_old(preset, machine, runtime)
     if refusal is not None:
         return refusal
     if demand.nodes is not None and demand.nodes < nodes:

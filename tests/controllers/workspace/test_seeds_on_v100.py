@@ -58,11 +58,11 @@ def test_it_names_that_machine(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "model", "context"),
-    [("inference", "phi-3-mini-4k-instruct", 4096), ("adapters", "phi-3-mini-128k-instruct", 9584)],
+    ("name", "model", "context", "rank"),
+    [("inference", "phi-3-mini-4k-instruct", 4096, 0), ("adapters", "phi-3-mini-128k-instruct", 9504, 8)],
 )
 def test_it_is_served_in_float16_by_an_image_with_code_for_it_and_with_a_context_that_fits(
-    name: str, model: str, context: int
+    name: str, model: str, context: int, rank: int
 ) -> None:
     served = container(seed(name))
     arguments = dict(each[2:].split("=", 1) for each in served["args"])
@@ -73,9 +73,9 @@ def test_it_is_served_in_float16_by_an_image_with_code_for_it_and_with_a_context
     assert limit is not None
     assert int(arguments.get("max-model-len", limit)) == context
     one = Parallelism()
-    assert ledger(preset(model), v100(), one, context, 1).free >= 0
+    assert ledger(preset(model), v100(), one, context, 1, rank).free >= 0
     if context < limit:  # and no longer one would
-        assert ledger(preset(model), v100(), one, context + BLOCK_TOKENS, 1).free < 0
+        assert ledger(preset(model), v100(), one, context + BLOCK_TOKENS, 1, rank).free < 0
 
 
 @pytest.mark.parametrize("name", ["inference", "adapters"])

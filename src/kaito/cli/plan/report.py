@@ -18,12 +18,12 @@ from kaito.cli.quota.report import Offer, Report
 from kaito.controllers.admission import Finding, Findings
 from kaito.controllers.workspace import WorkspaceConfig
 from kaito.controllers.workspace.admission import judge
+from kaito.controllers.workspace.decide.asked import Settings, serving_of
 from kaito.controllers.workspace.decide.hub_model import PATH, model_part
 from kaito.controllers.workspace.decide.hub_model import question as hub_question
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
 from kaito.controllers.workspace.decide.problems import Problem
 from kaito.controllers.workspace.decide.resolved import read_choice, with_model
-from kaito.controllers.workspace.decide.sizes import Settings, serving_of
 from kaito.controllers.workspace.decide.wanted import read_wanted
 from kaito.controllers.workspace.model import Answer, Need, Object
 

@@ -58,7 +58,7 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
     model = decide_model(observed, catalog, config, now)
     if isinstance(model, Decision):
         return model
-    plan = make_plan(workspace, observed.invalid, catalog, config, observed.settings)
+    plan = make_plan(workspace, observed.invalid, catalog, config, observed.settings, observed.adapters)
     finalizer = _finalizer(workspace, config)
     if not isinstance(plan, Plan):
         status = forgotten(problem_status(workspace, plan, now), observed)

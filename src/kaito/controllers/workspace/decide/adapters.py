@@ -13,7 +13,8 @@ from kaito.catalog import AdapterFacts, Catalog, adapter_fits
 from kaito.controllers.workspace.compare import difference
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.children import cut, manifest, ours, write_if_needed
-from kaito.controllers.workspace.decide.plan import AdapterWanted, Plan
+from kaito.controllers.workspace.decide.mounted import AdapterWanted
+from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.decide.weights_source import Baked
 from kaito.controllers.workspace.model import (

@@ -7,6 +7,8 @@ commit of its weights, they are those of the day on which a pod starts.
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -14,12 +16,19 @@ from typing import Any, Final
 import orjson
 from pydantic import ValidationError
 
-from kaito.catalog import Catalog, Preset
+from kaito.catalog import Catalog, Preset, Quantization
 from kaito.catalog.hub import is_hub_id
+from kaito.catalog.memory import GIB
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.problems import Problem
-from kaito.controllers.workspace.decide.resolved import FOR, key_of, read_model, with_model
-from kaito.controllers.workspace.decide.weights_source import Hub, WeightsSource, weights_source
+from kaito.controllers.workspace.decide.resolved import FOR, key_of, read_model, read_weights, with_model
+from kaito.controllers.workspace.decide.weights_source import (
+    Hub,
+    WeightsSource,
+    own_weights,
+    weights_key,
+    weights_source,
+)
 from kaito.controllers.workspace.model import Need, Object
 
 PATH: Final = "inference.preset.name"
@@ -47,7 +56,19 @@ def preset_name(workspace: Object) -> str:
 
 
 def known_preset(workspace: Object, catalog: Catalog) -> Preset | None:
-    """The model that the Workspace names: as it was looked up for it, else as the catalogue has it, else None."""
+    """The model that the Workspace names: as it was looked up for it, else as the catalogue has it, else None. Weights
+    of the user's own that were looked at have the size that was found, not the catalogue's."""
+    found, kept = _named(workspace, catalog), read_weights(workspace) or {}
+    size, method = kept.get("bytes"), kept.get("quantization")
+    if found is None or not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        return found
+    source = own_weights(workspace)
+    if source is None or kept.get(FOR) != weights_key(source):
+        return found
+    return _stored_as(found, size, method if isinstance(method, str) else None)
+
+
+def _named(workspace: Object, catalog: Catalog) -> Preset | None:
     name = preset_name(workspace)
     if not name:
         return None
@@ -86,7 +107,8 @@ def question(workspace: Object, catalog: Catalog, config: WorkspaceConfig) -> Qu
             return None
         return Question(Need("model", name, _revision(workspace), _secret(workspace)), _key(workspace), True)
     source = weights_source(workspace, preset, config)
-    if isinstance(source, Hub) and not source.own and source.revision is None:
+    model = isinstance(source, Hub) and not source.own and source.repository == preset.repo
+    if isinstance(source, Hub) and model and source.revision is None:
         return Question(Need("model", source.repository, None, source.secret), _key(workspace), False)
     return None
 
@@ -133,6 +155,19 @@ def _entry(facts: bytes) -> Preset | None:
         return Preset.model_validate_json(facts)
     except ValidationError:
         return None
+
+
+@lru_cache(maxsize=256)
+def _stored_as(preset: Preset, size: int, method: str | None) -> Preset:
+    """The preset with weights of that many bytes. A method that is no name of one counts as none."""
+    gib = size / GIB
+    changes: dict[str, Any] = {"weights_gib": gib, "quantization": None}
+    if method is not None:
+        with suppress(ValidationError):
+            changes["quantization"] = Quantization(method=method.lower())
+    if preset.disk_gib is not None and preset.weights_gib is not None and gib > preset.weights_gib:
+        changes["disk_gib"] = preset.disk_gib + math.ceil(gib - preset.weights_gib)
+    return preset.model_copy(update=changes)
 
 
 @lru_cache(maxsize=256)

@@ -1,6 +1,7 @@
 """What the user wants, read against the catalogue: a Plan that can be carried out, or the Problem that prevents it.
 
-Looks at the Workspace and its ConfigMap alone, never at what exists, so the same Workspace always means the same thing.
+Looks at the Workspace, its ConfigMap and its Adapters alone, never at what else exists, so the same Workspace always
+means the same thing.
 """
 
 from __future__ import annotations
@@ -13,27 +14,13 @@ from kaito.api.labels import PERFORMANCE_MODE_ANNOTATION, without_tracking
 from kaito.api.views import InvalidSpec
 from kaito.catalog import Catalog, Machine, Preset, machine_of_sku
 from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.asked import NO_ADAPTERS, Settings
+from kaito.controllers.workspace.decide.mounted import AdapterWanted, adapters_wanted
 from kaito.controllers.workspace.decide.resolved import Choice
 from kaito.controllers.workspace.decide.serving import Serving
-from kaito.controllers.workspace.decide.sizes import Settings
 from kaito.controllers.workspace.decide.wanted import Problem, Size, read_wanted, user_labels
 from kaito.controllers.workspace.decide.weights_source import BAKED, WeightsSource, weights_source
 from kaito.controllers.workspace.model import Object, annotations_of, metadata
-from kaito.controllers.workspace.names import adapter_name
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterWanted:
-    """One entry of `inference.adapters`."""
-
-    name: str
-    """Directory under /mnt/adapter and name in requests."""
-    path: str
-    """Its field in the Workspace, for messages."""
-    object_name: str
-    source: Object | None
-    """Where it is, for an inline adapter; None for one that is referred to."""
-    strength: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +51,8 @@ class Plan:
     """The GPUs in use, where no size of the plan tells them."""
     unnamed: str = ""
     """The size of the nodes that run, where the spec names others since then."""
+    unchecked: str = ""
+    """Why nobody could look at the user's own weights before nodes are asked for."""
 
     @property
     def distributed(self) -> bool:
@@ -203,15 +192,17 @@ def make_plan(
     catalog: Catalog,
     config: WorkspaceConfig,
     settings: Settings | None = None,
+    adapters: Mapping[str, Object] = NO_ADAPTERS,
 ) -> Plan | tuple[Problem, ...]:
     """The plan, or everything that prevents one, the gravest first.
 
     The Workspace's fields have the types of the API's model unless `invalid` says otherwise. settings: what
-    `settings_in` found in its ConfigMap; None: nothing is known of that.
+    `settings_in` found in its ConfigMap; None: nothing is known of that. adapters: the Adapters that it may use, by
+    name.
     """
     if invalid is not None:
         return (Problem("InvalidSpec", f"{invalid.path}: {invalid.message}"),)
-    wanted = read_wanted(workspace, catalog, config, settings)
+    wanted = read_wanted(workspace, catalog, config, settings, adapters)
     if wanted.problems:
         return wanted.problems
     inference = workspace.get("inference") or {}
@@ -236,22 +227,10 @@ def make_plan(
         preset_options=(inference.get("preset") or {}).get("presetOptions") or {},
         template=inference.get("template"),
         config_map=inference.get("config") or None,
-        adapters=tuple(
-            _adapter(meta["name"], index, each) for index, each in enumerate(inference.get("adapters") or ())
-        ),
+        adapters=adapters_wanted(workspace),
         weights=weights_source(workspace, preset, config),
         performance_mode=annotations_of(workspace).get(PERFORMANCE_MODE_ANNOTATION, ""),
         choice=choice,
         choices=wanted.choices,
         serving=wanted.serving,
     )
-
-
-def _adapter(workspace: str, index: int, entry: Object) -> AdapterWanted:
-    path = f"inference.adapters[{index}]"
-    source = entry.get("source")
-    strength = str(entry.get("strength") or "1.0")
-    if source is None:
-        name = entry["adapterRef"]["name"]
-        return AdapterWanted(name, path, name, None, strength)
-    return AdapterWanted(source["name"], path, adapter_name(workspace, source["name"]), source, strength)

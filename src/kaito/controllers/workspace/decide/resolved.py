@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, TypeGuard, cast, get_args
 
 import orjson
 
@@ -43,6 +43,12 @@ class Choice:
     """Why this size and this number of nodes, as a sentence; "" where the user named both."""
     sizes: tuple[str, ...] = ()
     """The sizes that are tried, in this order, where the user named none."""
+    planned: int | None = None
+    """Tokens that cache was counted for, where the user's file says it; None: the usual."""
+    sequences: int = 1
+    """Requests that cache was counted for."""
+    ranks: tuple[int, ...] = ()
+    """Of the adapters that room was counted for."""
 
     @property
     def distributed(self) -> bool:
@@ -68,7 +74,8 @@ def read_choice(workspace: Mapping[str, Any], key: str | None) -> Choice | None:
     if runtime not in get_args(Runtime) or dtype not in get_args(Dtype):
         return None
     nodes, copies, tensor, pipeline, data = cast("list[int]", numbers)
-    sizes = part.get("sizes")
+    sizes, ranks = part.get("sizes"), part.get("adapterRanks")
+    planned, sequences = part.get("plannedContext"), part.get("concurrency")
     return Choice(
         str(part.get("instanceType") or ""),
         nodes,
@@ -79,17 +86,21 @@ def read_choice(workspace: Mapping[str, Any], key: str | None) -> Choice | None:
         context,
         str(part.get("why") or ""),
         tuple(str(each) for each in sizes) if isinstance(sizes, list) else (),
+        planned if _positive(planned) else None,
+        sequences if _positive(sequences) else 1,
+        tuple(each for each in ranks if _positive(each)) if isinstance(ranks, list) else (),
     )
 
 
 def read_former(workspace: Mapping[str, Any], spec: str) -> Choice | None:
-    """The choice that was made for that spec, whatever its ConfigMap said then; None where there is none."""
+    """The choice that was made for that spec, whatever was beside it then; None where there is none."""
     kept = (_part(workspace, SERVING) or {}).get(FOR)
     return read_choice(workspace, None) if isinstance(kept, str) and kept.partition("-")[0] == spec else None
 
 
 def with_settings(spec: str, settings: Mapping[str, Any]) -> str:
-    """What a choice is made for: a spec, and what its ConfigMap says, if it says anything."""
+    """What a choice is made for: a spec, and what is beside it, if anything is: what its ConfigMap says, its adapters,
+    and how many are answered at once."""
     return f"{spec}-{key_of(settings)}" if settings else spec
 
 
@@ -119,6 +130,12 @@ def with_choice(status: Object, key: str, choice: Choice | None) -> Object:
         part["why"] = choice.why
     if choice.sizes:
         part["sizes"] = list(choice.sizes)
+    if choice.planned is not None:
+        part["plannedContext"] = choice.planned
+    if choice.sequences > 1:
+        part["concurrency"] = choice.sequences
+    if choice.ranks:
+        part["adapterRanks"] = list(choice.ranks)
     return _with(status, SERVING, part)
 
 
@@ -159,5 +176,5 @@ def _with(status: Object, name: str, part: Object | None) -> Object:
     return {**kept, "resolved": rest} if rest else kept
 
 
-def _positive(value: object) -> bool:
+def _positive(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -6,6 +6,7 @@ numbers and context wins over what is found here, and `notes` tells what that me
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -21,10 +22,12 @@ from kaito.catalog import (
     no_bfloat16,
     size,
 )
+from kaito.catalog.adapters import rows
+from kaito.catalog.cuts import tensor_ways
 from kaito.catalog.lines import first_runtime
 from kaito.catalog.memory import Ledger, ledger
 from kaito.catalog.models import Runtime
-from kaito.catalog.sizing import DEFAULT_CONTEXT, dtype_on, tensor_ways
+from kaito.catalog.sizing import DEFAULT_CONTEXT, dtype_on
 from kaito.controllers.workspace.decide.problems import Size
 from kaito.controllers.workspace.decide.resolved import Choice
 from kaito.controllers.workspace.decide.settings import NOTHING_SAID, Settings
@@ -46,6 +49,10 @@ class Terms:
     """What the user's file says to the runtime that is wanted, or else to the preset's first."""
     others: tuple[tuple[Runtime, Settings], ...] = ()
     """What it says to the preset's other runtimes, which GPUs may be served by that are too old for the first."""
+    sequences: int = 1
+    """Requests at once that each have the whole context."""
+    ranks: tuple[int, ...] = ()
+    """Of the adapters."""
 
     def to(self, runtime: Runtime) -> Terms:
         """The terms for that runtime."""
@@ -57,7 +64,12 @@ class Terms:
 
     @property
     def demand(self) -> Demand:
-        return Demand(context=self.settings.context, runtime=self.runtime)
+        return Demand(
+            context=self.settings.context,
+            sequences=self.sequences,
+            runtime=self.runtime,
+            adapters=self.ranks,
+        )
 
 
 ANYTHING: Final = Terms()
@@ -92,7 +104,7 @@ class Serving:
     stored: Choice | None = None
     """The choice that was made for this key."""
     former: Choice | None = None
-    """The choice that was made for this spec when its ConfigMap said something else."""
+    """The choice that was made for this spec when something else was beside it: see `resolved.with_settings`."""
     unwritten: tuple[str, int] | None = None
     """Machine size and nodes on which the model was served before choices were written down."""
     why: str = ""
@@ -139,28 +151,41 @@ class Serving:
 
     def unsized(self) -> Choice:
         """How the model is served on machines of which nothing is known."""
-        return self._plain("")
+        return self._named(self._plain(""))
 
     def ledger(self, choice: Choice, machine: Machine) -> Ledger | None:
-        """Memory of the fullest GPU with that choice, for one sequence of the length that nodes are counted for; None
-        where too little is recorded."""
+        """Memory of the fullest GPU with that choice, for the requests and the context that it was made for; None where
+        too little is recorded."""
         if self.preset.gpus == 0:
             return None
+        sequences = math.ceil(choice.sequences / (choice.parallelism.data * choice.copies))
+        planned = self.planned(choice)
         try:
-            return ledger(self.preset, machine, choice.parallelism, self._planned(choice), 1)
+            taken = rows(choice.runtime, choice.ranks)
+            return ledger(self.preset, machine, choice.parallelism, planned, sequences, taken)
         except ValueError:
             return None
+
+    def planned(self, choice: Choice) -> int:
+        """Tokens of each request that cache is counted for."""
+        limit = min(self.preset.context_tokens or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+        return choice.planned or min(choice.context or limit, limit)
 
     def notes(self, choice: Choice, machine: Machine | None) -> tuple[str, ...]:
         """What the user should know of the choice, as sentences without a full stop."""
         return tuple(self._notes(choice, machine))
 
-    def _planned(self, choice: Choice) -> int:
-        limit = min(self.preset.context_tokens or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-        return self.terms.to(choice.runtime).settings.context or min(choice.context or limit, limit)
-
     def _named(self, choice: Choice) -> Choice:
-        return replace(choice, why=self.why, sizes=self.tried)
+        """The choice with what it is made for."""
+        terms = self.terms.to(choice.runtime)
+        return replace(
+            choice,
+            why=self.why,
+            sizes=self.tried,
+            planned=terms.settings.context,
+            sequences=terms.sequences,
+            ranks=terms.ranks,
+        )
 
     def _plain(self, name: str) -> Choice:
         """Nothing is known of the GPUs, or none is needed: every node serves the whole model."""

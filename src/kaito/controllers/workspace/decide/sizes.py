@@ -11,25 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from kaito.api.labels import BYPASS_RESOURCE_CHECKS_ANNOTATION, RUNTIME_ANNOTATION
 from kaito.catalog import Catalog, Demand, GpuSku, Preset, Refused, Sizing, machine_of_sku, size
-from kaito.catalog.models import Runtime
 from kaito.catalog.prices import Price, cheapest_first, comparable
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
-from kaito.controllers.workspace.decide.problems import Problem, Size
-from kaito.controllers.workspace.decide.resolved import (
-    Choice,
-    has_choice,
-    key_of,
-    read_choice,
-    read_former,
-    with_settings,
+from kaito.controllers.workspace.decide.asked import (
+    NO_ADAPTERS,
+    Settings,
+    bypasses,
+    not_at_once,
+    serving_of,
 )
+from kaito.controllers.workspace.decide.problems import Problem, Size
+from kaito.controllers.workspace.decide.resolved import Choice
 from kaito.controllers.workspace.decide.serving import ANYTHING, Serving, Terms, answer, choice_of
-from kaito.controllers.workspace.decide.settings import settings_of
-from kaito.controllers.workspace.model import Object, annotations_of, conditions, metadata
+from kaito.controllers.workspace.model import Object
 
 MOST_EXPENSIVE: Final = 2.0
 """A size that the plan goes on to may cost this many times the first, in money or in GPU memory."""
@@ -37,9 +35,6 @@ ALTERNATIVES: Final = 3
 """Sizes that the plan tries where the user names none."""
 SHOWN: Final = 3
 """Sizes that a message names."""
-
-Settings = Mapping[str, Mapping[str, Any]]
-"""What `settings.settings_in` found in the ConfigMap of `inference.config`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +46,19 @@ class Sized:
     serving: Serving | None = None
 
 
-def runtime_wanted(workspace: Object) -> Runtime | None:
-    """The runtime that the Workspace's annotation names; None where it names none, or what is no runtime."""
-    text = annotations_of(workspace).get(RUNTIME_ANNOTATION, "").strip().lower()
-    match text:
-        case "vllm":
-            return "vllm"
-        case "transformers":
-            return "transformers"
-        case _:
-            return None
-
-
 def read_sizes(
     workspace: Object,
     preset: Preset | None,
     catalog: Catalog,
     config: WorkspaceConfig,
     settings: Settings | None,
+    adapters: Mapping[str, Object] = NO_ADAPTERS,
 ) -> Sized | Problem:
-    """What is tried, or why nothing can be. `settings` None: nothing is known of the ConfigMap."""
-    serving = serving_of(workspace, preset, settings) if preset is not None else None
+    """What is tried, or why nothing can be. `settings` None: nothing is known of the ConfigMap. `adapters`: the
+    Adapters that the Workspace may use, by name."""
+    if (wrong := not_at_once(workspace)) is not None:
+        return wrong
+    serving = serving_of(workspace, preset, settings, adapters) if preset is not None else None
     if serving is not None and (wrong := _no_runtime(serving) or _too_long(serving)) is not None:
         return wrong
     if config.node_provisioner is NodeProvisioner.BYO:
@@ -85,7 +72,7 @@ def read_sizes(
     refused: list[tuple[Size, Refused]] = []
     for index, name in enumerate(names):
         path = f"resource.instanceTypes[{index}]" if several else "resource.instanceType"
-        each = _named(name, path, serving, catalog, config, bypass=_bypasses(workspace))
+        each = _named(name, path, serving, catalog, config, bypass=bypasses(workspace))
         if isinstance(each, Problem):
             return each
         choice = serving.choose(each) if serving is not None else None
@@ -111,58 +98,6 @@ def fitting_sizes(
 def _counted(sizing: Sizing, cost: Price | None) -> str:
     name = sizing.machine.name if sizing.nodes == 1 else f"{sizing.nodes} x {sizing.machine.name}"
     return name if cost is None else f"{name} ({cost.per_hour:.2f} {cost.currency} an hour)"
-
-
-def serving_of(workspace: Object, preset: Preset, settings: Settings | None) -> Serving:
-    """What the Workspace wants of the preset, wherever it is served."""
-    wanted = runtime_wanted(workspace) or _mounting(workspace, preset)
-    resource = workspace.get("resource") or {}
-    first = wanted or preset.runtime
-    terms = Terms(
-        resource.get("count"),
-        wanted,
-        _bypasses(workspace),
-        settings_of(settings or {}, first),
-        tuple((each, settings_of(settings or {}, each)) for each in preset.runtimes if each != first),
-    )
-    spec = key_of(
-        {
-            "preset": preset.name,
-            "count": terms.count,
-            "runtime": terms.runtime,
-            "bypass": terms.bypass,
-            "settings": {},
-        }
-    )
-    key = with_settings(spec, settings or {})
-    unknown = settings is None and bool((workspace.get("inference") or {}).get("config"))
-    stored = read_choice(workspace, None if unknown else key)
-    former = read_former(workspace, spec)
-    return Serving(preset, terms, "" if unknown else key, stored, former, _unwritten(workspace))
-
-
-def _unwritten(workspace: Object) -> tuple[str, int] | None:
-    """Machine size and nodes of a Workspace that was served by a version that wrote no choices down, and whose spec has
-    not changed since."""
-    seen = max((int(each.get("observedGeneration") or 0) for each in conditions(workspace)), default=0)
-    if seen < int(metadata(workspace).get("generation") or 0):
-        return None
-    status = workspace.get("status") or {}
-    nodes, name = status.get("targetNodeCount"), status.get("instanceType")
-    if status.get("state") not in ("Ready", "NotReady") or not isinstance(nodes, int) or not name:
-        return None
-    return (str(name), nodes) if nodes > 0 and not has_choice(workspace) else None
-
-
-def _mounting(workspace: Object, preset: Preset) -> Runtime | None:
-    """The runtime that mounts the Workspace's adapters, where vLLM cannot."""
-    if preset.vllm.lora or not (workspace.get("inference") or {}).get("adapters"):
-        return None
-    return next((each for each in preset.runtimes if each != "vllm"), None)
-
-
-def _bypasses(workspace: Object) -> bool:
-    return BYPASS_RESOURCE_CHECKS_ANNOTATION in annotations_of(workspace)
 
 
 def _no_runtime(serving: Serving) -> Problem | None:

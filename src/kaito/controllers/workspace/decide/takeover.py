@@ -327,7 +327,9 @@ def _note(what: str, memory: Object, observed: Observed, catalog: Catalog, confi
             "; the spec was changed when that operator no longer looked, and that change is not applied either: "
             f"`kubectl delete {kind} {name}` has it made anew"
         )
-    plan = make_plan(observed.workspace, observed.invalid, catalog, config, observed.settings)
+    plan = make_plan(
+        observed.workspace, observed.invalid, catalog, config, observed.settings, observed.adapters
+    )
     if not isinstance(plan, Plan) and plan[0].reason == LOOKUP:
         text += (
             f"; then the hub is asked about {preset_name(observed.workspace)}, which is not in the catalogue"

@@ -6,22 +6,24 @@ the webhook refuses what the controller could only report. Looks at the Workspac
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from kaito.api.labels import NODE_CLASS_NAME_ANNOTATION, without_reserved
 from kaito.catalog import Catalog, Preset
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
+from kaito.controllers.workspace.decide.asked import NO_ADAPTERS, Settings, runtime_wanted
 from kaito.controllers.workspace.decide.hub_model import known_preset, not_looked_up
 from kaito.controllers.workspace.decide.problems import Problem, Size
 from kaito.controllers.workspace.decide.resolved import Choice
 from kaito.controllers.workspace.decide.serving import Serving
-from kaito.controllers.workspace.decide.sizes import Settings, fitting_sizes, read_sizes, runtime_wanted
+from kaito.controllers.workspace.decide.sizes import fitting_sizes, read_sizes
 from kaito.controllers.workspace.decide.weights_source import weights_problem
 from kaito.controllers.workspace.model import Object, annotations_of
 
 __all__ = [
+    "NO_ADAPTERS",
     "TUNING_NOT_IMPLEMENTED",
     "Problem",
     "Size",
@@ -55,11 +57,16 @@ class Wanted:
 
 
 def read_wanted(
-    workspace: Object, catalog: Catalog, config: WorkspaceConfig, settings: Settings | None = None
+    workspace: Object,
+    catalog: Catalog,
+    config: WorkspaceConfig,
+    settings: Settings | None = None,
+    adapters: Mapping[str, Object] = NO_ADAPTERS,
 ) -> Wanted:
     """Reads a Workspace whose fields have the types of the API's model.
 
-    settings: what `settings_in` found in the ConfigMap of `inference.config`; None: nothing is known of it.
+    settings: what `settings_in` found in the ConfigMap of `inference.config`; None: nothing is known of it. adapters:
+    the Adapters that it may use, by name.
     """
     if workspace.get("tuning") is not None:
         return Wanted(problems=(Problem.at("tuning", "TuningNotImplemented", TUNING_NOT_IMPLEMENTED),))
@@ -68,7 +75,7 @@ def read_wanted(
         return Wanted(problems=(waits, *_unsupported(resource, config)))
     preset = known_preset(workspace, catalog)
     unknown = _preset_problem(workspace, preset, catalog, config)
-    sized = read_sizes(workspace, None if unknown else preset, catalog, config, settings)
+    sized = read_sizes(workspace, None if unknown else preset, catalog, config, settings, adapters)
     found = [*_unsupported(resource, config), *([unknown] if unknown else [])]
     if isinstance(sized, Problem):
         of_the_preset = unknown is not None and sized.reason == "InstanceTypeMissing"
