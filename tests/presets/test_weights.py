@@ -94,6 +94,8 @@ def test_without_gguf_the_safetensors_files_are_taken(hub: HubServer, tmp_path: 
             ["a/m-q4_k_m-00001-of-00002.gguf", "a/m-q4_k_m-00002-of-00002.gguf"],
         ),
         (["m-q40.gguf", "m-iq2_xs.gguf", "q4.bin"], []),
+        (["m-iq2_xs.gguf", "m-Q8_0.gguf", "m-F16.gguf"], ["m-Q8_0.gguf"]),
+        (["model.gguf", "mmproj-model.gguf"], ["model.gguf"]),
     ],
 )
 def test_choice_among_gguf_files(names: list[str], chosen: list[str]) -> None:
@@ -199,7 +201,7 @@ def test_gated_and_missing_repositories(hub: HubServer, tmp_path: Path) -> None:
     assert "cdn" not in authorised  # the token stays with the hub
     with pytest.raises(HubError, match="has no repository org/none"):
         make_plan(Hub(hub.url), Source("org/none"), tmp_path)
-    with pytest.raises(HubError, match="has no 4-bit GGUF file"):
+    with pytest.raises(HubError, match="has no GGUF file of 4 bits or more"):
         make_plan(Hub(hub.url, token="secret"), Source("org/m", gguf_repository="org/m"), tmp_path)
     with pytest.raises(HubError, match="has no safetensors files"):
         make_plan(Hub(hub.url), Source("org/m-gguf"), tmp_path)

@@ -26,6 +26,8 @@ SPARE_DISK_BYTES = GIB // 2
 
 #: 4-bit GGUF variants, best trade of size and quality first. The last one is how some publishers name Q4_K_M.
 _FOUR_BIT = ("q4_k_m", "q4_k_s", "q4_k_l", "q4_0", "q4_1", "iq4_xs", "iq4_nl", "q4")
+#: Those of more bits, the smallest first, for repositories that have no other.
+_MORE_BITS = ("q5_k_m", "q5_k_s", "q5_0", "q5_1", "q6_k", "q8_0", "bf16", "f16", "fp16", "f32")
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _HUGGING_FACE = re.compile(
     r"^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template|"
@@ -94,7 +96,7 @@ def make_plan(hub: Hub, source: Source, cache: Path) -> Plan:
         repository, revision = source.gguf_repository, source.gguf_revision
         files = choose_gguf(hub.files(repository, revision))
         if not files:
-            raise HubError(f"The repository {repository} has no 4-bit GGUF file.")
+            raise HubError(f"The repository {repository} has no GGUF file of 4 bits or more.")
     else:
         repository, revision = source.repository, source.revision
         files = choose_safetensors(hub.files(repository, revision))
@@ -135,11 +137,12 @@ def _partial(directory: Path, file: RemoteFile) -> int:
 
 
 def choose_gguf(files: Sequence[RemoteFile]) -> list[RemoteFile]:
-    """The best 4-bit GGUF file, or all parts of it; [] when there is none."""
+    """The best GGUF file of 4 bits or else of more, or all parts of it; the only one there is, whatever it is called;
+    [] when there is none."""
     candidates = [
         file for file in files if file.path.lower().endswith(".gguf") and "mmproj" not in file.path.lower()
     ]
-    for variant in _FOUR_BIT:
+    for variant in (*_FOUR_BIT, *_MORE_BITS):
         pattern = re.compile(rf"(^|[-_./]){variant}([-_./]|$)")
         matching = [file for file in candidates if pattern.search(file.path.lower())]
         if matching:
@@ -148,7 +151,7 @@ def choose_gguf(files: Sequence[RemoteFile]) -> list[RemoteFile]:
                 stem = _PART.sub("", first.path)
                 return [file for file in matching if _PART.sub("", file.path) == stem]
             return [first]
-    return []
+    return candidates if len(candidates) == 1 else []
 
 
 def choose_safetensors(files: Sequence[RemoteFile]) -> list[RemoteFile]:
