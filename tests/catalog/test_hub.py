@@ -197,11 +197,29 @@ async def test_a_config_that_makes_no_sense_is_refused_with_its_key(
 
 FILES: list[tuple[dict[str, int], str]] = [
     ({"adapter_config.json": 1, "adapter_model.safetensors": 9}, "is a LoRA adapter, not a model"),
-    ({"model-q4.gguf": 9}, "GGUF files only"),
     ({"README.md": 9, "original/model.safetensors": 9}, "has no weights"),
     ({"config.json": 9, "training_args.bin": 9}, "has no weights"),
     ({"model.safetensors": 0}, "does not say how large"),
 ]
+
+
+async def test_a_repository_of_gguf_files_is_served_without_gpus(hub: ModelHub) -> None:
+    files = {"README.md": 9, "m-Q4_K_M.gguf": 2_500_000_000, "m-Q8_0.gguf": 4_200_000_000}
+    told = {"total": 4_022_468_096, "architecture": "qwen3", "context_length": 40960}
+    hub.models[ID] = Model(config=b"there is none", files=files, info={"gguf": told})
+    found = await ask(hub)
+    assert (found.runtimes, found.gpus) == (("mistralrs",), 0)
+    assert (found.context_tokens, found.parameters) == (40960, 4_022_468_096)
+    assert found.weights_gib is None, "which file is fetched is decided later"
+    assert found.revision == COMMIT
+    assert len(hub.asked()) == 1, "there is no config.json to be asked for"
+
+
+@pytest.mark.parametrize("told", [None, [], {"total": "7B", "context_length": True}, {"context_length": -1}])
+async def test_what_the_hub_does_not_tell_of_gguf_files_stays_unknown(hub: ModelHub, told: Any) -> None:
+    hub.models[ID] = Model(files={"m.gguf": 9}, info={"gguf": told})
+    found = await ask(hub)
+    assert (found.context_tokens, found.parameters) == (None, None)
 
 
 @pytest.mark.parametrize(("files", "said"), FILES)

@@ -15,6 +15,7 @@ import aiohttp
 
 from kaito.catalog.hub.errors import ACCESS_DENIED, NOT_FOUND, UNREACHABLE, HubError, unsupported
 from kaito.catalog.hub.files import weight_files
+from kaito.catalog.hub.gguf import only_gguf
 from kaito.catalog.hub.model import Answers, is_hub_id, preset_of, sizes_of, true_id
 from kaito.catalog.hub.shape import parse_json
 from kaito.catalog.hub.tensors import FIRST_BYTES, MOST_FILES, Held, header_length, shapes
@@ -62,6 +63,8 @@ class HubClient:
             commit = str(info.get("sha") or revision or "main")
             id = true_id(info, id)
             sizes = sizes_of(info, id)
+            if only_gguf(sizes):
+                return preset_of(id, Answers(info, {}))
             files = weight_files(sizes, id)
             name = "params.json" if files.mistral and "config.json" not in sizes else "config.json"
             config = parse_json(await self._file(session, id, commit, name, token), f"{name} of {id}")

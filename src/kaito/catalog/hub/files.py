@@ -56,8 +56,6 @@ def weight_files(sizes: Mapping[str, int], id: str) -> WeightFiles:
             f"{id} is a LoRA adapter, not a model: name its base model in inference.preset.name, and the adapter in "
             "inference.adapters"
         )
-    if any(name.endswith(".gguf") for name in sizes):
-        raise unsupported(f"{id} holds GGUF files only, which no runtime here loads from the hub for GPUs")
     raise unsupported(f"{id} has no weights: neither *.safetensors nor pytorch_model*.bin at its top")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from kaito.catalog.hub.errors import unsupported
 from kaito.catalog.hub.files import WeightFiles, weight_files
+from kaito.catalog.hub.gguf import gguf_preset, only_gguf
 from kaito.catalog.hub.settings import vllm_settings
 from kaito.catalog.hub.shape import Shape, read_shape
 from kaito.catalog.models import Preset, Runtime, Task
@@ -80,7 +81,21 @@ def preset_of(id: str, answers: Answers) -> Preset:
     revision = _text(info.get("sha")) or ""
     if not _COMMIT.fullmatch(revision):
         raise unsupported(f"the hub does not say at which commit {id} is")
-    files = weight_files(sizes_of(info, id), id)
+    sizes = sizes_of(info, id)
+    beside = {
+        "name": short_name(id),
+        "repo": id,
+        "revision": revision,
+        "licence": _licence(info),
+        "task": _task(info),
+        "image": IMAGE,
+        "tag": TAG,
+        "download": True,
+        "gated": info.get("gated") not in (None, False),
+    }
+    if only_gguf(sizes):
+        return _checked(id, lambda: gguf_preset(beside, info))
+    files = weight_files(sizes, id)
     if files.size == 0:
         raise unsupported(f"the hub does not say how large the weights of {id} are")
     shape = read_shape(answers.config, what)
@@ -89,14 +104,11 @@ def preset_of(id: str, answers: Answers) -> Preset:
         (value for start, value in _UNNAMED.items() if repository.startswith(start)), None
     )
     runtimes = _runtimes(id, architecture, files)
-    try:
-        return Preset(
-            name=short_name(id),
-            repo=id,
-            revision=revision,
-            licence=_licence(info),
+    return _checked(
+        id,
+        lambda: Preset(
+            **beside,
             architecture=architecture,
-            task=_task(info),
             parameters=_parameters(info),
             mixture_of_experts=shape.experts,
             weights_gib=files.gib,
@@ -108,13 +120,16 @@ def preset_of(id: str, answers: Answers) -> Preset:
             context_tokens=shape.context_tokens,
             runtimes=runtimes,
             dtype="auto" if shape.quantization is not None else shape.dtype,
-            image=IMAGE,
-            tag=TAG,
-            download=True,
             vllm=vllm_settings(repository, architecture, mistral=files.mistral),
             multi_node="vllm" in runtimes,
-            gated=info.get("gated") not in (None, False),
-        )
+        ),
+    )
+
+
+def _checked(id: str, made: Callable[[], Preset]) -> Preset:
+    """The entry. Raises HubError where its parts contradict one another."""
+    try:
+        return made()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

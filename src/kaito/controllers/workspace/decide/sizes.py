@@ -42,6 +42,8 @@ class Sized:
     """The sizes that are tried, and how the preset is served on each; `serving` is None for a user's own pods."""
 
     sizes: tuple[Size, ...] = ()
+WITHOUT_GPU: Final = "Standard_D8s_v5"
+"""A size without GPUs, where one has to be named."""
     choices: tuple[Choice, ...] = ()
     serving: Serving | None = None
 
@@ -181,6 +183,9 @@ def _unusable(sku: GpuSku, preset: Preset, catalog: Catalog, config: WorkspaceCo
     return (
         f"{sku.name} cannot serve {preset.name}: {sku.unusable}; sizes that fit: "
         f"{fitting_sizes(preset, catalog, config)}"
+    if preset is not None and preset.gpus == 0:
+        example = f", such as {WITHOUT_GPU}" if config.cloud == "azure" else ""
+        fitting = f"; {preset.name} needs no GPU: one without will do{example}"
     )
 
 
@@ -209,6 +214,8 @@ def _chosen(serving: Serving | None, catalog: Catalog, config: WorkspaceConfig) 
     ranked = [pair for pair in ranked if not choice_of(pair[0]).distributed] or ranked
     ranked = [pair for pair in ranked if _holds(serving, pair[0])] or ranked
     cheapest, price = ranked[0]
+    if serving is not None and serving.preset.gpus == 0 and config.machine is not None:
+        return _with_choices([Size(WITHOUT_GPU, None)], serving)  # all sizes are the one machine
     near = [each for each, cost in ranked[:ALTERNATIVES] if _near(each, cost, cheapest, price)]
     names = tuple(each.machine.name for each in near)
     what = f"{cheapest.nodes} x {cheapest.machine.name}"
