@@ -43,10 +43,11 @@ def test_a_wrong_image_option_is_refused_with_a_sentence(option: str) -> None:
         parse_image_map([option])
 
 
-def test_a_preset_without_weights_here_is_told_how_to_get_them() -> None:
+def test_an_image_with_weights_is_refused_with_what_to_do_instead() -> None:
     table = image_table(load_catalog(), {}, {})
     assert table.find("localhost/kaito/kaito-mistral-7b:0.2.0") is None
-    assert "kaito local up --weights=real --preset=NAME; it knows only: */kaito-" in table.refusal()
+    said = "leave presetOptions.image out, and a model's weights are downloaded; it knows only: */kaito-"
+    assert said in table.refusal()
 
 
 def test_only_one_local_mode_per_folder_and_the_lock_ends_with_its_holder(tmp_path: Path) -> None:

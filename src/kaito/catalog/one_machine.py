@@ -49,7 +49,6 @@ took 549 MiB after loading."""
 MEMORY_FACTOR: Final = 1.1
 WORKING_GIB: Final = 1.0
 """Beside the weights: caches of a short context, buffers. What `kaito_presets.weights.plan` counts for a download."""
-GIB: Final = 2**30
 
 
 def needed_gib(preset: Preset, *, on_gpu: bool) -> float | None:

@@ -19,7 +19,8 @@ def local_up(
     weights: Annotated[
         str,
         typer.Option(
-            help="stand-in: small demo weights answer for the Phi-3 presets. real: download the real ones."
+            help="stand-in: small demo weights answer for the Phi-3 presets. real: download the real ones before it "
+            "starts. Those of every other model are downloaded when a Workspace names it."
         ),
     ] = "stand-in",
     preset: Annotated[

@@ -19,6 +19,7 @@ from kaito.cli.errors import CliError
 from kaito.cli.kubectl import find_kubectl
 from kaito.cli.local.cluster import LocalCluster, Progress
 from kaito.cli.local.images import require_presets
+from kaito.cli.local.memory import memory_gib
 from kaito.cli.local.options import SYSTEM_NODE, LocalOptions
 from kaito.cli.local.state import CONTEXT, LocalDirectory, export_line
 from kaito.runtime.clock import LoopClock
@@ -36,6 +37,10 @@ STAND_IN_NOTICE = (
     "Presets of the Phi-3 family are answered here by stand-in weights: tiny-phi-3, a model of 0.4 million parameters "
     "that knows the capitals of some countries. The model's name says so. For the real weights: kaito local up "
     "--weights=real"
+)
+OTHERS_NOTICE = (
+    "Every other model is real: name one of the catalogue or any org/model of the Hugging Face hub, and its pod "
+    "downloads the weights into {downloads}/, if this machine can serve it."
 )
 
 
@@ -140,11 +145,10 @@ def print_usage(directory: LocalDirectory, options: LocalOptions) -> None:
         typer.echo(f"kubeconfig: {directory.kubeconfig.resolve()}\n\n{API_ONLY_NOTICE}\n")
     else:
         if options.weights:
-            typer.echo(
-                f"Real weights answer for {', '.join(sorted(options.weights))}; no other preset can start."
-            )
+            typer.echo(f"Real weights answer for {', '.join(sorted(options.weights))}.")
         else:
             typer.echo(STAND_IN_NOTICE)
+        typer.echo(OTHERS_NOTICE.format(downloads=directory.downloads))
         if answers := engine_line():
             typer.echo(f"Models are computed by {answers}.")
         typer.echo("")
@@ -197,6 +201,8 @@ async def status(root: Path) -> None:
         typer.echo(f"process     {name} ({pid}), log {directory.logs / name}.log")
     if answers := engine_line():
         typer.echo(f"engine      {answers}")
+    for line in weights_lines(directory, state.get("real_weights") or ()):
+        typer.echo(f"weights     {line}")
     for workspace in await _workspaces(directory):
         typer.echo(_workspace_line(workspace))
 
@@ -210,7 +216,29 @@ def engine_line() -> str:
     from kaito_presets.engines.device import mistralrs_device
 
     device = mistralrs_device()
-    return f"mistralrs {version('mistralrs')} on {device}" if device else ""
+    memory = memory_gib()
+    room = f", {memory:.1f} GiB of memory" if memory is not None else ""
+    return f"mistralrs {version('mistralrs')} on {device}{room}" if device else ""
+
+
+def weights_lines(directory: LocalDirectory, real: Sequence[str]) -> list[str]:
+    """Which models are answered for by others, and what has been downloaded."""
+    if importlib.util.find_spec("kaito_presets") is None:
+        return []
+    from kaito_presets.weights.plan import gigabytes
+    from kaito_presets.weights.shared import held
+
+    lines = [
+        f"real ones for {', '.join(real)}, and for every other model"
+        if real
+        else "tiny-phi-3 stands in for the Phi-3 presets; every other model has its own"
+    ]
+    found = held(directory.downloads)
+    if found:
+        lines.append(
+            f"downloaded to {directory.downloads.resolve()}; what is deleted there is downloaded again"
+        )
+    return lines + [f"{name.replace('--', '/', 1)}: {gigabytes(size)}" for name, size in found]
 
 
 async def _workspaces(directory: LocalDirectory) -> list[dict[str, Any]]:

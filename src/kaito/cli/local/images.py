@@ -57,8 +57,8 @@ def image_map_json(mapped: Mapping[str, Path]) -> str:
     )
 
 
-WEIGHTS_ADVICE = "for another preset: kaito local up --weights=real --preset=NAME"
-"""For whoever applies a preset whose weights are not here."""
+WEIGHTS_ADVICE = "leave presetOptions.image out, and a model's weights are downloaded"
+"""For whoever names an image with weights in it."""
 
 
 def require_presets() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 
 from kaito.catalog import Catalog
-from kaito.catalog.one_machine import GIB
 from kaito.cli.local.images import held_presets
+from kaito.cli.local.memory import memory_gib
 from kaito.controllers.workspace import OneMachine
 
 
@@ -16,11 +15,3 @@ def this_machine(catalog: Catalog, downloaded: Collection[str] = ()) -> OneMachi
     from kaito_presets.engines.device import on_gpu
 
     return OneMachine(memory_gib(), on_gpu(), frozenset(held_presets(catalog, downloaded)))
-
-
-def memory_gib() -> float | None:
-    """All memory of the machine; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    except (ValueError, OSError):
-        return None
