@@ -56,7 +56,7 @@ NOT_REASONS = {
     *("NodePoolCreated", "NodePoolScaled"),
     *("CatalogRefused", "CatalogUsed"),
     *("InstanceTypeRetired", "NodeClaimCreated", "StandInWeights", "WorkloadCreated", "WorkloadReplaced"),
-    *("FailedDraining", "NodeRepairBlocked", "WorkspaceNotReady"),
+    *("FailedDraining", "NodeRepairBlocked", "WeightsNotChecked", "WorkspaceNotReady"),
     # what containers and the scheduler say, which is summed up in a reason of ours
     *("CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "ErrImageNeverPull"),
     *("ErrImagePull", "ImageInspectError", "ImagePullBackOff", "InvalidImageName", "PostStartHookError"),

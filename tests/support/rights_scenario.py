@@ -10,10 +10,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from kaito.api.labels import WEIGHTS_CHECK_LABEL
 from kaito.api.resources import ADAPTERS, WORKSPACES
 from kaito.cli.operator.webhook_rights import SECRET
 from kaito.cli.rbac.roles import NAMESPACE
-from kaito.runtime.resources import DEPLOYMENTS, NODES, PODDISRUPTIONBUDGETS, SECRETS, STATEFULSETS, Resource
+from kaito.runtime.resources import (
+    DEPLOYMENTS,
+    NODES,
+    PODDISRUPTIONBUDGETS,
+    PODS,
+    SECRETS,
+    STATEFULSETS,
+    Resource,
+)
 from kaito.testing.backends import simulated_node
 from kaito.testing.faults import Answer, DelayEvents, Faults, LoseAnswer, Match
 from support.cluster import GC_LIMIT, Object, World
@@ -195,14 +204,37 @@ async def _budgets_follow(scene: Scene) -> None:
     await scene.until_there(PODDISRUPTIONBUDGETS, "two")
 
 
+async def _weights_are_looked_at(scene: Scene) -> None:
+    """A pod does so, and finds that they are another model's."""
+    client, space = scene.world.client, scene.world.namespace
+    weights = {"image": "registry.example.com/mine:1"}
+    preset = {"name": "phi-3-mini-4k-instruct", "weights": weights}
+    await scene.create("own", {**_ONE_NODE, "inference": {"preset": preset}})
+    found: list[Object] = []
+
+    async def there() -> bool:
+        found[:] = await client.list(PODS, space, label_selector=WEIGHTS_CHECK_LABEL)
+        return bool(found)
+
+    await scene.world.until(there, "a pod looks at the weights")
+    pod = found[0]["metadata"]["name"]
+    ended = {"exitCode": 5, "message": "another model's", "startedAt": None, "finishedAt": None}
+    container = {"name": "weights", "image": "x", "imageID": "", "ready": False, "restartCount": 0}
+    statuses = [{**container, "state": {"running": None, "terminated": ended}}]
+    await client.patch_status(PODS, pod, space, {"phase": "Failed", "containerStatuses": statuses})
+    await scene.world.gone(PODS, pod)
+    status = (await client.get(WORKSPACES, "own", space))["status"]
+    assert status["reason"] == "WeightsDoNotFit"
+
+
 async def _everything_goes(scene: Scene) -> None:
     """A node cannot be given back at once, for one reason, then for another, then for the first again."""
     node = (await scene.claim_of("one"))["status"]["nodeName"]
     reasons = [Answer(500, message=reason) for reason in ("too hot", "too cold", "too hot")]
     scene.cloud_faults.script(Match(verb="get", resource="nodes", name=node), *reasons)
-    for name in ("one", "two"):
+    for name in ("one", "two", "own"):
         await scene.world.client.delete(WORKSPACES, name, scene.world.namespace)
-    for name in ("one", "two"):
+    for name in ("one", "two", "own"):
         await scene.world.gone(WORKSPACES, name, GC_LIMIT)
     await scene.remove_nodes()
 
@@ -215,6 +247,7 @@ STEPS: tuple[Step, ...] = (
     Step("the webhook's certificate is spoiled by hand", _certificate_is_spoiled),
     Step("a model that needs several nodes", _several_nodes),
     Step("a budget over the pods comes and goes", _budgets_follow),
+    Step("weights in an image are looked at", _weights_are_looked_at),
     Step("everything is deleted", _everything_goes),
 )
 

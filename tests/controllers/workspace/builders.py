@@ -13,7 +13,8 @@ from kaito.api.views import InvalidSpec, parse
 from kaito.api.workspace import Workspace
 from kaito.catalog import load_catalog
 from kaito.controllers.workspace import Decision, Observed, WorkspaceConfig, decide
-from kaito.runtime.resources import DEPLOYMENTS, PODDISRUPTIONBUDGETS, SERVICES, STATEFULSETS
+from kaito.runtime.clock import rfc3339
+from kaito.runtime.resources import DEPLOYMENTS, PODDISRUPTIONBUDGETS, PODS, SERVICES, STATEFULSETS
 
 Object = dict[str, Any]
 
@@ -169,10 +170,15 @@ def step(
             observed = replace(observed, budget=child)
         elif write.resource.kind == "Adapter":
             observed = replace(observed, adapters={**observed.adapters, name: child})
+        elif write.resource == PODS:
+            child["metadata"]["creationTimestamp"] = rfc3339(now)
+            observed = replace(observed, looks=(*observed.looks, child))
         else:
             others = [each for each in observed.claims if each["metadata"]["name"] != name]
             observed = replace(observed, claims=(*others, child))
-    return observed, decision
+    gone = {deletion.uid for deletion in decision.deletions if deletion.resource == PODS}
+    looks = tuple(each for each in observed.looks if each["metadata"]["uid"] not in gone)
+    return replace(observed, looks=looks), decision
 
 
 def provisioned(observed: Observed, gpus: int = 1) -> Observed:

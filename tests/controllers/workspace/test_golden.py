@@ -56,6 +56,13 @@ def adapters_of_all_kinds() -> Object:
     )
 
 
+def look_at(weights: Object) -> list[Object]:
+    """The pod that looks at weights before anything is bought for them."""
+    preset = {"name": "phi-3-mini-4k-instruct", "weights": weights}
+    _, first = step(Observed(workspace(inference={"preset": preset})))
+    return [write.body for write in first.writes if write.resource.kind == "Pod"]
+
+
 CASES: dict[str, Callable[[], list[Object]]] = {
     "seed-inference": lambda: everything(seed("inference"), LOCAL),
     "seed-adapters": lambda: everything(seed("adapters"), LOCAL),
@@ -76,6 +83,10 @@ CASES: dict[str, Callable[[], list[Object]]] = {
         WorkspaceConfig(),
         gpus=2,
     ),
+    "look-at-weights": lambda: [
+        *look_at({"image": "r.example/mine:1", "imagePullSecrets": ["reg"]}),
+        *look_at({"volumeSource": {"persistentVolumeClaim": {"claimName": "models"}}}),
+    ],
     "v100": lambda: everything(workspace(instance_type="Standard_NC6s_v3"), WorkspaceConfig()),
     "copies": lambda: everything(
         workspace(resource={"count": 2}, annotations={"kaito.sh/performance-mode": "throughput"}),

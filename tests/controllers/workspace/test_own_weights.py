@@ -70,7 +70,7 @@ def fitting(preset: Preset) -> Object:
         for layer in range(preset.dimensions.layers)
     }
     config = {"architectures": [preset.architecture], **expected_config(preset)}
-    return {"revision": COMMIT, "config": config, "tensors": tensors}
+    return {"revision": COMMIT, "config": config, "tensors": tensors, "bytes": 7_642_000_000}
 
 
 GOOD = Answer(fitting(known()))
@@ -92,6 +92,8 @@ def test_the_commit_is_kept_and_every_pod_gets_it() -> None:
     assert first.status is not None
     part = first.status["resolved"]["weights"]
     assert (part["id"], part["revision"]) == ("me/mine", COMMIT)
+    assert part["bytes"] == 7_642_000_000
+    assert "quantization" not in part
     observed, _ = step(observed)
     observed, decision = step(replace(observed, answers={}))
     assert decision.needs == ()
@@ -103,6 +105,13 @@ def test_the_commit_is_kept_and_every_pod_gets_it() -> None:
     assert all(f"--revision={COMMIT}" in each["args"] for each in inits)
     assert decision.status is not None
     assert decision.status["resolved"]["weights"] == part
+
+
+def test_how_weights_are_quantised_is_kept() -> None:
+    answer = Answer({**GOOD.facts, "quantization": "gptq"}) if GOOD.facts is not None else GOOD
+    found = decided(replace(as_read(owned(huggingFace="me/mine")), answers={NEED: answer}))
+    assert found.status is not None
+    assert found.status["resolved"]["weights"]["quantization"] == "gptq"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +278,25 @@ async def test_the_hub_is_asked_for_a_few_kilobytes(hub: HubServer) -> None:
     assert held.revision == COMMIT
     assert held.config["architectures"] == ["Phi3ForCausalLM"]
     assert held.tensors["model.layers.1.self_attn.qkv_proj.weight"] == (256, 128)
+    files = hub.repositories["me/mine"]
+    assert held.size == sum(len(each) for name, each in files.items() if name.endswith(".safetensors"))
+    assert held.quantization is None
     assert [wanted for _, wanted in hub.file_requests()][-1] == "bytes=0-131071"
+
+
+async def test_the_hub_tells_how_large_weights_are_and_how_they_are_quantised(hub: HubServer) -> None:
+    files = hub.repositories["me/mine"]
+    config = json.loads(files["config.json"]) | {"quantization_config": {"quant_method": "GPTQ", "bits": 4}}
+    hub.repositories["me/mine"] = {
+        **files,
+        "config.json": json.dumps(config).encode(),
+        "extra/b.safetensors": b"x",
+    }
+    held = await HubClient(hub.url, LoopClock()).held("me/mine")
+    assert held.quantization == "gptq"
+    assert held.size == sum(
+        len(each) for name, each in files.items() if name.endswith(".safetensors") and "/" not in name
+    )
 
 
 async def test_the_token_stays_with_the_hub(hub: HubServer) -> None:
@@ -304,10 +331,16 @@ class Shelf:
         raise AssertionError("the model is known")
 
     async def held(self, id: str, revision: str | None = None, token: str | None = None) -> Held:
-        return Held(f"{id}@{revision}:{token}", {"a": 1}, {"t": (2,)})
+        return Held(f"{id}@{revision}:{token}", {"a": 1}, {"t": (2,)}, 8, "awq")
 
 
 async def test_the_lookup_answers_what_is_compared(memory_api: MemoryApi) -> None:
     lookup = ModelLookup(memory_api.client(), Shelf(), own_token="hf_own")
     answer = await lookup(Need("weights", "me/mine", "v1"), "default")
-    assert answer.facts == {"revision": "me/mine@v1:hf_own", "config": {"a": 1}, "tensors": {"t": (2,)}}
+    assert answer.facts == {
+        "revision": "me/mine@v1:hf_own",
+        "config": {"a": 1},
+        "tensors": {"t": (2,)},
+        "bytes": 8,
+        "quantization": "awq",
+    }

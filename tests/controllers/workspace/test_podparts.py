@@ -23,9 +23,11 @@ PRESETS = st.sampled_from(CATALOG.presets)
 
 
 def pod_of(name: str) -> Object:
-    (found,) = [body for body in CASES[name]() if body["kind"] in ("Deployment", "StatefulSet")]
-    pod: Object = found["spec"]["template"]
-    return pod
+    """The pod that serves; the first of those that only look."""
+    bodies = CASES[name]()
+    served = [body["spec"]["template"] for body in bodies if body["kind"] in ("Deployment", "StatefulSet")]
+    (pod,) = served or [body for body in bodies if body["kind"] == "Pod"][:1]
+    return pod  # type: ignore[no-any-return] # a manifest
 
 
 def containers(pod: Object) -> Iterator[Object]:

@@ -17,7 +17,7 @@ from kaito.catalog.hub.errors import ACCESS_DENIED, NOT_FOUND, UNREACHABLE, HubE
 from kaito.catalog.hub.files import weight_files
 from kaito.catalog.hub.gguf import only_gguf
 from kaito.catalog.hub.model import Answers, is_hub_id, preset_of, sizes_of, true_id
-from kaito.catalog.hub.shape import parse_json
+from kaito.catalog.hub.shape import parse_json, quantised_by
 from kaito.catalog.hub.tensors import FIRST_BYTES, MOST_FILES, Held, header_length, shapes
 from kaito.catalog.models import Preset
 from kaito.runtime.clock import Clock
@@ -87,15 +87,16 @@ class HubClient:
                     f"{id} has no *.safetensors at its top; save the whole model there (a LoRA adapter belongs in "
                     "inference.adapters)"
                 )
+            size = weight_files(sizes, id).size
             if "config.json" not in sizes:
-                return Held(commit, {}, {})  # Mistral's own layout
+                return Held(commit, {}, {}, size)  # Mistral's own layout
             config = parse_json(
                 await self._file(session, id, commit, "config.json", token), f"config.json of {id}"
             )
             tensors: dict[str, tuple[int, ...]] = {}
             for name in sorted(files) if len(files) <= MOST_FILES else ():
                 tensors |= await self._shapes(session, id, commit, name, token)
-        return Held(commit, config, tensors)
+        return Held(commit, config, tensors, size, quantised_by(config))
 
     async def _shapes(
         self, session: aiohttp.ClientSession, id: str, commit: str, name: str, token: str | None

@@ -194,18 +194,26 @@ def _attention(
     )
 
 
-def _quantization(flat: Mapping[str, Any], what: str) -> Quantization | None:
+def quantised_by(config: Mapping[str, Any]) -> str | None:
+    """How the weights are stored in fewer bits than 16, in config.json's own word; None where it names nothing."""
+    return _method(_stated(_flat(config)))
+
+
+def _stated(flat: Mapping[str, Any]) -> Mapping[str, Any]:
     stated = flat.get("quantization_config") or flat.get("compression_config") or flat.get("quantization")
-    if not isinstance(stated, dict):
+    return stated if isinstance(stated, dict) else {}
+
+
+def _method(stated: Mapping[str, Any]) -> str | None:
+    named = (stated.get(name) for name in ("quant_method", "quant_algo", "format", "qformat_weight"))
+    return next((each.lower() for each in named if isinstance(each, str)), None)
+
+
+def _quantization(flat: Mapping[str, Any], what: str) -> Quantization | None:
+    stated = _stated(flat)
+    if not stated:
         return None
-    method = next(
-        (
-            stated[name].lower()
-            for name in ("quant_method", "quant_algo", "format", "qformat_weight")
-            if isinstance(stated.get(name), str)
-        ),
-        None,
-    )
+    method = _method(stated)
     if method is None or not _METHOD.fullmatch(method):
         raise unsupported(
             f"{what}: the weights are quantised by {method or 'a method that it does not name'}"

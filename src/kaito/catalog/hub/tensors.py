@@ -19,11 +19,15 @@ MOST_FILES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is in a repository at one commit. tensors: name to shape; empty where there are too many files."""
+    """What is in a repository at one commit. tensors: name to shape; empty where there are too many files. size: bytes
+    of the files that a server loads, None where that is not known. quantization: how they are stored in fewer bits than
+    16, in config.json's word for it."""
 
     revision: str
     config: Mapping[str, Any]
     tensors: Mapping[str, Sequence[int]]
+    size: int | None = None
+    quantization: str | None = None
 
 
 def header_length(first: bytes, name: str) -> int:

@@ -199,6 +199,8 @@ class _Changes:
                 self.single["stateful_set"] = live
             case "PodDisruptionBudget":
                 self.single["budget"] = live
+            case "Pod":  # no image and no volume is looked at for a plan
+                self.single["looks"] = (*self.observed.looks, {**live, "status": {"phase": "Failed"}})
 
     def _claim(self, claim: Object) -> None:
         name = claim["metadata"]["name"]

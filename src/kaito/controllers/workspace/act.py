@@ -20,6 +20,7 @@ from kaito.api.labels import (
 )
 from kaito.api.resources import MACHINES, NODECLAIMS, NODEPOOLS, WORKSPACES
 from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.look import not_made
 from kaito.controllers.workspace.decide.pool import of_pool, whose
 from kaito.controllers.workspace.decide.status import refused_status
 from kaito.controllers.workspace.model import (
@@ -58,6 +59,8 @@ class Pass:
 
     refusal: ApiError | None = None
     refused: Write | None = None
+    unmade: tuple[Write, str] | None = None
+    """A child that the Workspace goes on without, and why the server refused it."""
     status: Object | None = None
     """None where it was left as it is."""
 
@@ -146,7 +149,9 @@ class Actor:
         except ApiError as error:
             if not _refuses(error):
                 raise
-            if done.refusal is None:
+            if write.optional:
+                done.unmade = write, error.message
+            elif done.refusal is None:
                 done.refusal, done.refused = error, write
             return
         if write.event is not None and answer is not None:
@@ -170,6 +175,8 @@ class Actor:
         try:
             return await self._client.create(resource, body)
         except AlreadyExists:
+            if write.optional:
+                return None  # made a moment ago: its name is that of this very look
             live = await self._client.get(resource, meta["name"], meta.get("namespace"))
             if labels_of(live).get(WORKSPACE_UID_LABEL) != labels_of(body).get(WORKSPACE_UID_LABEL):
                 raise
@@ -203,6 +210,9 @@ class Actor:
                 done.refusal.message,
                 self._clock.wall(),
             )
+        if done.unmade is not None:
+            wanted, more = not_made(wanted, done.unmade[0].body, done.unmade[1])
+            events = (*events, *more)
         before = old.get("status") or {}
         patch = merge_patch(before, wanted)
         if not patch:
@@ -310,7 +320,8 @@ def merge_patch(before: Object, after: Object) -> Object:
 
 
 def headline(status: Object) -> Any:
-    """What of a status must be told at once: which conditions hold, the state, and the claims' attempts."""
+    """What of a status must be told at once: which conditions hold, the state, the claims' attempts, and what is kept
+    for the next pass to follow from."""
     conditions = frozenset((each["type"], each["status"]) for each in status.get("conditions") or ())
     attempts = tuple((each.get("slot"), each.get("attempt")) for each in status.get("nodes") or ())
-    return conditions, status.get("state"), attempts
+    return conditions, status.get("state"), attempts, status.get("resolved")

@@ -70,13 +70,24 @@ async def answered(hub: Models, need: Need, token: str | None, hint: str) -> Ans
     try:
         if need.kind == "weights":
             held = await hub.held(need.id, need.revision, token)
-            return Answer({"revision": held.revision, "config": held.config, "tensors": held.tensors})
+            return Answer(_facts(held))
         preset = await hub.preset(need.id, need.revision, token)
     except HubError as error:
         hint = f"; {hint}" if error.reason == ACCESS_DENIED and token is None else ""
         return Answer(reason=error.reason, message=f"{error}{hint}", retry_after=error.retry_after)
     facts = preset.model_dump(mode="json", exclude_defaults=True)
     return Answer({"id": preset.repo, "revision": preset.revision, FACTS: facts})
+
+
+def _facts(held: Held) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "revision": held.revision,
+        "config": held.config,
+        "tensors": held.tensors,
+        "bytes": held.size,
+        "quantization": held.quantization,
+    }
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def token_in(secret: dict[str, Any]) -> str | None:

@@ -70,6 +70,8 @@ class Observed:
     other_budgets: tuple[Object, ...] = ()
     """PodDisruptionBudgets in its namespace that are no Workspace's: of their specs, the selectors."""
     pods: tuple[Object, ...] = ()
+    looks: tuple[Object, ...] = ()
+    """The pods that look at its weights (`decide.look`); they are none of `pods`."""
     settings: Mapping[str, Mapping[str, Any]] | None = None
     """By engine, the keys of that ConfigMap that sizing looks at; None where it cannot be known."""
     config_hash: str | None = None
@@ -104,6 +106,9 @@ class Write:
     """Emitted once the write has succeeded."""
     before: Event | None = None
     """Emitted before the write is sent: what will be interrupted by it."""
+    optional: bool = False
+    """Whether the Workspace goes on without it where the server refuses it. Of a pod that looks at weights; that there
+    was none is then written into the status."""
 
 
 @dataclass(frozen=True, slots=True)

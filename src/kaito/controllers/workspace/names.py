@@ -27,6 +27,11 @@ def headless_name(workspace: str) -> str:
     return bounded(f"{workspace}-headless")
 
 
+def look_name(workspace: str, uid: str, key: str, number: int) -> str:
+    """Name of the pod that looks at a Workspace's weights: another one for other weights, and for each look."""
+    return f"{bounded(workspace, LABEL_LIMIT - 18)}-weights-{_hex(f'{uid}/{key}/{number}', 9)}"
+
+
 def claim_name(uid: str, slot: int, attempt: int) -> str:
     """Name of the claim for a slot's attempt: 11 characters, because AKS allows an agent pool no more than 12."""
     return f"ws{_hex(f'{uid}/{slot}/{attempt}', 9)}"

@@ -9,6 +9,7 @@ from typing import Final
 from kaito.api.labels import (
     KARPENTER_WORKSPACE_LABEL,
     KARPENTER_WORKSPACE_NAMESPACE_LABEL,
+    WEIGHTS_CHECK_LABEL,
     WORKSPACE_LABEL,
     WORKSPACE_NAMESPACE_LABEL,
     without_reserved,
@@ -26,6 +27,7 @@ from kaito.controllers.workspace.slim import (
     may_be_ours,
     slim_budget,
     slim_child,
+    slim_look,
     slim_node,
     slim_pod,
     slim_pool,
@@ -48,7 +50,7 @@ from kaito.runtime.resources import (
 BY_WORKSPACE: Final = "kaito.sh/workspace"
 """Index of pods and claims: `namespace/name` of the Workspace that their labels name."""
 BY_CONTROLLER: Final = "controller-uid"
-"""Index of Adapters: uid of the controlling owner."""
+"""Index of Adapters, and of pods that look at weights: uid of the controlling owner."""
 BY_ADAPTER: Final = "kaito.sh/adapter"
 """Index of Workspaces: `namespace/name` of each Adapter they name."""
 BY_CONFIG: Final = "inference-config"
@@ -63,6 +65,8 @@ GROUPS: Final = 4096
 """Sets of labels whose nodes are remembered together."""
 WORKSPACE_PODS: Final = WORKSPACE_LABEL
 """Label selector of the pods that are watched."""
+LOOKS: Final = WEIGHTS_CHECK_LABEL
+"""Label selector of the pods that look at weights, which are watched apart from those that serve."""
 
 
 def pod_keys(pod: CachedObject) -> list[ObjectKey]:
@@ -170,6 +174,8 @@ class Observer:
             self._informers[resource] = cache.informer(resource, transform=slim_child)
         self._informers[NODES] = cache.informer(NODES, transform=slim_node)
         self._informers[PODS] = cache.informer(PODS, label_selector=WORKSPACE_PODS, transform=slim_pod)
+        self._looks = cache.informer(PODS, label_selector=LOOKS, transform=slim_look)
+        self._looks.add_indexer(BY_CONTROLLER, _controlled)
         self._informers[PODDISRUPTIONBUDGETS] = cache.informer(PODDISRUPTIONBUDGETS, transform=slim_budget)
         self._informers[PODDISRUPTIONBUDGETS].add_indexer(BY_NAMESPACE, _foreign)
         self._informers[CONFIGMAPS] = cache.informer(CONFIGMAPS, transform=hashed)
@@ -223,6 +229,7 @@ class Observer:
             budget=self._one(PODDISRUPTIONBUDGETS, name, namespace),
             other_budgets=self._indexed(PODDISRUPTIONBUDGETS, BY_NAMESPACE, namespace or ""),
             pods=pods,
+            looks=self._looks_of(workspace),
             settings=config.get("settings", {}) if config is not None and not fault else None,
             config_hash=str(config["hash"]) if config is not None else None,
             config_fault=fault,
@@ -286,6 +293,10 @@ class Observer:
         if resource is None:
             return ()
         found = self._informers[resource].lister.by_index(index, value)
+        return tuple(each.decode() for each in sorted(found, key=lambda each: each.meta.name))
+
+    def _looks_of(self, workspace: CachedObject) -> tuple[Object, ...]:
+        found = self._looks.lister.by_index(BY_CONTROLLER, workspace.meta.uid)
         return tuple(each.decode() for each in sorted(found, key=lambda each: each.meta.name))
 
     def _adapters_of(self, workspace: CachedObject) -> dict[str, Object]:

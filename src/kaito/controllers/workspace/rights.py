@@ -81,6 +81,13 @@ RIGHTS: Final[tuple[Right, ...]] = (
 """Whatever makes the nodes."""
 
 
+_LOOKS: Final = Right.of(
+    PODS,
+    *("create", "delete"),
+    why="Weights in an image or a volume are looked at by a small pod before a node is asked for.",
+)
+
+
 def _claims(resource: Resource) -> tuple[Right, ...]:
     return (
         Right.of(resource, "list", "watch", why="The state of the nodes that were asked for."),
@@ -91,6 +98,7 @@ def _claims(resource: Resource) -> tuple[Right, ...]:
             why="A claim that is there already is looked at before it counts as the Workspace's own.",
         ),
         Right.of(resource, "delete", why="A node is given back when its Workspace goes or gets smaller."),
+        _LOOKS,
     )
 
 
@@ -113,6 +121,7 @@ _POOLS: Final[tuple[Right, ...]] = (
     ),
     Right.of(NODEPOOLS, "patch", why="`spec.replicas` follows what the Workspace needs."),
     Right.of(NODEPOOLS, "delete", why="It goes with its Workspace, and its nodes with it."),
+    _LOOKS,
 )
 
 CLAIM_RIGHTS: Final[dict[NodeProvisioner, tuple[Right, ...]]] = {

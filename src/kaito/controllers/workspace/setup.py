@@ -15,12 +15,13 @@ from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.metrics import WorkspaceMetrics
 from kaito.controllers.workspace.needs import Lookup, Resolver
 from kaito.controllers.workspace.node_facts import read_facts
-from kaito.controllers.workspace.observe import WORKSPACE_PODS, Observer, pod_keys, pool_keys
+from kaito.controllers.workspace.observe import LOOKS, WORKSPACE_PODS, Observer, pod_keys, pool_keys
 from kaito.controllers.workspace.reconciler import WorkspaceReconciler
 from kaito.controllers.workspace.slim import (
     apart_from_version,
     slim_budget,
     slim_child,
+    slim_look,
     slim_node,
     slim_pod,
     slim_pool,
@@ -100,6 +101,13 @@ def _watches(observer: Observer, config: WorkspaceConfig) -> list[Watch]:
         Watch(ADAPTERS, observer.keys_of_adapter),
         Watch(
             PODS, pod_keys, (changed(apart_from_version),), label_selector=WORKSPACE_PODS, transform=slim_pod
+        ),
+        Watch(
+            PODS,
+            by_owner(WORKSPACES),
+            (changed(apart_from_version),),
+            label_selector=LOOKS,
+            transform=slim_look,
         ),
         Watch(NODES, observer.keys_of_node, (changed(read_facts),), transform=slim_node),
         Watch(SERVICES, by_owner(WORKSPACES), (changed(apart_from_version),), transform=slim_child),

@@ -96,6 +96,31 @@ def slim_pod(pod: CachedObject) -> CachedObject:
     return CachedObject.from_dict(kept, pod.resource)
 
 
+def slim_look(pod: CachedObject) -> CachedObject:
+    """Of a pod that looks at weights: its identity, whether it found a node, and how it ended."""
+    tree = pod.decode()
+    status = tree.get("status") or {}
+    ended = [
+        {"state": {"terminated": _picked(terminated, ("exitCode", "reason", "message"))}}
+        for each in status.get("containerStatuses") or ()
+        if (terminated := (each.get("state") or {}).get("terminated"))
+    ]
+    waits = [
+        _picked(each, ("type", "status", "reason", "message", "lastTransitionTime"))
+        for each in status.get("conditions") or ()
+        if each.get("type") == "PodScheduled" and each.get("status") != "True"
+    ]
+    kept = {
+        "metadata": _picked(tree["metadata"], _IDENTITY),
+        "status": {
+            **_picked(status, ("phase", "reason", "message")),
+            **({"containerStatuses": ended} if ended else {}),
+            **({"conditions": waits} if waits else {}),
+        },
+    }
+    return CachedObject.from_dict(kept, pod.resource)
+
+
 def is_for_weights(container: str) -> bool:
     """Whether an init container of that name fetches or checks weights (`decide.weights` gives the names)."""
     return container == WEIGHTS_CONTAINER or container.startswith(f"{WEIGHTS_CONTAINER}-")

@@ -64,7 +64,7 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
         status = forgotten(problem_status(workspace, plan, now), observed)
         events = (*transitions(workspace, status, None), *problem_events(workspace, plan))
         return Decision(status=status, finalizer=finalizer, events=events, needs=model)
-    weights = decide_weights(observed, plan)
+    weights = decide_weights(observed, plan, config, now)
     if isinstance(weights, Decision):
         return weights
     plan = pinned(plan, workspace)
@@ -80,8 +80,8 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
     return Decision(
         replaces=nodes.replaces,
         confirm=_is_doubtful(observed, workload.writes),
-        writes=(*adapters.writes, *nodes.writes, *workload.writes),
-        deletions=(*workload.deletions, *adapters.deletions, *nodes.deletions),
+        writes=(*adapters.writes, *weights.writes, *nodes.writes, *workload.writes),
+        deletions=(*workload.deletions, *adapters.deletions, *weights.deletions, *nodes.deletions),
         status=status,
         finalizer=finalizer,
         events=(

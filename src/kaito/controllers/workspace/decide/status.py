@@ -202,16 +202,17 @@ def running_facts(
 ) -> list[Fact]:
     """The conditions of a Workspace that is being carried out."""
     facts: list[Fact] = []
+    told = plan.notes if workload.ready or not plan.unchecked else (*plan.notes, plan.unchecked)
     if nodes.claims is not None:
         facts.append(_part(NODE_CLAIM_READY, nodes.claims))
     facts.append(_part(NODES_READY, nodes.nodes))
     why = nodes.claims if nodes.claims is not None and not nodes.claims.ready else nodes.nodes
     if nodes.ready:
         text = f"{len(nodes.worker_nodes)} nodes ready" if plan.count > 1 else "the node is ready"
-        text = "; ".join((text, *plan.notes))
+        text = "; ".join((text, *told))
         facts.append(Fact(RESOURCE_READY, "True", RESOURCE_SUCCESS, text))
     else:
-        text = "; ".join((why.message, *plan.notes))
+        text = "; ".join((why.message, *told))
         facts.append(Fact(RESOURCE_READY, "False", why.reason, text, failing=why.state == "Failed"))
     message = workload.message
     notes = [

@@ -63,10 +63,7 @@ def weights_part(source: WeightsSource, preset: Preset, config: WorkspaceConfig)
         mounts=({**mount, "readOnly": True},),
         init_containers=tuple(
             {
-                "name": name,
-                "image": f"{config.registry}/puller:{config.puller_tag}",
-                "command": [PROGRAM],
-                "args": arguments,
+                **_program(name, arguments, config),
                 **_environment(source, config),
                 "volumeMounts": [
                     mount if fetched else {**mount, "readOnly": True},
@@ -76,6 +73,37 @@ def weights_part(source: WeightsSource, preset: Preset, config: WorkspaceConfig)
             for name, arguments in _runs(source, preset)
         ),
     )
+
+
+def look_part(source: Pulled | Volume, preset: Preset, config: WorkspaceConfig) -> WeightsPart:
+    """What looks at weights and fetches none: one container, with the secrets or the volume that a server's pod has."""
+    arguments = ["--look", f"--expect={_expected(preset)}"]
+    if preset.vllm.load_format == "mistral":
+        arguments.append("--format=mistral")
+    if isinstance(source, Pulled):
+        secrets = list(dict.fromkeys(source.secrets))
+        volumes = [docker_config(name) for name in secrets]
+        mounts = [_docker_mount(name) for name in secrets]
+        arguments.insert(1, f"--image={source.image}")
+    else:
+        volumes = [_volume(source, preset)]
+        mounts = [{"name": VOLUME, "mountPath": DIRECTORY, "readOnly": True}]
+        arguments.insert(1, f"--check={DIRECTORY}")
+    container = {**_program(WEIGHTS_CONTAINER, arguments, config), "volumeMounts": mounts}
+    return WeightsPart(volumes=tuple(volumes), init_containers=(container,))
+
+
+def _program(name: str, arguments: Sequence[str], config: WorkspaceConfig) -> Object:
+    return {
+        "name": name,
+        "image": f"{config.registry}/puller:{config.puller_tag}",
+        "command": [PROGRAM],
+        "args": list(arguments),
+    }
+
+
+def _expected(preset: Preset) -> str:
+    return orjson.dumps(expectation(preset), option=orjson.OPT_SORT_KEYS).decode()
 
 
 def docker_config(secret: str) -> Object:
@@ -128,7 +156,7 @@ def _environment(source: WeightsSource, config: WorkspaceConfig) -> Object:
 
 def _runs(source: WeightsSource, preset: Preset) -> Sequence[tuple[str, list[str]]]:
     """Name and arguments of each init container, in order."""
-    expect = f"--expect={orjson.dumps(expectation(preset), option=orjson.OPT_SORT_KEYS).decode()}"
+    expect = f"--expect={_expected(preset)}"
     match source:
         case Hub():
             arguments = [
