@@ -23,7 +23,8 @@ def answer(model: str, sku: str, demand: Demand | None = None) -> Sizing | Refus
         (
             "gpt-oss-20b",
             "Standard_NC64as_T4_v3",
-            "the weights of gpt-oss-20b are stored as mxfp4, for which GPUs need compute capability 8; NVIDIA T4 has 7.5",
+            "the weights of gpt-oss-20b are stored as mxfp4, for which GPUs need compute capability 8; "
+            "NVIDIA T4 has 7.5",
         ),
         (
             "deepseek-v4-flash-0731",

@@ -72,6 +72,7 @@ def test_a_model_served_by_its_hub_id_has_the_recorded_facts(row: dict[str, str]
         (preset.vllm.tool_call_parser or "-") == row["tool_parser"]
     )
     assert preset.vllm.chat_template == TEMPLATES[row["chat_template"]]
+    assert preset.multi_node, "vLLM spreads every one of them over nodes that hold it together"
     if repo.lower() not in PINNED_REPOS:
         assert preset.disk_gib == int(row["disk_gib"])
         assert preset.revision is None

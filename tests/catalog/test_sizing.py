@@ -329,6 +329,8 @@ def test_choices_come_with_the_least_memory_first_and_say_why_others_will_not_do
     names = {each.machine.name for each in (*found, *not_these)}
     assert "Standard_NC6s_v3" not in names, "retired"
     assert "Standard_NG32ads_V620_v1" not in names, "no runtime"
+    assert not not_these
+    _, not_these = choices(preset("falcon-40b"), azure)
     assert {each.machine.name for each in not_these} >= {"Standard_NC4as_T4_v3", "Standard_NV36ads_A10_v5"}
 
 

@@ -46,7 +46,8 @@ def test_all_words_must_occur_in_what_is_known_of_a_model(words: tuple[str, ...]
 
 def test_properties_say_what_a_user_must_bring_or_expect() -> None:
     of = {each.name: properties(each) for each in CATALOG.presets}
-    assert of["phi-3-mini-4k-instruct"] == ["tuning"]
+    assert of["phi-3-mini-4k-instruct"] == ["tuning", "several nodes"]
+    assert of["falcon-7b"] == ["tuning"]
     assert of["llama-3.1-8b-instruct"] == ["token", "several nodes"]
     assert of["qwen3.6-35b-a3b"] == ["experts", "several nodes", "unpinned"]
     assert of["llama-2-7b"] == ["own image"]

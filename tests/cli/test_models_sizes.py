@@ -35,8 +35,11 @@ def test_json_says_what_each_size_would_be(capsys: pytest.CaptureFixture[str]) -
     capacity = memory.pop("capacity")
     assert sum(memory.values()) == pytest.approx(capacity, abs=0.01)
     assert memory["weights"] == pytest.approx(27.31 * 1.02 / 2, abs=0.001)
+    spread = {each["name"]: each["nodes"] for each in found["sizes"]}
+    assert spread["Standard_NV36ads_A10_v5"] == 2
+    found = asked(capsys, flags("falcon-40b"))
     refused = {each["name"]: each for each in found["refused"]}
-    assert refused["Standard_NV36ads_A10_v5"]["nodes"] == 2
+    assert refused["Standard_NV72ads_A10_v5"]["nodes"] == 3
     assert "Standard_NC6s_v3" not in refused, "retired sizes are not spoken of"
 
 
@@ -92,8 +95,8 @@ def test_the_table_names_sizes_and_reasons(capsys: pytest.CaptureFixture[str]) -
     assert "Standard_NC40ads_H100_v5" in out
     assert "CACHE is for 8,192 tokens" in out
     assert "Note: all experts are in memory" in out
-    run_sizes(flags("phi-4", json=False))
-    assert "Not Standard_NV36ads_A10_v5: phi-4 would need 2 nodes" in capsys.readouterr().out
+    run_sizes(flags("falcon-7b", json=False))
+    assert "Not Standard_NC4as_T4_v3: falcon-7b would need 2 nodes" in capsys.readouterr().out
     with pytest.raises(typer.Exit):
         run_sizes(flags("phi-4", json=False, context=999_999))
     assert capsys.readouterr().out.count("is above the limit of phi-4") == 1, "told once of all sizes"

@@ -101,9 +101,11 @@ def test_every_size_that_will_not_do_says_why() -> None:
     refused = {each["name"]: each["message"] for each in others if not each["fits"]}
     assert refused["Standard_NC6s_v3"] == "Azure retired this size on 2025-09-30"
     assert "AMD" in refused["Standard_NG32ads_V620_v1"]
-    assert refused["Standard_NC4as_T4_v3"].startswith("phi-4 would need 3 nodes")
     fits = [each["fits"] for each in others]
     assert fits == sorted(fits, reverse=True), "those that will do come first"
+    one_node = planned(workspace("falcon-40b", instanceType="Standard_NC48ads_A100_v4"))["otherInstanceTypes"]
+    refused = {each["name"]: each["message"] for each in one_node if not each["fits"]}
+    assert refused["Standard_NV72ads_A10_v5"].startswith("falcon-40b would need 3 nodes")
 
 
 def test_prices_are_told_for_all_nodes_an_hour_and_a_month() -> None:
@@ -256,10 +258,10 @@ def test_nodes_that_are_there_are_counted_by_their_size_and_cost_nothing_here(si
 
 
 def test_labelled_nodes_that_are_too_small_are_a_problem() -> None:
-    body = workspace(instanceType="Standard_NC4as_T4_v3")
+    body = workspace("falcon-40b", instanceType="Standard_NV72ads_A10_v5")
     code, output = told(body, flags=("--node-provisioner", "byo"))
     assert code == 1
-    assert "problem   the nodes with a=b: phi-4 would need 3 nodes" in output
+    assert "problem   the nodes with a=b: falcon-40b would need 3 nodes" in output
 
 
 def test_a_model_without_a_gpu_is_compared_with_no_gpu_size() -> None:
@@ -279,10 +281,10 @@ def test_pods_of_ones_own_have_no_sizing() -> None:
 
 def test_where_the_size_is_too_small_the_others_are_told_all_the_same() -> None:
     priced()
-    body = workspace(instanceType="Standard_NC4as_T4_v3")
+    body = workspace("falcon-7b", instanceType="Standard_NC4as_T4_v3")
     code, output = told(body)
     assert code == 1
-    assert "problem   resource.instanceType: Standard_NC4as_T4_v3: phi-4 would need 3 nodes" in output
+    assert "problem   resource.instanceType: Standard_NC4as_T4_v3: falcon-7b would need 2 nodes" in output
     others = {each["name"]: each for each in planned(body)["otherInstanceTypes"]}
     assert others["Standard_NC4as_T4_v3"]["fits"] is False
     assert others[A10]["price"]["perHour"] == 4.8

@@ -50,7 +50,5 @@ def without_kernels(preset: Preset, machine: Machine, runtime: Runtime) -> str:
             f"{SPARSE_ATTENTION_CAPABILITY:g} and newer; {machine.model} has {capability:g}"
         )
     if architecture in NEVER_FLOAT16 and machine.bfloat16 is False:
-        return (
-            f"{preset.name} needs bfloat16, and so GPUs of compute capability 8; {machine.model} has {capability:g}"
-        )
+        return f"{preset.name} needs bfloat16, and so GPUs of compute capability 8; {machine.model} has {capability:g}"
     return ""
