@@ -25,7 +25,7 @@ for platform in aarch64-apple-darwin x86_64-manylinux_2_28 aarch64-manylinux_2_2
 done
 for constraints in images/runtime-*/constraints*.txt; do
     folder=${constraints%/*}
-    only=$(sed -n '1s/.*(x86_64, Python \(3\.[0-9]*\)).*/\1/p' "$constraints")
+    only=$(sed -n '1s/.*(x86_64, Python \([^)]*\)).*/\1/p' "$constraints" | sed 's/and//')
     for python in ${only:-3.11 3.12 3.13 3.14}; do
         echo "-e ./presets[${folder#images/runtime-}]" >./.check-wheels.in
         if "$uv" pip compile --quiet --no-header --no-annotate --only-binary :all: --python-platform x86_64-manylinux_2_31 \

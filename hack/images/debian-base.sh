@@ -3,8 +3,9 @@
 # by debootstrap. Prints the image's name, for `make images BASE=…`.
 #
 # Release and mirror are those that this machine's apt uses (KAITO_DEBIAN_SUITE and KAITO_DEBIAN_MIRROR beat them); neither is
-# written into the image. The file tree is kept under ${XDG_CACHE_HOME:-~/.cache}/kaito/images, named by the release and the checksum of
-# this script: delete it to get what Debian has fixed since. TOOL=buildah (the default) or docker imports it. Linux, as root.
+# written into the image. KAITO_DEBIAN_PACKAGES: more packages for it, with commas between (runtime-vllm: gcc,python3-dev). The file
+# tree is kept under ${XDG_CACHE_HOME:-~/.cache}/kaito/images, named by the release, the packages and the checksum of this script:
+# delete it to get what Debian has fixed since. TOOL=buildah (the default) or docker imports it. Linux, as root.
 set -eu
 tool=${TOOL:-buildah}
 self=$0
@@ -31,7 +32,8 @@ mirror=${KAITO_DEBIAN_MIRROR:-${source%% *}}
     exit 1
 }
 
-key=$suite-$(dpkg --print-architecture)-$(cksum <"$self" | cut -d ' ' -f 1)
+packages=python3,ca-certificates${KAITO_DEBIAN_PACKAGES:+,$KAITO_DEBIAN_PACKAGES}
+key=$suite-$(dpkg --print-architecture)-$({ cat "$self"; echo "$packages"; } | cksum | cut -d ' ' -f 1)
 image=localhost/kaito-base:$key
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/kaito/images
 tar=$cache/base-$key.tar
@@ -42,7 +44,7 @@ if ! [ -f "$tar" ]; then
     work=$(mktemp -d "$cache/base.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     root=$work/root
-    PATH=$PATH:/usr/sbin debootstrap --variant=minbase --include=python3,ca-certificates "$suite" "$root" "$mirror" >"$work/log" 2>&1 || {
+    PATH=$PATH:/usr/sbin debootstrap --variant=minbase --include="$packages" "$suite" "$root" "$mirror" >"$work/log" 2>&1 || {
         tail -n 20 "$work/log" >&2
         exit 1
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.parser
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,23 +19,9 @@ from pathlib import Path
 from hack.images.engine import Base, BuildError
 
 ROOT = Path(__file__).resolve().parents[2]
-_MANYLINUX = (
-    "2_31",
-    "2_30",
-    "2_29",
-    "2_28",
-    "2_27",
-    "2_26",
-    "2_24",
-    "2_17",
-    "2_12",
-    "2_5",
-    "2014",
-    "2010",
-    "1",
-)
+_MANYLINUX = (*(f"2_{minor}" for minor in range(31, 4, -1)), "2014", "2010", "1")
 """glibc that wheels may ask for: Debian 11 and Ubuntu 20.04 have 2.31, and are older than every base with a supported
-Python."""
+Python. Each version by itself, because pip matches them to the letter (NVIDIA's wheels for CUDA 13 say 2_25)."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +92,7 @@ def gather(
     ]
     folder.mkdir(parents=True)
     for path in _download([*pinned, *tools], base, cache):
-        shutil.copy(path, folder)
+        _bring(path, folder)
     mine = "kaito_presets-*.whl" if requirement is None or "presets" in requirement else "kaito-*.whl"
     for path in own.glob(mine):
         shutil.copy(path, folder)
@@ -116,8 +104,29 @@ def gather(
     return installed
 
 
+def pythons(constraints: Path) -> list[str]:
+    """The versions of Python, such as 3.12, that constraints hold for by their first line; empty for all."""
+    first = constraints.read_text(encoding="utf-8").partition("\n")[0]
+    found = re.search(r"\(x86_64, Python ([\d., and]+)\)", first)
+    return re.findall(r"\d+\.\d+", found[1]) if found is not None else []
+
+
+def _bring(wheel: Path, folder: Path) -> None:
+    """As a hard link where that can be: those of torch and CUDA take gigabytes."""
+    try:
+        os.link(wheel, folder / wheel.name)
+    except OSError:  # another file system
+        shutil.copy(wheel, folder)
+
+
 def _resolve(requirement: str, constraints: Path, base: Base) -> list[str]:
     """The exact versions, for the Python and the processor of the base and not of this machine."""
+    only = pythons(constraints)
+    if only and base.python.rpartition(".")[0] not in only:
+        raise BuildError(
+            f"{base.name} has Python {base.python}; {constraints.relative_to(ROOT)} is for {' and '.join(only)}. "
+            "Name an image that has it: BASE=…."
+        )
     command = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"]
     command += [
         "--only-binary=:all:",
@@ -137,8 +146,6 @@ def _download(pinned: Sequence[str], base: Base, cache: Path) -> list[Path]:
     if not kept.is_dir():
         part = kept.with_name(f"{kept.name}.{os.getpid()}")
         part.mkdir(parents=True)
-        listing = part / "pinned.txt"
-        listing.write_text("\n".join(pinned) + "\n", encoding="utf-8")
         command = [
             sys.executable,
             "-m",
@@ -150,12 +157,15 @@ def _download(pinned: Sequence[str], base: Base, cache: Path) -> list[Path]:
         ]
         command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={base.python}"]
         command += [f"--platform=manylinux{_tag(glibc)}_{base.machine}" for glibc in _MANYLINUX]
-        _run([*command, f"--requirement={listing}", f"--dest={part}"], {})
-        listing.unlink()
+        listing = part / "pinned.txt"
         try:
-            part.rename(kept)
-        except OSError:  # another build was faster
-            shutil.rmtree(part)
+            listing.write_text("\n".join(pinned) + "\n", encoding="utf-8")
+            _run([*command, f"--requirement={listing}", f"--dest={part}"], {})
+            listing.unlink()
+            with contextlib.suppress(OSError):  # another build was faster
+                part.rename(kept)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return sorted(kept.glob("*.whl"))
 
 
