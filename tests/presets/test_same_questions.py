@@ -233,6 +233,14 @@ def test_what_cannot_be_done_is_refused_with_a_sentence(
     assert error["type"] == "invalid_request_error"
 
 
+def test_a_prompt_of_megabytes_is_refused_by_its_beginning(client: TestClient) -> None:
+    """Counted whole, this one takes half a minute."""
+    for body in ({"prompt": "a " * 5_000_000}, {"messages": [{"role": "user", "content": "a" * 10_000_000}]}):
+        answer = client.post("/chat", json=body)
+        assert answer.status_code == 400
+        assert "The prompt is more than" in answer.json()["detail"]
+
+
 def test_settings_of_a_request_do_what_they_say(client: TestClient) -> None:
     assert content(ask(client, "base", stop=[" is", "zebra"])) == "The capital of France"
     assert content(ask(client, "base", temperature=2.0, top_p=0.001)) == PARIS

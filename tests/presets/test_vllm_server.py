@@ -96,6 +96,7 @@ def test_chat_takes_what_it_takes_on_the_other_engines(client: httpx.Client) -> 
         ({"prompt": "a", "generate_kwargs": {"num_beams": 4}}, 400, "generate_kwargs.num_beams=4 is not supported"),
         ({"prompt": "a", "colour": "red"}, 422, "colour: there is no such field."),
         ({"prompt": "hello " * 200}, 400, "fewer than 128 tokens"),
+        ({"prompt": "hello " * 500_000}, 400, "The prompt is more than 2048 tokens long"),
         ({"prompt": "a", "generate_kwargs": {"max_length": 1}}, 400, "max_length is 1, but the prompt alone has"),
         ({"prompt": "a", "generate_kwargs": {"temperature": 1.25}}, 400, "that temperature is refused"),
     ],
@@ -110,7 +111,10 @@ def test_what_chat_cannot_do_is_refused_with_a_sentence(
 def test_bodies_that_are_no_json_or_too_large_are_refused(client: httpx.Client) -> None:
     assert client.post("/chat", content=b"{").status_code == 415
     broken = client.post("/chat", content=b"{", headers={"Content-Type": "application/json"})
-    assert (broken.status_code, "not JSON" in broken.json()["detail"]) == (422, True)
+    assert (broken.status_code, "not JSON" in broken.json()["detail"]) == (400, True)
+    for path in ("/chat", "/v1/chat/completions"):
+        deep = client.post(path, content=b"[" * 100_000, headers={"Content-Type": "application/json"})
+        assert deep.status_code == 400, deep.text
     huge = client.post("/v1/chat/completions", content=b" " * (16 * 1024 * 1024 + 1))
     assert (huge.status_code, huge.json()["error"]["message"]) == (413, "The body is larger than 16 MiB.")
     assert client.get("/chat").status_code == 405

@@ -88,13 +88,14 @@ class Unsupported(BadPrompt):
 
 
 class PromptTooLong(BadPrompt):
-    """The prompt leaves no room for an answer. Counts are tokens."""
+    """The prompt leaves no room for an answer. Counts are tokens; `at_least`: the rest was not read."""
 
-    def __init__(self, prompt_tokens: int, limit: int) -> None:
+    def __init__(self, prompt_tokens: int, limit: int, *, at_least: bool = False) -> None:
         self.prompt_tokens = prompt_tokens
         self.limit = limit
+        more = "more than " if at_least else ""
         super().__init__(
-            f"The prompt is {prompt_tokens} tokens long, but this model takes fewer than {limit} tokens, "
+            f"The prompt is {more}{prompt_tokens} tokens long, but this model takes fewer than {limit} tokens, "
             "so that there is room for an answer. Shorten the prompt or the conversation."
         )
 

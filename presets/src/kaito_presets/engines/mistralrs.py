@@ -38,6 +38,7 @@ from kaito_presets.engines import (
 )
 from kaito_presets.engines.device import mistralrs_device
 from kaito_presets.engines.older_config import with_older_config
+from kaito_presets.engines.lengths import tokens_of
 from kaito_presets.engines.template import ChatTemplate
 
 #: The role of a message that is no message but the whole prompt.
@@ -258,7 +259,11 @@ class MistralEngine:
         else:
             text = "\n".join(message.content for message in messages)
         with self._lock:
-            return len(self._runner.tokenize_text(text, False, None))
+            return len(
+                tokens_of(
+                    text, self._context_length, lambda part: self._runner.tokenize_text(part, False, None)
+                )
+            )
 
     @staticmethod
     def _request(

@@ -23,13 +23,14 @@ from kaito_presets.engines import (
     PromptTooLong,
     Sampling,
 )
+from kaito_presets.engines.lengths import tokens_of
 from kaito_presets.engines.template import ChatTemplate
 from kaito_presets.engines.transformers.deltas import Deltas
 from kaito_presets.engines.transformers.loading import Loaded, load
 from kaito_presets.engines.transformers.scheduler import Job, Scheduler
 from kaito_presets.engines.transformers.text import TextStream
 
-#: Prompts of more characters are turned into tokens in a thread.
+#: Prompts of more characters are worded and turned into tokens in a thread.
 LONG_TEXT = 20_000
 
 _Item = Piece | Finish | Exception
@@ -131,6 +132,12 @@ class TransformersEngine:
     async def _encode(self, prompt: Prompt) -> list[int]:
         if self._loaded is None:
             raise EngineError("The model is not loaded.")
+        characters = len(prompt) if isinstance(prompt, str) else sum(len(each.content) + 1 for each in prompt)
+        if characters > LONG_TEXT:
+            return await asyncio.to_thread(self._tokens, self._loaded, prompt)
+        return self._tokens(self._loaded, prompt)
+
+    def _tokens(self, loaded: Loaded, prompt: Prompt) -> list[int]:
         if isinstance(prompt, str):
             text, special = prompt, True
         elif self._template:
@@ -139,9 +146,7 @@ class TransformersEngine:
             text, special = prompt[0].content, True
         else:
             raise BadPrompt("This model has no chat template; send one prompt instead of a conversation.")
-        if len(text) > LONG_TEXT:
-            return await asyncio.to_thread(self._loaded.encode, text, special)
-        return self._loaded.encode(text, special)
+        return tokens_of(text, self._context_length, lambda part: loaded.encode(part, special))
 
     async def close(self) -> None:
         if self._scheduler:

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kaito_presets.adapters import AdapterChoice
 from kaito_presets.engines import Memory, Overloaded, PromptTooLong, Sampling
+from kaito_presets.engines.lengths import CHARACTERS_PER_TOKEN, beginnings, refuse_if_certain
 from kaito_presets.server import chat, errors, hardware, openai
 from kaito_presets.server.errors import Refused
 from kaito_presets.server.metrics import CountRequests, Metrics
@@ -233,6 +234,7 @@ class Front:
     ) -> tuple[int, Any]:
         model = self.names.main.name
         turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        await self._refuse_far_too_long("\n".join(turn.content for turn in messages), scope, receive)
         counted = await self._asked(
             scope, receive, "/tokenize", {"model": model, "messages": turns, "add_generation_prompt": True}
         )
@@ -245,6 +247,20 @@ class Front:
         )
         text = answer["choices"][0]["message"].get("content") or ""
         return 200, {"Result": chat.result_of(request, text)}
+
+    async def _refuse_far_too_long(self, text: str, scope: Scope, receive: Receive) -> None:
+        """Raises Refused where the beginning of a long text is too long by itself: vLLM would count all of it."""
+        limit = None
+        for beginning in beginnings(text, 0):
+            if limit is not None and len(beginning) < CHARACTERS_PER_TOKEN * limit:
+                continue
+            asked = {"model": self.names.main.name, "prompt": beginning, "add_special_tokens": False}
+            counted = await self._asked(scope, receive, "/tokenize", asked)
+            limit = int(counted["max_model_len"])
+            try:
+                refuse_if_certain(int(counted["count"]), limit)
+            except PromptTooLong as error:
+                raise errors.from_engine(error) from error
 
     async def _asked(self, scope: Scope, receive: Receive, path: str, body: Mapping[str, Any]) -> Any:
         """vLLM's answer to that; its refusal as a sentence."""
@@ -330,8 +346,8 @@ def _chat_request(body: bytes, scope: Scope) -> chat.ChatRequest:
         raise Refused(415, "Send JSON, with the header Content-Type: application/json.")
     try:
         values = json.loads(body)
-    except ValueError as error:
-        raise Refused(422, f"The body is not JSON: {error}.", code="invalid_json") from error
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f"The body is not JSON: {error}.", code="invalid_json") from error
     try:
         return chat.ChatRequest.model_validate(values)
     except ValidationError as error:
@@ -342,7 +358,7 @@ def _chat_request(body: bytes, scope: Scope) -> chat.ChatRequest:
 def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError:  # vLLM says what is wrong with it
+    except (ValueError, RecursionError):  # vLLM says what is wrong with it
         return None
 
 

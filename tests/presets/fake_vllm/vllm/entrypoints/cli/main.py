@@ -61,7 +61,7 @@ class Model:
         self.engine.load({name: Path(path) for name, path in self.modules.items()})
 
     async def tokens(self, body: dict[str, Any]) -> int:
-        return await self.engine.count_tokens(_turns(body))
+        return await self.engine.count_tokens(body["prompt"] if "prompt" in body else _turns(body))
 
     async def pieces(self, body: dict[str, Any]) -> AsyncIterator[Piece | Finish]:
         sampling = Sampling(
