@@ -37,8 +37,8 @@ from kaito_presets.engines import (
     Unsupported,
 )
 from kaito_presets.engines.device import mistralrs_device
-from kaito_presets.engines.older_config import with_older_config
 from kaito_presets.engines.lengths import tokens_of
+from kaito_presets.engines.older_config import with_older_config
 from kaito_presets.engines.template import ChatTemplate
 
 #: The role of a message that is no message but the whole prompt.
