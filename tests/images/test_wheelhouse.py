@@ -41,7 +41,7 @@ def commands(monkeypatch: pytest.MonkeyPatch, returncode: int) -> list[list[str]
         (folder / "a-1-py3-none-any.whl").write_bytes(b"a wheel")
         return subprocess.CompletedProcess(command, returncode, "", "no matching distribution")
 
-    monkeypatch.setattr(wheelhouse.subprocess, "run", fake)
+    monkeypatch.setattr("hack.images.wheelhouse.subprocess.run", fake)
     return run
 
 

@@ -15,12 +15,13 @@ import heapq
 from collections import deque
 from collections.abc import Hashable, Iterable
 from itertools import count
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
 from kaito.runtime.clock import Clock, TimerHandle
 from kaito.runtime.metrics import QueueMetrics
+from kaito.runtime.queue_lines import Entry, Line, is_current
 from kaito.runtime.ratelimit import ItemExponential, RateLimiter
 
 K = TypeVar("K", bound=Hashable)
@@ -38,61 +39,6 @@ class Item(msgspec.Struct, Generic[K], frozen=True, gc=False):
 
     key: K
     priority: int
-
-
-class _Entry(msgspec.Struct, gc=False, eq=False):
-    """A key that is queued, held by a worker, or both. Structs without garbage collection: there may be millions."""
-
-    key: Any
-    priority: int
-    counter: int
-    """Place in line: what became ready earlier has the lower one."""
-    since: float
-    """Clock reading when it became ready."""
-    ready_at: float | None = None
-    """Clock reading at which it becomes ready; None where it is."""
-    queued: bool = True
-    """Is to be handed out; otherwise a worker holds it and nothing more is known."""
-    started: float | None = None
-    """Clock reading when it was handed out; None where no worker holds it."""
-    stale: bool = False
-    """Another entry has taken its place; skip it."""
-
-
-class _Class:
-    """The ready keys of one priority, in order."""
-
-    __slots__ = ("line", "priority", "returned")
-
-    def __init__(self, priority: int) -> None:
-        self.priority = priority
-        self.line: deque[_Entry] = deque()
-        """By counter: whatever becomes ready goes to the end."""
-        self.returned: list[tuple[int, _Entry]] = []
-        """A heap by counter: keys that were added while held get the place back that they had."""
-
-    def push(self, entry: _Entry) -> None:
-        if not self.line or self.line[-1].counter < entry.counter:
-            self.line.append(entry)
-        else:
-            heapq.heappush(self.returned, (entry.counter, entry))
-
-    def pop(self) -> _Entry | None:
-        """The first in line."""
-        line, returned = self.line, self.returned
-        while line or returned:
-            if returned and (not line or returned[0][0] < line[0].counter):
-                entry = heapq.heappop(returned)[1]
-            else:
-                entry = line.popleft()
-            if not entry.stale:
-                return entry
-        return None
-
-    def drop_stale(self) -> None:
-        self.line = deque(entry for entry in self.line if not entry.stale)
-        self.returned = [pair for pair in self.returned if not pair[1].stale]
-        heapq.heapify(self.returned)
 
 
 class WorkQueue(Generic[K]):
@@ -122,10 +68,10 @@ class WorkQueue(Generic[K]):
         self._limiter = limiter if limiter is not None else ItemExponential()
         self._metrics = metrics if metrics is not None else QueueMetrics()
         self._depth = self._metrics.depth
-        self._entries: dict[K, _Entry] = {}
-        self._classes: list[_Class] = []  # highest priority first
-        self._by_priority: dict[int, _Class] = {}
-        self._waiting: list[tuple[float, int, _Entry]] = []  # heap of (ready_at, counter, entry)
+        self._entries: dict[K, Entry] = {}
+        self._classes: list[Line] = []  # highest priority first
+        self._by_priority: dict[int, Line] = {}
+        self._waiting: list[tuple[float, int, Entry]] = []  # heap of (ready_at, counter, entry)
         self._stale = 0  # entries in `_classes` that only wait to be skipped
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._drained: asyncio.Future[None] | None = None
@@ -166,7 +112,7 @@ class WorkQueue(Generic[K]):
             return
         entry = self._entries.get(key)
         if entry is None:
-            entry = _Entry(key, priority, self._next_counter(), self._clock.now())
+            entry = Entry(key, priority, self._next_counter(), self._clock.now())
             self._entries[key] = entry
             self._became_ready(entry)
         elif not entry.queued:
@@ -274,7 +220,7 @@ class WorkQueue(Generic[K]):
     def _add_waiting(self, key: K, ready_at: float, priority: int) -> None:
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = _Entry(key, priority, 0, 0.0)
+            entry = self._entries[key] = Entry(key, priority, 0, 0.0)
             self._wait_until(entry, ready_at)
         elif not entry.queued:
             entry.queued = True
@@ -288,7 +234,7 @@ class WorkQueue(Generic[K]):
             if ready_at < entry.ready_at:
                 self._wait_until(entry, ready_at)
 
-    def _promote(self, entry: _Entry) -> None:
+    def _promote(self, entry: Entry) -> None:
         """Waiting, or only held, becomes ready, at the tail of its priority."""
         entry.queued = True
         entry.ready_at = None
@@ -296,13 +242,13 @@ class WorkQueue(Generic[K]):
         entry.since = self._clock.now()
         self._became_ready(entry)
 
-    def _became_ready(self, entry: _Entry) -> None:
+    def _became_ready(self, entry: Entry) -> None:
         self._metrics.adds += 1
         self._depth[entry.priority] += 1
         if entry.started is None:
             self._make_available(entry)
 
-    def _make_available(self, entry: _Entry) -> None:
+    def _make_available(self, entry: Entry) -> None:
         ready = self._by_priority.get(entry.priority)
         if ready is None:
             ready = self._open_class(entry.priority)
@@ -310,7 +256,7 @@ class WorkQueue(Generic[K]):
         if self._waiters:
             self._wake()
 
-    def _raise_priority(self, entry: _Entry, priority: int) -> None:
+    def _raise_priority(self, entry: Entry, priority: int) -> None:
         self._depth[entry.priority] -= 1
         self._depth[priority] += 1
         if entry.started is not None:
@@ -321,12 +267,12 @@ class WorkQueue(Generic[K]):
         self._stale += 1
         if self._stale > 2 * len(self._entries) + _SLACK:
             self._compact_classes()
-        moved = _Entry(entry.key, priority, self._next_counter(), entry.since)
+        moved = Entry(entry.key, priority, self._next_counter(), entry.since)
         self._entries[entry.key] = moved
         self._make_available(moved)
 
-    def _open_class(self, priority: int) -> _Class:
-        ready = self._by_priority[priority] = _Class(priority)
+    def _open_class(self, priority: int) -> Line:
+        ready = self._by_priority[priority] = Line(priority)
         if len(self._classes) > _SLACK:
             self._compact_classes()
         self._classes.append(ready)
@@ -343,7 +289,7 @@ class WorkQueue(Generic[K]):
 
     # -- giving back -----------------------------------------------------------------------------------------
 
-    def _let_go(self, entry: _Entry) -> None:
+    def _let_go(self, entry: Entry) -> None:
         entry.started = None
         if not entry.queued:
             del self._entries[entry.key]
@@ -352,7 +298,7 @@ class WorkQueue(Generic[K]):
         if self._closed:
             self._check_drained()
 
-    def _drop(self, entries: Iterable[_Entry]) -> None:
+    def _drop(self, entries: Iterable[Entry]) -> None:
         """Forgets that these are queued; those that are held stay held."""
         for entry in entries:
             if entry.ready_at is None:
@@ -387,7 +333,7 @@ class WorkQueue(Generic[K]):
 
     # -- the clock -------------------------------------------------------------------------------------------
 
-    def _wait_until(self, entry: _Entry, ready_at: float) -> None:
+    def _wait_until(self, entry: Entry, ready_at: float) -> None:
         entry.ready_at = ready_at
         entry.counter = self._next_counter()
         heapq.heappush(self._waiting, (ready_at, entry.counter, entry))
@@ -396,7 +342,7 @@ class WorkQueue(Generic[K]):
 
     def _arm(self) -> None:
         """One timer, for the earliest waiting key."""
-        while self._waiting and not _is_current(self._waiting[0]):
+        while self._waiting and not is_current(self._waiting[0]):
             heapq.heappop(self._waiting)
         if not self._waiting:
             self._cancel_timer()
@@ -413,7 +359,7 @@ class WorkQueue(Generic[K]):
         due = max(now, self._timer_at)  # a timer that fires a rounding error early has still fired
         while self._waiting and self._waiting[0][0] <= due:
             place = heapq.heappop(self._waiting)
-            if _is_current(place):
+            if is_current(place):
                 self._promote(place[2])
         self._arm()
 
@@ -425,11 +371,5 @@ class WorkQueue(Generic[K]):
     def _compact_waiting(self) -> None:
         """A key that is promoted and delayed again and again must not pile up stale timers."""
         if len(self._waiting) > 2 * len(self._entries) + _SLACK:
-            self._waiting = [place for place in self._waiting if _is_current(place)]
+            self._waiting = [place for place in self._waiting if is_current(place)]
             heapq.heapify(self._waiting)
-
-
-def _is_current(place: tuple[float, int, _Entry]) -> bool:
-    """Whether a place in the heap of waiting keys still means something; counters never repeat."""
-    _, counter, entry = place
-    return entry.ready_at is not None and entry.counter == counter
