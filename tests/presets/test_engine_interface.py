@@ -48,7 +48,7 @@ class ScriptedEngine:
         return len(prompt)
 
     async def generate(
-        self, prompt: Prompt, sampling: Sampling, adapter: str | None
+        self, prompt: Prompt, sampling: Sampling, adapter: str | None, *, whole: bool = False
     ) -> AsyncGenerator[Piece | Finish]:
         self.running += 1
         try:
@@ -135,6 +135,45 @@ async def test_a_client_that_does_not_wait_stops_the_engine(path: str, body: dic
             await client.post(path, json=body, timeout=0.3)
         await asyncio.wait_for(engine.stopped.wait(), 20)
         assert engine.running == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_before_its_answer_is_no_error_of_the_server(
+    stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = ScriptedEngine(endless=True)
+    async with served(engine) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post("/v1/completions", json={"prompt": "x", "stream": stream}, timeout=0.3)
+        await asyncio.wait_for(engine.stopped.wait(), 20)
+        counted = [
+            line for line in (await client.get("/metrics")).text.split("\n") if "/v1/completions" in line
+        ]
+    assert any(line.startswith("kaito_http_requests_total{") and 'code="499"' in line for line in counted)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_an_answer_is_whole_for_the_engine_unless_it_is_streamed() -> None:
+    asked = []
+
+    class Listening(ScriptedEngine):
+        def generate(
+            self, prompt: Prompt, sampling: Sampling, adapter: str | None, *, whole: bool = False
+        ) -> AsyncGenerator[Piece | Finish]:
+            asked.append(whole)
+            return super().generate(prompt, sampling, adapter, whole=whole)
+
+    async with served(Listening(["a"])) as client:
+        for path, body in (
+            ("/chat", {"prompt": "x"}),
+            ("/v1/chat/completions", MESSAGES),
+            ("/v1/completions", {"prompt": "x"}),
+            ("/v1/responses", {"input": "x"}),
+        ):
+            await client.post(path, json=body)
+            if path != "/chat":
+                await client.post(path, json={**body, "stream": True})
+    assert asked == [True, True, False, True, False, True, False]
 
 
 async def test_an_error_in_the_middle_of_a_streamed_response_is_its_last_event() -> None:

@@ -149,11 +149,12 @@ class Engine(Protocol):
         """Tokens of the prompt, with the chat template of a conversation. Raises EngineError."""
 
     def generate(
-        self, prompt: Prompt, sampling: Sampling, adapter: str | None
+        self, prompt: Prompt, sampling: Sampling, adapter: str | None, *, whole: bool = False
     ) -> AsyncGenerator[Piece | Finish]:
         """Streams the answer: pieces, then one Finish. Closing the generator stops the work.
 
-        `adapter` is a key of the mapping given to `load`, or None for the base model. Raises EngineError.
+        `adapter` is a key of the mapping given to `load`, or None for the base model. `whole`: nobody reads the answer
+        before its end, so what follows the first piece may come at once. Raises EngineError.
         """
 
     async def close(self) -> None:

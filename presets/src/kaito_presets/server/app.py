@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from kaito_presets.engines import Finish, Piece, Prompt, Sampling
+from kaito_presets.engines import Finish, Piece
 from kaito_presets.server import chat, errors, hardware, openai, responses
+from kaito_presets.server.client import LEFT, Body, ClientGone, EventStream, described, read, while_it_waits
 from kaito_presets.server.metrics import CountRequests
 from kaito_presets.server.names import Model
 from kaito_presets.server.service import Service
-
-
-class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
 
 
 def create_app(service: Service, on_failure: Callable[[Exception], None]) -> FastAPI:
@@ -45,9 +42,10 @@ def create_app(service: Service, on_failure: Callable[[Exception], None]) -> Fas
     app.add_middleware(errors.LimitBody)
     app.add_middleware(CountRequests, metrics=service.metrics)
     errors.install(app)
-    _add_information(app, service)
+    app.add_exception_handler(ClientGone, lambda _, __: Response(status_code=LEFT))
+    _add_openai(app, service)  # the first that are looked up
     _add_chat(app, service)
-    _add_openai(app, service)
+    _add_information(app, service)
     return app
 
 
@@ -98,18 +96,19 @@ def _add_information(app: FastAPI, service: Service) -> None:
 def _add_chat(app: FastAPI, service: Service) -> None:
     names = service.names
 
-    @app.post("/chat")
-    async def chat_route(body: chat.ChatRequest, request: Request) -> chat.ChatAnswer:
+    @app.post("/chat", response_model=chat.ChatAnswer, openapi_extra=described("/chat", chat.ChatRequest))
+    async def chat_route(request: Request) -> Response:
         if not service.ready:
             raise errors.not_ready()
+        body = await read(request, chat.ChatRequest)
         messages = chat.messages_of(body)
         kwargs = body.generate_kwargs
         counted = None
         if kwargs and kwargs.max_length is not None and kwargs.max_new_tokens is None:
             counted = await service.engine.count_tokens(messages)
         sampling = chat.sampling_of(kwargs, counted)
-        ((text, _),) = await _collect(request, service.answer(names.main, messages, sampling))
-        return chat.ChatAnswer(Result=chat.result_of(body, text))
+        ((text, _),) = await _collect(request, service.answer(names.main, messages, sampling, whole=True))
+        return JSONResponse({"Result": chat.result_of(body, text)})
 
 
 def _add_openai(app: FastAPI, service: Service) -> None:
@@ -121,75 +120,68 @@ def _add_openai(app: FastAPI, service: Service) -> None:
             raise openai.unknown_model(name or "", service.names)
         return model
 
-    async def collect(
-        request: Request, model: Model, prompt: Prompt, sampling: Sampling
-    ) -> tuple[str, Finish]:
-        (answer,) = await _collect(request, service.answer(model, prompt, sampling))
-        return answer
+    def post(path: str, body: type[Body], answer: Callable[[Request, Body], Awaitable[Response]]) -> None:
+        async def route(request: Request) -> Response:
+            return await answer(request, await read(request, body))
 
-    @app.post("/v1/chat/completions", response_model=None)
-    async def chat_completions(
-        body: openai.ChatCompletionRequest, request: Request
-    ) -> Response | dict[str, Any]:
+        app.post(path, response_model=None, openapi_extra=described(path, body))(route)
+
+    async def chat_completions(request: Request, body: openai.ChatCompletionRequest) -> Response:
         model, prompt = model_of(body.model), openai.messages_of(body)
         sampling = openai.sampling_of(body, body.max_completion_tokens or body.max_tokens)
-        if not body.stream:
-            return openai.completion_body(model.name, *await collect(request, model, prompt, sampling))
-        items = service.answer(model, prompt, sampling)
-        first = await anext(items)  # an error still has a status code of its own
-        return _stream(openai.events(model.name, first, items, chat=True, include_usage=body.include_usage))
+        items = service.answer(model, prompt, sampling, whole=not body.stream)
+        if body.stream:
+            return EventStream(openai.events(model.name, items, chat=True, include_usage=body.include_usage))
+        (answer,) = await _collect(request, items)
+        return JSONResponse(openai.completion_body(model.name, *answer))
 
-    @app.post("/v1/completions", response_model=None)
-    async def completions(body: openai.TextCompletionRequest, request: Request) -> Response | dict[str, Any]:
+    async def completions(request: Request, body: openai.TextCompletionRequest) -> Response:
         model, prompts = model_of(body.model), openai.prompts_of(body)
         sampling = openai.sampling_of(body, body.max_tokens or openai.DEFAULT_TEXT_TOKENS)
-        if not body.stream:
-            many = [service.answer(model, prompt, sampling) for prompt in prompts]
-            return openai.text_body(model.name, await _collect(request, *many))
-        items = service.answer(model, prompts[0], sampling)
-        first = await anext(items)
-        return _stream(openai.events(model.name, first, items, chat=False, include_usage=body.include_usage))
+        many = [service.answer(model, prompt, sampling, whole=not body.stream) for prompt in prompts]
+        if body.stream:
+            return EventStream(
+                openai.events(model.name, many[0], chat=False, include_usage=body.include_usage)
+            )
+        return JSONResponse(openai.text_body(model.name, await _collect(request, *many)))
 
-    @app.post("/v1/responses", response_model=None)
-    async def answers(body: responses.ResponseRequest, request: Request) -> Response | dict[str, Any]:
+    async def answers(request: Request, body: responses.ResponseRequest) -> Response:
         model, prompt = model_of(body.model), responses.messages_of(body)
-        sampling = responses.sampling_of(body)
+        items = service.answer(model, prompt, responses.sampling_of(body), whole=not body.stream)
         answer = responses.Answer(body, model.name)
-        if not body.stream:
-            return answer.body(*await collect(request, model, prompt, sampling))
-        items = service.answer(model, prompt, sampling)
-        first = await anext(items)
-        return _stream(answer.events(first, items))
+        if body.stream:
+            return EventStream(answer.events(items))
+        (whole,) = await _collect(request, items)
+        return JSONResponse(answer.body(*whole))
 
-
-def _stream(events: AsyncIterator[bytes]) -> StreamingResponse:
-    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    post("/v1/chat/completions", openai.ChatCompletionRequest, chat_completions)
+    post("/v1/completions", openai.TextCompletionRequest, completions)
+    post("/v1/responses", responses.ResponseRequest, answers)
 
 
 async def _collect(request: Request, *many: AsyncGenerator[Piece | Finish]) -> list[tuple[str, Finish]]:
     """The whole answers. When the client goes away, the engine stops, and ClientGone is raised."""
+    if len(many) == 1:
+        return [await while_it_waits(request.receive, _whole(many[0]))]
+    return await while_it_waits(request.receive, _together([_whole(items) for items in many]))
 
-    async def read(items: AsyncGenerator[Piece | Finish]) -> tuple[str, Finish]:
-        pieces: list[str] = []
-        async with aclosing(items):
-            async for item in items:
-                if isinstance(item, Finish):
-                    return "".join(pieces), item
-                pieces.append(item.text)
-        raise AssertionError("an engine ends its stream with Finish")
 
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    reading = [asyncio.create_task(read(items)) for items in many]
-    answers, watch = asyncio.gather(*reading), asyncio.create_task(gone())
+async def _together(answers: list[Coroutine[Any, Any, tuple[str, Finish]]]) -> list[tuple[str, Finish]]:
+    """What fails first is raised; the others are stopped then."""
+    tasks = [asyncio.create_task(answer) for answer in answers]
     try:
-        await asyncio.wait((answers, watch), return_when=asyncio.FIRST_COMPLETED)
-        if not answers.done():
-            raise ClientGone
-        return answers.result()
+        return await asyncio.gather(*tasks)
     finally:
-        for task in (*reading, watch):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(answers, *reading, watch, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _whole(items: AsyncGenerator[Piece | Finish]) -> tuple[str, Finish]:
+    pieces: list[str] = []
+    async with aclosing(items):
+        async for item in items:
+            if isinstance(item, Finish):
+                return "".join(pieces), item
+            pieces.append(item.text)
+    raise AssertionError("an engine ends its stream with Finish")

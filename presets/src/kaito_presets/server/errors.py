@@ -108,15 +108,6 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         found = error.errors()
-        if any(entry["type"] == "json_invalid" for entry in found):
-            reason = str(found[0].get("ctx", {}).get("error", "")).rstrip(".")
-            return _answer(request, Refused(400, f"The body is not JSON: {reason}.", code="invalid_json"))
-        if any(entry["loc"] == ("body",) for entry in found) and "json" not in request.headers.get(
-            "content-type", ""
-        ):
-            return _answer(
-                request, Refused(415, "Send JSON, with the header Content-Type: application/json.")
-            )
         sentence = " ".join(dict.fromkeys(describe(entry) for entry in found[:5]))
         first = ".".join(str(part) for part in found[0]["loc"] if part != "body") or None
         if request.url.path.startswith("/v1/"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
@@ -222,14 +222,9 @@ def event(value: dict[str, Any]) -> bytes:
 
 
 async def events(
-    model: str,
-    first: Piece | Finish,
-    rest: AsyncGenerator[Piece | Finish],
-    *,
-    chat: bool,
-    include_usage: bool,
-) -> AsyncIterator[bytes]:
-    """The answer as server-sent events. `first` was taken from `rest` already, to know that the answer begins.
+    model: str, items: AsyncGenerator[Piece | Finish], *, chat: bool, include_usage: bool
+) -> AsyncGenerator[bytes]:
+    """The answer as server-sent events, some at a time. Raises what the engine raises before its first piece.
 
     `chat`: in the shape of /v1/chat/completions, else in that of /v1/completions.
     """
@@ -245,21 +240,20 @@ async def events(
         choice = {"index": 0, **told, "logprobs": None, "finish_reason": reason}
         return event(head | {"choices": [choice]} | ({"usage": None} if include_usage else {}))
 
+    item: Piece | Finish | None = await anext(items)
+    told = chunk({"role": "assistant", "content": ""}) if chat else b""
     try:
-        if chat:
-            yield chunk({"role": "assistant", "content": ""})
-        item: Piece | Finish | None = first
-        while item is not None:
-            if isinstance(item, Finish):
-                yield chunk({}, item.reason)
-                if include_usage:
-                    yield event(head | {"choices": [], "usage": _usage(item)})
-                break
-            yield chunk({"content": item.text})
-            item = await anext(rest, None)
+        while isinstance(item, Piece):
+            yield told + chunk({"content": item.text})
+            told = b""
+            item = await anext(items, None)
+        assert item is not None
+        told += chunk({}, item.reason)
+        if include_usage:
+            told += event(head | {"choices": [], "usage": _usage(item)})
     except EngineError as error:
         refused = from_engine(error)
-        yield event(openai_body(refused.status, refused.message, refused.code))
+        told += event(openai_body(refused.status, refused.message, refused.code))
     finally:
-        await rest.aclose()
-    yield b"data: [DONE]\n\n"
+        await items.aclose()
+    yield told + b"data: [DONE]\n\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
@@ -139,10 +139,8 @@ class Answer:
             "content": content,
         }
 
-    async def events(
-        self, first: Piece | Finish, rest: AsyncGenerator[Piece | Finish]
-    ) -> AsyncIterator[bytes]:
-        """The answer as server-sent events. `first` was taken from `rest` already."""
+    async def events(self, items: AsyncGenerator[Piece | Finish]) -> AsyncGenerator[bytes]:
+        """The answer as server-sent events. Raises what the engine raises before its first piece."""
         number = -1
 
         def tell(kind: str, **fields: Any) -> bytes:
@@ -153,16 +151,16 @@ class Answer:
 
         place = {"item_id": self._message, "output_index": 0, "content_index": 0}
         pieces: list[str] = []
+        item: Piece | Finish | None = await anext(items)
         try:
             yield tell("response.created", response=self._head("in_progress"))
             yield tell("response.in_progress", response=self._head("in_progress"))
             yield tell("response.output_item.added", output_index=0, item=self._item(None, "in_progress"))
             yield tell("response.content_part.added", **place, part=_part(""))
-            item: Piece | Finish | None = first
             while isinstance(item, Piece):
                 pieces.append(item.text)
                 yield tell("response.output_text.delta", **place, delta=item.text, logprobs=[])
-                item = await anext(rest, None)
+                item = await anext(items, None)
             assert item is not None
             text = "".join(pieces)
             whole = self.body(text, item)
@@ -175,7 +173,7 @@ class Answer:
             failed = self._head("failed") | {"error": {"code": "server_error", "message": refused.message}}
             yield tell("response.failed", response=failed)
         finally:
-            await rest.aclose()
+            await items.aclose()
 
 
 def _part(text: str) -> dict[str, Any]:

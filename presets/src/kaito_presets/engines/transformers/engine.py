@@ -97,7 +97,7 @@ class TransformersEngine:
         return len(await self._encode(prompt))
 
     async def generate(
-        self, prompt: Prompt, sampling: Sampling, adapter: str | None
+        self, prompt: Prompt, sampling: Sampling, adapter: str | None, *, whole: bool = False
     ) -> AsyncGenerator[Piece | Finish]:
         tokens = await self._encode(prompt)
         room = self._context_length - len(tokens)
@@ -116,6 +116,7 @@ class TransformersEngine:
             adapter=adapter,
             text=TextStream(self._loaded.decode, sampling.stop),
             tell=items.put_nowait,
+            whole=whole,
         )
         self._scheduler.submit(job)
         try:

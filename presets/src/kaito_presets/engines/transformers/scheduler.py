@@ -50,7 +50,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One answer. `tokens` are those of the prompt, then those generated; `most` is how many there may be in all."""
+    """One answer. `tokens` are those of the prompt, then those generated; `most` is how many there may be in all.
+
+    `whole`: nobody reads it before its end.
+    """
 
     tokens: list[int]
     prompt_length: int
@@ -59,6 +62,7 @@ class Job:
     adapter: str | None
     text: TextStream
     tell: Callable[[Piece | Finish | Exception], None]
+    whole: bool = False
     cancelled: bool = False
     row: Row = field(init=False)
 
@@ -318,7 +322,7 @@ class Scheduler:
 
     def _tell_all(self) -> None:
         self._told_at = time.monotonic()
-        self._tell(self._running)
+        self._tell([job for job in self._running if not job.whole])
 
     def _tell(self, jobs: Sequence[Job]) -> None:
         """Gives out what is new in these answers."""
