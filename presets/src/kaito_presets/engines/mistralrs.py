@@ -163,7 +163,7 @@ class MistralEngine:
         return await asyncio.to_thread(self._count, self._messages(prompt))
 
     async def generate(
-        self, prompt: Prompt, sampling: Sampling, adapter: str | None
+        self, prompt: Prompt, sampling: Sampling, adapter: str | None, *, whole: bool = False
     ) -> AsyncGenerator[Piece | Finish]:
         # The library has one seed for all requests.
         if sampling.seed is not None and sampling.temperature > 0:
