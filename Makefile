@@ -17,12 +17,12 @@ test: ## Run every test
 test-models: ## Run the transformers engine for real, with torch on the CPU (.venv-models, several GB)
 	@hack/venv.sh dev
 	@hack/models.sh
-	@OMP_NUM_THREADS=1 .venv-models/bin/python -m pytest tests/models tests/presets/test_same_questions.py $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 .venv-models/bin/python -m pytest tests/models tests/presets/test_same_questions.py tests/presets/test_no_template.py $(PYTEST_ARGS)
 
 test-vllm: ## Ask vLLM itself what the other engines are asked, on the CPU (.venv-vllm, 2.5 GB; Linux x86-64, gcc, binutils)
 	@hack/venv.sh dev
 	@hack/vllm.sh
-	@OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests/presets/test_same_questions.py -k vllm $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest tests/presets/test_same_questions.py tests/presets/test_no_template.py -k vllm $(PYTEST_ARGS)
 
 test-monitoring: ## Run what needs a Prometheus: alerts by promtool, the dashboards' queries (Debian: prometheus)
 	@hack/venv.sh dev

@@ -63,12 +63,18 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield client
 
 
-def vllm_client(adapters: Path, directory: Path) -> Iterator[Any]:
-    """The same model and adapters, served by vLLM itself."""
+def vllm_client(
+    adapters: Path, directory: Path, preset: str = "tiny-phi-3", weights: Path | None = None
+) -> Iterator[Any]:
+    """The same model and adapters (those of `adapters` that are there), served by vLLM itself."""
     import httpx
 
-    names = ("whole", "half", "none")
+    names = [name for name in ("whole", "half", "none") if (adapters / name).is_dir()]
     root = container_root(directory, adapters={name: adapters / name for name in names})
+    if weights is not None:
+        (root / "workspace" / "weights").unlink()
+        (root / "workspace" / "weights").symlink_to(weights)
+    (root / "mnt").mkdir(exist_ok=True)
     (root / "mnt" / "config.yaml").write_text(SMALL_VLLM)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -78,8 +84,9 @@ def vllm_client(adapters: Path, directory: Path) -> Iterator[Any]:
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    strengths = ("--adapter=whole=0.25", "--adapter=half=0.5", "--adapter=none=0")
-    process = ServerProcess(root, "--preset=tiny-phi-3", "--config=/mnt/config.yaml", *strengths, env=env)
+    wanted = {"whole": 0.25, "half": 0.5, "none": 0}
+    strengths = [f"--adapter={name}={wanted[name]}" for name in names]
+    process = ServerProcess(root, f"--preset={preset}", "--config=/mnt/config.yaml", *strengths, env=env)
     try:
         process.ready()
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:

@@ -90,7 +90,7 @@ class TransformersSettings(_Frozen):
     """What the Transformers runtime is told about a model."""
 
     chat_template: str | None = None
-    """Name of a template that replaces the model's own."""
+    """Name of the template for copies of the weights that bring none; vLLM and mistralrs take it then, too."""
 
 
 class VllmSettings(_Frozen):
@@ -102,7 +102,8 @@ class VllmSettings(_Frozen):
     reasoning_parser: str | None = None
     tool_call_parser: str | None = None
     chat_template: str | None = None
-    """Name of a template, without its ending."""
+    """Name of a template that replaces the weights' own, because theirs does not declare tools as the parser reads
+    calls. Without its ending."""
     kv_cache_dtype: CacheDtype = "auto"
     gdn_prefill_backend: str | None = None
     enable_expert_parallel: bool = False

@@ -176,8 +176,12 @@ def make_engine(
     max_model_len: int | None,
     dtype: str,
     max_num_seqs: int = DEFAULT_MAX_NUM_SEQS,
+    preset: str = "",
 ) -> Engine:
-    """The engine of that name, not loaded yet. Raises EngineMissing."""
+    """The engine of that name, not loaded yet. `preset`: what is served, for weights without a chat template.
+
+    Raises EngineMissing.
+    """
     if name == "vllm":
         raise EngineMissing(
             "The vllm engine is a server of its own: start it with kaito-serve --engine=vllm."
@@ -187,11 +191,13 @@ def make_engine(
             f"The {name} engine needs Python packages that are not here: install kaito-presets[{name}]."
         )
     if name == "transformers":
-        return _transformers(weights, max_model_len, dtype, max_num_seqs)
-    return _mistralrs(weights, max_model_len, dtype, max_num_seqs)
+        return _transformers(weights, max_model_len, dtype, max_num_seqs, preset)
+    return _mistralrs(weights, max_model_len, dtype, max_num_seqs, preset)
 
 
-def _transformers(weights: Path, max_model_len: int | None, dtype: str, max_num_seqs: int) -> Engine:
+def _transformers(
+    weights: Path, max_model_len: int | None, dtype: str, max_num_seqs: int, preset: str
+) -> Engine:
     if 0 < _weights_size(weights) < SMALL_MODEL_BYTES:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -199,10 +205,14 @@ def _transformers(weights: Path, max_model_len: int | None, dtype: str, max_num_
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from kaito_presets.engines.transformers.engine import TransformersEngine  # noqa: PLC0415 - an optional dependency
 
-    return TransformersEngine(weights, max_model_len=max_model_len, dtype=dtype, max_num_seqs=max_num_seqs)
+    return TransformersEngine(
+        weights, max_model_len=max_model_len, dtype=dtype, max_num_seqs=max_num_seqs, preset=preset
+    )
 
 
-def _mistralrs(weights: Path, max_model_len: int | None, dtype: str, max_num_seqs: int) -> Engine:
+def _mistralrs(
+    weights: Path, max_model_len: int | None, dtype: str, max_num_seqs: int, preset: str
+) -> Engine:
     if 0 < _weights_size(weights) < SMALL_MODEL_BYTES:
         # Threads that wait for one another cost a small model up to a hundred times its own work on busy cores.
         os.environ.setdefault("RAYON_NUM_THREADS", "1")
@@ -213,7 +223,9 @@ def _mistralrs(weights: Path, max_model_len: int | None, dtype: str, max_num_seq
     os.environ["HF_HUB_OFFLINE"] = "1"
     from kaito_presets.engines.mistralrs import MistralEngine  # noqa: PLC0415 - an optional dependency
 
-    return MistralEngine(weights, max_model_len=max_model_len, dtype=dtype, max_num_seqs=max_num_seqs)
+    return MistralEngine(
+        weights, max_model_len=max_model_len, dtype=dtype, max_num_seqs=max_num_seqs, preset=preset
+    )
 
 
 def _weights_size(weights: Path) -> int:

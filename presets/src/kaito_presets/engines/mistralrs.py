@@ -62,11 +62,14 @@ class MistralEngine:
 
     name = "mistralrs"
 
-    def __init__(self, weights: Path, *, max_model_len: int | None, dtype: str, max_num_seqs: int) -> None:
+    def __init__(
+        self, weights: Path, *, max_model_len: int | None, dtype: str, max_num_seqs: int, preset: str = ""
+    ) -> None:
         self._weights = weights
         self._max_model_len = max_model_len
         self._dtype = dtype
         self._max_num_seqs = max_num_seqs
+        self._preset = preset
         self._runner: Any = None
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(max_num_seqs, thread_name_prefix="generate")
@@ -120,7 +123,9 @@ class MistralEngine:
             which = mistralrs.Which.Lora(str(weights), adapters=[], dtype=dtype, **limits)
         else:
             which = mistralrs.Which.Plain(str(weights), dtype=dtype)
-        self._template = ChatTemplate.of(self._weights)
+        self._template = ChatTemplate.of(self._weights, self._preset)
+        if self._template is None and not gguf:
+            self._template = ChatTemplate.of_one_prompt(self._weights)
         log.info("Computing on %s.", mistralrs_device())
         try:
             return self._start(which)

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from kaito_presets.engines import BadPrompt, Message
+from kaito_presets.engines import BadPrompt, BadWeights, Message, fallback
 
 #: Marks that are for training alone: what is between them is the assistant's.
 _GENERATION = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")
@@ -37,22 +37,28 @@ class ChatTemplate:
         """What the tokenizer puts before a text that no template made."""
 
     @classmethod
-    def of(cls, weights: Path) -> ChatTemplate | None:
-        """From chat_template.jinja or tokenizer_config.json; None when the directory has neither (a GGUF file)."""
-        settings: dict[str, Any] = {}
-        config = weights / "tokenizer_config.json"
-        if config.is_file():
-            settings = json.loads(config.read_text(encoding="utf-8"))
-        separate = weights / "chat_template.jinja"
-        source = separate.read_text(encoding="utf-8") if separate.is_file() else settings.get("chat_template")
-        if isinstance(source, list):  # several named templates
-            source = next((entry["template"] for entry in source if entry.get("name") == "default"), None)
-        if not isinstance(source, str):
+    def of(cls, weights: Path, preset: str = "") -> ChatTemplate | None:
+        """The weights' own, else ours for the preset or model of that name; None where there is neither, and for a
+        GGUF file, whose template is inside. Raises BadWeights for one that is damaged."""
+        settings = _json_of(weights / "tokenizer_config.json")
+        source = own_source(weights)
+        if source is None and settings:
+            source = fallback.source_for(preset)
+        if source is None:
             return None
-        variables = {
-            key: _token(settings.get(key)) for key in ("bos_token", "eos_token", "unk_token", "pad_token")
-        }
-        return cls(source, variables | {"add_bos_token": settings.get("add_bos_token") is True})
+        try:
+            return cls(source, _variables(settings))
+        except jinja2.TemplateSyntaxError as error:
+            raise BadWeights(
+                f"The chat template in the weights directory is damaged, in line {error.lineno}: {error}"
+            ) from error
+
+    @classmethod
+    def of_one_prompt(cls, weights: Path) -> ChatTemplate:
+        """Takes one prompt and no conversation; for weights that have no template, and for which we have none."""
+        variables = _variables(_json_of(weights / "tokenizer_config.json"))
+        first = variables["add_bos_token"] or fallback.begins(weights, variables["bos_token"])
+        return cls(("{{ bos_token }}" if first else "") + fallback.ONE_PROMPT, variables)
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt as the model sees it. Raises BadPrompt when the template refuses the conversation."""
@@ -63,6 +69,46 @@ class ChatTemplate:
             raise
         except jinja2.TemplateError as error:
             raise BadPrompt(f"The model's chat template can't word this conversation: {error}") from error
+
+
+def own_source(weights: Path) -> str | None:
+    """The chat template that comes with the weights; None where none does. Raises BadWeights."""
+    separate = _text_of(weights / "chat_template.jinja")
+    if separate is not None:
+        return separate
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        source = _json_of(weights / name).get("chat_template")
+        if isinstance(source, list):  # several named templates
+            named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
+            source = named.get("default")
+        if isinstance(source, str):
+            return source
+    return None
+
+
+def _variables(settings: dict[str, Any]) -> dict[str, Any]:
+    """What templates may ask of a tokenizer_config.json."""
+    tokens = {key: _token(settings.get(key)) for key in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    return tokens | {"add_bos_token": settings.get("add_bos_token") is True}
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    """A JSON file's object; empty where there is none. Raises BadWeights."""
+    try:
+        found = json.loads(_text_of(path) or "{}")
+    except (ValueError, RecursionError) as error:
+        raise BadWeights(f"{path.name} in the weights directory is not JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise BadWeights(f"{path.name} in the weights directory is not a JSON object.")
+    return found
+
+
+def _text_of(path: Path) -> str | None:
+    """A file's text; None where there is none. Raises BadWeights."""
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise BadWeights(f"{path.name} in the weights directory can't be read: {error}.") from error
 
 
 def _token(value: object) -> str:

@@ -100,4 +100,5 @@ def _engine(settings: Settings) -> Engine:
         max_model_len=settings.max_model_len,
         dtype=settings.dtype,
         max_num_seqs=settings.max_num_seqs,
+        preset=settings.preset,
     )

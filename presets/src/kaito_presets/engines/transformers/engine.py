@@ -43,11 +43,14 @@ class TransformersEngine:
 
     name = "transformers"
 
-    def __init__(self, weights: Path, *, max_model_len: int | None, dtype: str, max_num_seqs: int) -> None:
+    def __init__(
+        self, weights: Path, *, max_model_len: int | None, dtype: str, max_num_seqs: int, preset: str = ""
+    ) -> None:
         self._weights = weights
         self._max_model_len = max_model_len
         self._dtype = dtype
         self._max_num_seqs = max_num_seqs
+        self._preset = preset
         self._loaded: Loaded | None = None
         self._scheduler: Scheduler | None = None
         self._template: ChatTemplate | None = None
@@ -73,7 +76,7 @@ class TransformersEngine:
     def load(self, adapters: Mapping[str, Path]) -> None:
         loaded = load(self._weights, self._dtype)
         deltas = Deltas(loaded.model, adapters) if adapters else None
-        self._template = ChatTemplate.of(self._weights)
+        self._template = ChatTemplate.of(self._weights, self._preset)
         self._context_length = self._context(loaded)
         self._scheduler = Scheduler(loaded, deltas, self._max_num_seqs)
         self._loaded = loaded

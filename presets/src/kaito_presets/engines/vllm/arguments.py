@@ -71,8 +71,9 @@ class Asked:
 
     preset: the catalogue's settings by their flags' names, as text. options: the `vllm:` section without what is in the
     other fields. max_model_len: None is as much as fits. names: what the base model answers to. architecture, own_code,
-    own_sampling: from the weights' config.json and generation_config.json. template: a directory of chat templates.
-    kv_cache_gib: memory of the node for what the GPUs' caches have no room for; 0: none.
+    own_sampling: from the weights' config.json and generation_config.json. templates: a directory of chat templates.
+    template: one for weights that bring none. kv_cache_gib: memory of the node for what the GPUs' caches have no room
+    for; 0: none.
     """
 
     weights: Path
@@ -92,6 +93,7 @@ class Asked:
     own_code: bool = False
     own_sampling: bool = False
     templates: Path | None = None
+    template: Path | None = None
     kv_cache_gib: float = 0.0
     performance_mode: str | None = None
 
@@ -111,6 +113,8 @@ def command_line(asked: Asked, host: str, port: int, where: str = "vllm") -> lis
     for name, value in file.items():
         before = values.get(name)
         values[name] = {**before, **value} if isinstance(value, dict) and isinstance(before, dict) else value
+    if values.get("tokenizer-mode") == "mistral" and asked.template and "chat-template" not in file:
+        values["chat-template"] = None  # that tokenizer words conversations itself, and refuses a template
     _consistent(values, file, where)
     values |= _place(asked, host, port, values.get("middleware"))
     line: list[str] = []
@@ -132,6 +136,7 @@ def _defaults(asked: Asked) -> dict[str, Any]:
         "max-num-seqs": MAX_NUM_SEQS,
         "shutdown-timeout": DRAIN_SECONDS,
         "trust-remote-code": True if asked.own_code else None,
+        "chat-template": str(asked.template) if asked.template is not None else None,
     }
     if not asked.own_sampling:
         values["override-generation-config"] = {"temperature": 0.0}  # as the other engines: greedy

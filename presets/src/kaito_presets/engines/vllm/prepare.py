@@ -15,12 +15,12 @@ from typing import Any
 from kaito_presets import adapters as adapter_choices
 from kaito_presets.adapters import AdapterChoice
 from kaito_presets.engines import BadWeights
+from kaito_presets.engines.fallback import TEMPLATES
+from kaito_presets.engines.template import ChatTemplate, own_source
 from kaito_presets.engines.transformers import dtypes
 from kaito_presets.engines.vllm.arguments import Adapters, Asked, Node, cache_stays, parse_settings
 from kaito_presets.server.names import COMBINED, ModelNames, stand_in_of
 from kaito_presets.server.settings import Settings
-
-TEMPLATES = Path(__file__).parents[2] / "templates"
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,7 @@ def prepare(settings: Settings, node: Node, scratch: Path) -> Prepared:
         own_code="auto_map" in config and any(settings.weights.glob("*.py")),
         own_sampling="temperature" in generation,
         templates=TEMPLATES,
+        template=_template(settings, scratch),
         kv_cache_gib=_cache_gib(vllm.kv_cache_share),
         performance_mode=vllm.performance_mode,
     )
@@ -113,6 +114,18 @@ def _adapters(
         raise BadWeights(f"The weights can't be read: {error}") from error
     ranks = [int(_json_of(path / adapter_choices.CONFIG_FILE)["r"]) for path in directories.values()]
     return Adapters(modules(names, directories), max(ranks, default=0))
+
+
+def _template(settings: Settings, scratch: Path) -> Path | None:
+    """A file with the chat template for weights that bring none; None where they do."""
+    if own_source(settings.weights) is not None or not (settings.weights / "tokenizer_config.json").is_file():
+        return None
+    template = ChatTemplate.of(settings.weights, settings.preset) or ChatTemplate.of_one_prompt(
+        settings.weights
+    )
+    path = scratch / "chat-template.jinja"
+    path.write_text(template.source, encoding="utf-8")
+    return path
 
 
 def _json_of(path: Path) -> dict[str, Any]:
