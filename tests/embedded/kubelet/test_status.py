@@ -55,6 +55,18 @@ def test_life_of_a_pod() -> None:
     assert by_type(done)["Initialized"] == ("True", "PodCompleted")
 
 
+def test_an_init_container_is_ready_once_it_has_ended_well_and_not_while_it_runs() -> None:
+    record = records_of(SPEC)["i"]
+    record.run(T0, "kaito://i")
+    record.started = record.ready = True  # as every container without probes
+    assert record.to_status()["ready"] is False
+    record.end(Termination(1, "Error", T0))
+    assert record.to_status()["ready"] is False
+    record.run(T0, "kaito://i")
+    record.end(Termination(0, "Completed", T0))
+    assert record.to_status()["ready"] is True
+
+
 def test_conditions_of_others_are_kept_and_gates_hold_readiness_back() -> None:
     records = records_of({"containers": [{"name": "a", "image": "x"}]})
     records["a"].run(T0, "id")

@@ -137,7 +137,7 @@ class ContainerRecord:
             "name": self.name,
             "state": state,
             "lastState": {"terminated": self.last.to_dict()} if self.last else {},
-            "ready": self.ready or (self.role is Role.INIT and self.succeeded),
+            "ready": self.succeeded if self.role is Role.INIT else self.ready,
             "restartCount": self.restart_count,
             "image": self.image,
             "imageID": self.image if self.container_id else "",
