@@ -155,6 +155,54 @@ def test_a_value_of_nearly_the_right_type_is_refused_too(
             assert (error["type"], error["param"].split(".")[0]) == ("invalid_request_error", field), value
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "value", "param", "sentence"),
+    [
+        ("/v1/completions", "prompt", 5, "prompt", "prompt: input should be a valid string, not 5."),
+        ("/v1/completions", "prompt", ["a", 5], "prompt.1", "prompt.1: input should be a valid string, not 5."),
+        ("/v1/completions", "prompt", [], "prompt", "prompt: give from 1 to 16 texts, not 0."),
+        ("/v1/completions", "prompt", ["a"] * 17, "prompt", "prompt: give from 1 to 16 texts, not 17."),
+        ("/v1/responses", "input", [], "input", "input: give at least one message."),
+        (
+            "/v1/chat/completions", "messages", [{"role": "assistant", "content": None}], "messages.0.content",
+            "messages.0.content: input should be a valid string.",
+        ),
+        (
+            "/v1/chat/completions", "messages", [{"role": "user", "content": [{"type": 5}]}], "messages.0.content.0.type",
+            "messages.0.content.0.type: input should be a valid string, not 5.",
+        ),
+        (
+            "/v1/chat/completions", "messages", [{"role": "user", "content": "a"}] * 10_001, "messages",
+            "messages: list should have at most 10000 items after validation, not 10001.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_value_of_no_type_that_a_field_has_is_told_once(
+    client: TestClient, path: str, field: str, value: Any, param: str, sentence: str
+) -> None:
+    answer = client.post(path, json={**BODIES[path][1], field: value})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["message"], error["param"]) == (422, sentence, param)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "harmless"),
+    [
+        ("min_p", 0.1, 0), ("min_tokens", 5, 0), ("ignore_eos", True, False), ("stop_token_ids", [5], []),
+        ("structured_outputs", {"choice": ["a"]}, None), ("guided_json", {}, None), ("use_beam_search", True, False),
+        ("chat_template_kwargs", {"enable_thinking": False}, {}), ("reasoning_effort", "low", "none"),
+        ("skip_special_tokens", False, True),
+    ],
+)  # fmt: skip
+def test_settings_that_other_servers_have_are_refused_by_name(
+    client: TestClient, field: str, value: Any, harmless: Any
+) -> None:
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        error = client.post(path, json={**BODIES[path][1], field: value}).json()["error"]
+        assert (error["message"], error["param"]) == (f"{field} is not supported by this server.", field)
+        assert client.post(path, json={**BODIES[path][1], field: harmless}).status_code == 200
+
+
 @pytest.mark.parametrize("path", list(BODIES))
 @pytest.mark.parametrize(
     "content", [b"[" * 200_000, b'{"\\ud800": 1}', b'{"a": "\xff"}', b"", b"null", b"5", b'{"prompt": nul'],

@@ -7,13 +7,23 @@ is greedy, so the same question gives the same answer.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from kaito_presets.engines import Message, Sampling
 from kaito_presets.server.errors import Refused
-from kaito_presets.server.fields import Count, RepetitionPenalty, Share, Temperature, Text, TokenId, TopK
+from kaito_presets.server.fields import (
+    MAX_ITEMS,
+    Count,
+    OneOr,
+    RepetitionPenalty,
+    Share,
+    Temperature,
+    Text,
+    TokenId,
+    TopK,
+)
 
 DEFAULT_NEW_TOKENS = 512
 #: generate_kwargs that change nothing when they have this value, and that no engine here can do otherwise.
@@ -52,10 +62,10 @@ class GenerateKwargs(BaseModel):
     top_k: TopK | None = None
     top_p: Share | None = None
     repetition_penalty: RepetitionPenalty | None = None
-    stop_strings: Text | list[Text] | None = None
-    pad_token_id: TokenId | list[TokenId] | None = None
+    stop_strings: OneOr[Text, Text] | None = None
+    pad_token_id: OneOr[TokenId, TokenId] | None = None
     """Accepted and not needed: the model's own is used."""
-    eos_token_id: TokenId | list[TokenId] | None = None
+    eos_token_id: OneOr[TokenId, TokenId] | None = None
     """Accepted and not needed: the model's own is used."""
 
 
@@ -64,7 +74,7 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     prompt: Text | None = None
-    messages: list[Turn] | None = None
+    messages: Annotated[list[Turn], Field(max_length=MAX_ITEMS)] | None = None
     return_full_text: StrictBool = False
     clean_up_tokenization_spaces: StrictBool = False
     prefix: Text | None = None

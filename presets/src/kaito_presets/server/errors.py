@@ -11,8 +11,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from kaito_presets.engines import BadPrompt, EngineError, Overloaded, PromptTooLong, Unsupported
+from kaito_presets.server.fields import BRANCH
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,9 +66,14 @@ def openai_body(
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def _place(loc: Sequence[Any]) -> list[Any]:
+    """A field's path without what only pydantic has a name for."""
+    return [part for part in loc if not (isinstance(part, str) and part.startswith(BRANCH))]
+
+
 def describe(error: dict[str, Any]) -> str:
     """One validation error of pydantic as a sentence with the field's path."""
-    path = ".".join(str(part) for part in error["loc"] if part not in ("body", "query"))
+    path = ".".join(str(part) for part in _place(error["loc"]) if part not in ("body", "query"))
     if error["type"] == "extra_forbidden":
         return f"{path}: there is no such field."
     text = str(error["msg"]).removeprefix("Value error, ")
@@ -109,12 +117,12 @@ def install(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         found = error.errors()
         sentence = " ".join(dict.fromkeys(describe(entry) for entry in found[:5]))
-        first = ".".join(str(part) for part in found[0]["loc"] if part != "body") or None
+        first = ".".join(str(part) for part in _place(found[0]["loc"]) if part != "body") or None
         if request.url.path.startswith("/v1/"):
             return _answer(request, Refused(422, sentence, code="invalid_value", param=first))
         places = [
             {
-                "loc": [_writable(part) if isinstance(part, str) else part for part in entry["loc"]],
+                "loc": [_writable(part) if isinstance(part, str) else part for part in _place(entry["loc"])],
                 "msg": _writable(describe(entry)),
                 "type": entry["type"],
             }

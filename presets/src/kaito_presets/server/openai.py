@@ -16,7 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from kaito_presets.engines import EngineError, Finish, Message, Piece, Sampling
 from kaito_presets.server.errors import Refused, from_engine, openai_body
-from kaito_presets.server.fields import Count, Penalty, Seed, Share, Temperature, Text, TopK
+from kaito_presets.server.fields import (
+    MAX_ITEMS,
+    Count,
+    OneOr,
+    Penalty,
+    RepetitionPenalty,
+    Seed,
+    Share,
+    Temperature,
+    Text,
+    TopK,
+)
 from kaito_presets.server.names import ModelNames
 
 MAX_STOPS = 4
@@ -38,6 +49,31 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "echo": (False, None),
     "suffix": ("", None),
     "web_search_options": (None,),
+    "reasoning_effort": ("none", None),
+    "prediction": (None,),
+    # of vLLM's beside OpenAI's
+    "allowed_token_ids": (None,),
+    "bad_words": ([], None),
+    "chat_template": (None,),
+    "chat_template_kwargs": ({}, None),
+    "continue_final_message": (False, None),
+    "add_generation_prompt": (True, None),
+    "guided_choice": (None,),
+    "guided_grammar": (None,),
+    "guided_json": (None,),
+    "guided_regex": (None,),
+    "ignore_eos": (False, None),
+    "include_stop_str_in_output": (False, None),
+    "length_penalty": (1, None),
+    "logits_processors": (None,),
+    "min_p": (0, None),
+    "min_tokens": (0, None),
+    "prompt_logprobs": (None,),
+    "skip_special_tokens": (True, None),
+    "stop_token_ids": ([], None),
+    "structured_outputs": (None,),
+    "truncate_prompt_tokens": (None,),
+    "use_beam_search": (False, None),
 }
 
 
@@ -52,7 +88,7 @@ class Turn(BaseModel):
     """One message."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[Part]
+    content: OneOr[Text, Part]
 
 
 class StreamOptions(BaseModel):
@@ -72,7 +108,8 @@ class Settings(BaseModel):
     top_k: TopK | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    stop: Text | list[Text] | None = None
+    repetition_penalty: RepetitionPenalty | None = None
+    stop: OneOr[Text, Text] | None = None
     seed: Seed | None = None
     stream: StrictBool = False
     stream_options: StreamOptions | None = None
@@ -86,14 +123,14 @@ class Settings(BaseModel):
 class ChatCompletionRequest(Settings):
     """The body of POST /v1/chat/completions."""
 
-    messages: Annotated[list[Turn], Field(min_length=1)]
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_ITEMS)]
     max_completion_tokens: Count | None = None
 
 
 class TextCompletionRequest(Settings):
     """The body of POST /v1/completions: text, which is continued as it is."""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS)]
+    prompt: OneOr[Text, Text]
 
 
 #: OpenAI's default for /v1/completions.
@@ -101,8 +138,10 @@ DEFAULT_TEXT_TOKENS = 16
 
 
 def prompts_of(body: TextCompletionRequest) -> list[str]:
-    """The texts to continue. Raises Refused (400) for what can't be done with several."""
+    """The texts to continue. Raises Refused (400, 422) for what can't be done with several."""
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    if not 1 <= len(prompts) <= MAX_PROMPTS:
+        raise Refused(422, f"prompt: give from 1 to {MAX_PROMPTS} texts, not {len(prompts)}.", param="prompt")
     if body.stream and len(prompts) > 1:
         raise Refused(400, "prompt: with stream, give one text, not several.", param="prompt")
     return prompts
@@ -144,6 +183,7 @@ def sampling_of(body: Settings, max_tokens: int | None) -> Sampling:
         temperature=temperature,
         top_p=body.top_p,
         top_k=body.top_k or None,
+        repetition_penalty=body.repetition_penalty,
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
         stop=tuple(stop),

@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, StrictBool
 
 from kaito_presets.engines import EngineError, Finish, Message, Piece, Sampling
 from kaito_presets.server import openai
 from kaito_presets.server.errors import Refused, from_engine
-from kaito_presets.server.fields import Count, Share, Temperature, Text
+from kaito_presets.server.fields import Count, OneOr, Share, Temperature, Text
 
 #: Fields with another value than these ask for something that can't be done here.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -38,7 +38,7 @@ class Item(BaseModel):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[openai.Part]
+    content: OneOr[Text, openai.Part]
 
 
 class ResponseRequest(BaseModel):
@@ -46,7 +46,7 @@ class ResponseRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     model: str | None = None
-    input: Text | Annotated[list[Item], Field(min_length=1)]
+    input: OneOr[Text, Item]
     instructions: Text | None = None
     max_output_tokens: Count | None = None
     temperature: Temperature | None = None
@@ -59,6 +59,8 @@ def messages_of(body: ResponseRequest) -> list[Message]:
     found = [Message("system", body.instructions)] if body.instructions else []
     if isinstance(body.input, str):
         return [*found, Message("user", body.input)]
+    if not body.input:
+        raise Refused(422, "input: give at least one message.", param="input")
     for index, item in enumerate(body.input):
         content = item.content
         if not isinstance(content, str):
