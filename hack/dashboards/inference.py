@@ -15,6 +15,20 @@ SERVED = "workspace, pod, model, preset, stand_in, engine, engine_version"
 BY_SERVER = "namespace, workspace, pod"
 NAMED = "{{workspace}} {{pod}}"
 
+
+def against_plan(actual: str, planned: str) -> str:
+    """Of each server, what it measured divided by what was planned on one node for its preset."""
+    info = 'max by (namespace, workspace, pod, preset) (kaito_model_info{stand_in=""})'
+    has = f'sum by (namespace, workspace, pod) (kaito_model_memory_bytes{{{SERVER},part="{actual}"}})'
+    part = f'sum by (preset_name) (kaito_workspace_gpu_memory_planned_bytes{{part=~"{planned}"}})'
+    node = f"({part} / (sum by (preset_name) (kaito_workspace_gpu_memory_planned_nodes) > 0))"
+    named = f'label_replace({node}, "preset", "$1", "preset_name", "(.*)")'
+    return (
+        f"({has} * on (namespace, workspace, pod) group_left (preset) {info}) "
+        f"/ on (preset) group_left () sum by (preset) ({named})"
+    )
+
+
 VARIABLES = (
     Variable("namespace", "Namespace", "kaito_model_ready"),
     Variable("workspace", "Workspace", "kaito_model_ready", 'namespace=~"$namespace"'),
@@ -262,9 +276,22 @@ SERVERS = Row(
             ),
             "What weights take, and what keys and values of running answers may fill. Engines that cannot tell are "
             "not here.",
-            "Weights unlike what was planned (Workspaces: GPU memory): another number format, or other weights. Less "
-            "cache than one longest conversation: the context was cut.",
+            "Weights unlike what was planned: see the panel beside. Less cache than one longest conversation: the "
+            "context was cut.",
             unit="bytes",
+        ),
+        Panel(
+            "Memory against the plan",
+            "timeseries",
+            (
+                Query(against_plan("weights", "weights|adapters"), f"{NAMED} weights"),
+                Query(against_plan("cache", "kv_cache|free"), f"{NAMED} cache"),
+            ),
+            "What the server measured, as a share of what nodes were counted for (of one node, the average of the "
+            "preset's Workspaces). 100 %: the estimate was exact. Stand-in weights are not here.",
+            "Weights above 105 %: another number format, or other weights than the catalogue knows. Cache below 90 %: "
+            "the engine needs more for itself than was planned, and serves fewer requests at once.",
+            unit="percentunit",
         ),
     ),
 )

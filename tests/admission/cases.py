@@ -178,6 +178,10 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "K42": (
         Case(workspace(resource={**RESOURCE, "count": 5001}), workspace(resource={**RESOURCE, "count": 2})),
     ),
+    "K43": (
+        Case(annotated("kaito.sh/concurrency", "0"), annotated("kaito.sh/concurrency", "8")),
+        Case(annotated("kaito.sh/concurrency", "many"), annotated("kaito.sh/concurrency", "1024")),
+    ),
     "W24": (Case(workspace(**A100, inference={}), PLAIN),),
     "W25": (Case(served(template={"spec": {}}), workspace(**A100, inference={"template": {"spec": {}}})),),
     "W26": (Case(sized(preset="phi-3-mini", instanceType="Standard_NC24ads_A100_v4"), PLAIN),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import sys
@@ -60,6 +61,15 @@ def workspace(name: str = "phi", **resource: Any) -> Object:
     }
 
 
+def without_context(spec: Object) -> Object:
+    """The spec without the context of a server: how long one fits follows from an adapter's rank, which a file does not
+    tell."""
+    spec = copy.deepcopy(spec)
+    for container in spec.get("template", {}).get("spec", {}).get("containers", ()):
+        container["args"] = [each for each in container["args"] if not each.startswith("--max-model-len=")]
+    return spec
+
+
 PROVISIONERS = [NodeProvisioner.MACHINE, NodeProvisioner.NODECLAIM, NodeProvisioner.BYO]
 KINDS = (MACHINES, NODECLAIMS, ADAPTERS, SERVICES, DEPLOYMENTS, STATEFULSETS)
 
@@ -94,7 +104,8 @@ async def test_the_plan_has_the_very_children_that_the_controller_makes(
     assert sorted(each["kind"] for each in made) == sorted(child.kind for child in plan.children)
     for child in plan.children:
         (live,) = (each for each in made if each["kind"] == child.kind and is_same(child, each))
-        assert difference(child.body["spec"], live["spec"]) in (None, "machineTemplateRef.name")
+        ours, theirs = (without_context(each["spec"]) for each in (child.body, live))
+        assert difference(ours, theirs) in (None, "machineTemplateRef.name")
     assert plan.ok is (name != "tuning")
 
 

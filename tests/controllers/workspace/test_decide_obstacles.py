@@ -82,8 +82,8 @@ def test_what_the_operator_was_told_about_an_illegal_reference_settles_it() -> N
 
 def test_a_registry_that_does_not_answer_holds_no_node_up() -> None:
     observed, decision = step(Observed(inline()), TINY)
-    assert "Machine" in kinds(decision)
-    observed = replace(observed, claims=())
+    assert kinds(decision) == ["Adapter", "Service"], "how many nodes there will be follows from its rank"
+    assert condition(decision.status, "NodeClaimReady")["reason"] == "AdapterPending"
     unreadable = decided(with_adapter(observed, refused("Unreadable", "no answer")), TINY)
     assert kinds(unreadable) == ["Machine"]
 

@@ -233,15 +233,15 @@ def test_somebody_elses_children_are_never_touched(field: str, kind: str) -> Non
 
 def test_an_adapter_goes_from_asked_for_to_mounted() -> None:
     observed, decision = step(Observed(inline(strength="0.5")), TINY)
-    assert kinds(decision) == ["Adapter", "Machine", "Service"]
+    assert kinds(decision) == ["Adapter", "Service"]
     adapter = written(decision, "Adapter")
     assert adapter["metadata"]["name"] == "phi-pirate"
     assert adapter["metadata"]["ownerReferences"][0]["controller"] is True
     assert adapter["spec"]["source"] == {"name": "pirate", "image": "registry.example/adapter:1"}
-    observed, decision = step(provisioned(observed), TINY)
-    assert kinds(decision) == []
     assert condition(decision.status, "InferenceReady")["reason"] == "AdapterPending"
-    decision = decided(with_adapter(observed, adapter_status()), TINY)
+    observed, decision = step(with_adapter(observed, adapter_status()), TINY)
+    assert kinds(decision) == ["Machine"]
+    observed, decision = step(provisioned(observed), TINY)
     pod = written(decision, "Deployment")["spec"]["template"]["spec"]
     assert pod["initContainers"][0]["args"] == [
         "--image=registry.example/adapter:1",
@@ -279,13 +279,13 @@ def test_an_adapter_that_cannot_be_used(
     status: Object, config: WorkspaceConfig, reason: str, says: str
 ) -> None:
     observed, _ = step(Observed(inline()), config)
-    observed = with_adapter(provisioned(observed), status)
-    decision = decided(observed, config)
+    observed, first = step(with_adapter(observed, status), config)
+    decision = decided(provisioned(observed), config)
     assert kinds(decision) == []
     ready = condition(decision.status, "InferenceReady")
     assert ready["reason"] == reason
     assert says in ready["message"]
-    assert reason in [event.reason for event in decision.events]
+    assert reason in [event.reason for event in first.events]
     assert decision.status is not None
     assert decision.status["reason"] == reason
 

@@ -33,6 +33,7 @@ from kaito.catalog.models import Catalog
 from kaito.catalog.prices import Prices, cheapest_first
 from kaito.controllers.workspace import NodeProvisioner, Observed, WorkspaceConfig, decide
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
+from kaito.controllers.workspace.decide.problems import Problem
 from kaito.controllers.workspace.decide.serving import Terms, answer
 from kaito.controllers.workspace.decide.settings import settings_in
 from kaito.controllers.workspace.node_facts import ExistingNodes, facts_of
@@ -41,6 +42,7 @@ LLAMA = "llama-3.3-70b-instruct"
 """131 GiB of weights: three nodes with one A100, two with two of them, one with four."""
 ONE, TWO, FOUR = "Standard_NC24ads_A100_v4", "Standard_NC48ads_A100_v4", "Standard_NC96ads_A100_v4"
 BYO = WorkspaceConfig(node_provisioner=NodeProvisioner.BYO)
+PARTS = ("tensor", "pipeline", "data")
 FAILED = {"type": "MachineLaunched", "status": "False", "reason": "NoCapacity", "message": "none"}
 
 
@@ -54,6 +56,13 @@ def planned(given: Object, config: WorkspaceConfig = CONFIG, catalog: Catalog = 
     plan = make_plan(given, None, catalog, config)
     assert isinstance(plan, Plan), plan
     return plan
+
+
+def unplanned(given: Object, text: str) -> tuple[Problem, ...]:
+    """Why nothing can be planned with that file."""
+    found = make_plan(given, None, CATALOG, CONFIG, settings_in(text))
+    assert not isinstance(found, Plan)
+    return found
 
 
 def priced(cheap: dict[str, float]) -> WorkspaceConfig:
@@ -323,7 +332,12 @@ class TestSticks:
         assert f"1 x {ONE} costs least" in condition(decision.status, "ResourceReady")["message"]
 
     def test_a_new_config_map_that_asks_for_too_much_leaves_what_runs_and_is_refused(self) -> None:
-        given = workspace("phi-3-mini-128k-instruct", instance_type=None, inference={"config": "mine"})
+        given = workspace(
+            "phi-3-mini-128k-instruct",
+            instance_type=None,
+            inference={"config": "mine"},
+            annotations={"kaito.sh/runtime": "transformers"},  # which is not spread over nodes
+        )
         world = Observed(given, config_hash="1", settings=settings_in("vllm: {max-model-len: 2048}"))
         observed, _ = step(world)
         observed, _ = step(provisioned(observed))
@@ -621,9 +635,61 @@ class TestOverrides:
             assert ledger is not None
             assert ledger.free >= 0
 
-    def test_more_gpus_than_there_are(self) -> None:
-        _, message = self.told("vllm: {tensor-parallel-size: 8, data-parallel-size: 1}")
+    def test_more_gpus_than_there_are_are_refused(self) -> None:
+        given = workspace("phi-3-mini-128k-instruct", instance_type=FOUR, inference={"config": "mine"})
+        said = settings_in("vllm: {tensor-parallel-size: 4, data-parallel-size: 2}")
+        decision = decided(Observed(given, config_hash="1", settings=said))
+        assert decision.writes == ()
+        assert condition(decision.status, "InvalidSpec")["message"] == (
+            f"inference.config: tensor-parallel-size 4, data-parallel-size 2 need 8 GPUs, and {FOUR} has 4; write "
+            "smaller numbers, or leave them out"
+        )
+
+    def test_more_gpus_than_there_are_pass_where_checks_are_bypassed_and_that_is_told(self) -> None:
+        given = workspace(
+            "phi-3-mini-128k-instruct",
+            instance_type=FOUR,
+            inference={"config": "mine"},
+            annotations={"kaito.sh/bypass-resource-checks": "true"},
+        )
+        _, message = self.told("vllm: {tensor-parallel-size: 8}", given)
         assert "8 GPUs are needed for that, and there are 4: the server cannot start" in message
+
+    def test_no_size_is_chosen_whose_gpus_are_fewer_than_the_file_asks_for(self) -> None:
+        given = workspace("phi-4", instance_type=None, inference={"config": "mine"})
+        plan = make_plan(given, None, CATALOG, CONFIG, settings_in("vllm: {tensor-parallel-size: 8}"))
+        assert isinstance(plan, Plan)
+        assert {each.sku.gpus for each in plan.sizes if each.sku is not None} == {8}
+        (problem,) = unplanned(given, "vllm: {tensor-parallel-size: 16}")
+        assert (problem.path, problem.reason) == ("inference.config", "InvalidSpec")
+        assert "tensor-parallel-size 16 needs 16 GPUs" in problem.message
+
+    @pytest.mark.parametrize(
+        ("text", "cut"),
+        [
+            ("{tensor-parallel-size: 4}", (4, 1, 1)),
+            ("{tensor-parallel-size: 2}", (2, 1, 2)),
+            ("{pipeline-parallel-size: 2}", (1, 2, 2)),
+            ("{pipeline-parallel-size: 4}", (1, 4, 1)),
+            ("{data-parallel-size: 2}", (1, 1, 2)),
+        ],
+    )
+    def test_of_the_parts_that_the_file_leaves_out_there_are_as_many_as_there_are_gpus_for(
+        self, text: str, cut: tuple[int, int, int]
+    ) -> None:
+        """Planned are four copies, one on each GPU."""
+        observed, _ = self.told(f"vllm: {text}")
+        found = (observed.workspace["status"]["resolved"]["serving"][each] for each in PARTS)
+        assert tuple(found) == cut
+
+    def test_copies_give_way_to_a_tensor_that_the_file_leaves_out(self) -> None:
+        """One copy over all four GPUs is planned; the file wants four of them."""
+        given = llama(
+            FOUR, inference={"config": "mine"}, annotations={"kaito.sh/bypass-resource-checks": "true"}
+        )
+        observed, _ = self.told("vllm: {data-parallel-size: 4}", given)
+        found = (observed.workspace["status"]["resolved"]["serving"][each] for each in PARTS)
+        assert tuple(found) == (1, 1, 4)
 
     def test_a_longer_context_needs_more_nodes(self) -> None:
         given = llama("Standard_NV72ads_A10_v5", inference={"config": "mine"})

@@ -79,8 +79,10 @@ class TestFacts:
     def test_memory_as_it_was_planned(self) -> None:
         status = settled(workspace()).workspace["status"]
         found = facts(workspace(), {**served(), "resolved": status["resolved"]}, {}, CATALOG)
-        assert set(found.planned) == {"weights", "kv_cache", "activations", "runtime"}
-        assert found.estimated == sum(found.planned.values()) < found.capacity
+        assert set(found.planned) == {"weights", "adapters", "kv_cache", "activations", "runtime", "free"}
+        assert found.spread == 1
+        needed = sum(size for part, size in found.planned.items() if part != "free")
+        assert found.estimated == needed < found.capacity
         assert found.planned["weights"] == pytest.approx(7.12 * 1.02 * GIB)
 
     def test_no_memory_where_one_of_both_is_unknown(self) -> None:

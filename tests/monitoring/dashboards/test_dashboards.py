@@ -42,11 +42,17 @@ QUERIES = list(queries())
 
 
 def known(board: Dashboard) -> dict[str, tuple[Family, frozenset[str]]]:
-    """Series by name, with the labels that they may have, that a dashboard can ask for."""
-    inference = board.uid == "kaito-inference"
-    families = server_families() if inference else operator_families()
-    added = SERVER_LABELS if inference else SCRAPE_LABELS
-    return {name: (each, each.labels | added) for each in families for name in each.series}
+    """Series by name, with the labels that they may have, that a dashboard can ask for. That of servers may compare
+    them with what the operator planned."""
+    operators = {
+        name: (each, each.labels | SCRAPE_LABELS) for each in operator_families() for name in each.series
+    }
+    if board.uid != "kaito-inference":
+        return operators
+    servers = {
+        name: (each, each.labels | SERVER_LABELS) for each in server_families() for name in each.series
+    }
+    return {name: each for name, each in operators.items() if name.startswith("kaito_workspace_")} | servers
 
 
 def test_the_files_are_what_the_code_says() -> None:

@@ -113,6 +113,7 @@ def _sizing(each: Sizing) -> dict[str, Any]:
         "gpus": each.machine.gpus,
         "gpuModel": each.machine.model,
         "nodes": each.nodes,
+        "copies": each.copies,
         "runtime": each.runtime,
         "dtype": each.dtype,
         "tensorParallel": way.tensor,
@@ -181,4 +182,5 @@ def _table(found: Found) -> Table:
 def _parallel(each: Sizing) -> str:
     way = each.parallelism
     said = (("tensor", way.tensor), ("pipeline", way.pipeline), ("data", way.data))
-    return ", ".join(f"{name} {number}" for name, number in said if number > 1) or "-"
+    parts = [f"{name} {number}" for name, number in said if number > 1]
+    return ", ".join([*parts, *([f"{each.copies} copies"] if each.copies > 1 else [])]) or "-"

@@ -22,7 +22,7 @@ class Serves:
     """One way to serve the model. size: "" for nodes that are there already. price: of all nodes; None: unknown.
 
     image: of its pods. ledger: of the fullest GPU; None where no GPU is needed, or too little is known. planned: tokens
-    of its cache.
+    of each request that cache is counted for; sequences: those requests, of all copies together.
     """
 
     size: str
@@ -35,6 +35,7 @@ class Serves:
     image: str
     ledger: Ledger | None
     planned: int | None
+    sequences: int
     price: Price | None
 
 
@@ -90,6 +91,7 @@ def _way(plan: Plan, serving: Serving, choice: Choice, size: Size | None, config
         image,
         serving.ledger(choice, machine) if machine is not None else None,
         answer.planned if isinstance(answer, Sizing) else None,
+        choice.sequences,
         price.times(choice.nodes) if price is not None else None,
     )
 

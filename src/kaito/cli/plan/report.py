@@ -11,6 +11,7 @@ from typing import Any, Final
 from kaito.api.views import InvalidSpec, parse
 from kaito.api.workspace import Workspace
 from kaito.catalog import Catalog, Preset, machine_of_sku
+from kaito.catalog.adapters import ASSUMED_RANK
 from kaito.cli.plan.accepted import not_accepted
 from kaito.cli.plan.offers import Other, Serves, others, ways
 from kaito.cli.plan.world import CLAIMS, WORKLOADS, Child, ConfigMap, Unfolded, unfold
@@ -132,7 +133,7 @@ def plan_workspace(
         model=plan.preset,
         ways=ways(plan, config),
         others=others(plan.serving, plan.sizes, catalog, config) if plan.serving and plan.sizes else (),
-        notes=plan.notes,
+        notes=(*plan.notes, *_assumed(plan)),
         image=_image(children),
         disk=_disk(children),
         children=tuple(child for child in children if child.kind != "Node"),
@@ -146,6 +147,13 @@ def asked_of_hub(document: Object, catalog: Catalog, config: WorkspaceConfig) ->
     found = parse(Workspace, document)
     question = None if isinstance(found, InvalidSpec) else hub_question(document, catalog, config)
     return question.need if question is not None and question.indispensable else None
+
+
+def _assumed(plan: Plan) -> Iterator[str]:
+    """What the operator will know and a file does not tell."""
+    if plan.serving is not None and plan.serving.terms.ranks and plan.needs_gpu:
+        text = f"each adapter is counted as one of rank {ASSUMED_RANK}"
+        yield f"{text}; the operator reads what rank it has before it asks for a node"
 
 
 def _told(problems: Iterable[Problem], found: Findings) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:

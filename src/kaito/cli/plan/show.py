@@ -13,8 +13,16 @@ from kaito.cli.plan.world import CLAIMS, Child, When
 from kaito.cli.prices.file import price_json
 from kaito.controllers.admission import Finding
 
-FIGURES: Final = ("reserved", "weights", "kv_cache", "activations", "runtime", "free", "capacity")
-COLUMNS: Final = ("weights", "cache", "overhead", "free", "of")
+FIGURES: Final = (
+    "reserved",
+    "weights",
+    "adapters",
+    "kv_cache",
+    "activations",
+    "runtime",
+    "free",
+    "capacity",
+)
 TITLES: Final = {
     When.AT_ONCE: ("makes", ""),
     When.ADAPTERS_READ: ("then", ", once the adapters are read"),
@@ -99,6 +107,7 @@ def _way(way: Serves) -> dict[str, Any]:
         "image": way.image,
         "context": way.context,
         "plannedContext": way.planned,
+        "concurrency": way.sequences,
         "memory": memory,
         "price": price_json(way.price),
     }
@@ -210,15 +219,23 @@ def _memory(ways: Iterable[Serves]) -> Iterator[str]:
     rows = [(each, each.ledger) for each in ways if each.ledger is not None]
     if not rows:
         return
-    planned = {each.planned for each, _ in rows if each.planned is not None}
-    cache = f"; cache for {min(planned):,} tokens" if len(planned) == 1 else ""
+    planned = {(each.planned, each.sequences) for each, _ in rows if each.planned is not None}
+    cache = f"; cache for {_cached(*min(planned))}" if len(planned) == 1 else ""
     yield f"  memory    GiB of one GPU, the fullest{cache}; what is free becomes cache too"
     width = max(len(each.size) for each, _ in rows)
-    yield f"            {'':{width}}" + "".join(f"{name:>10}" for name in COLUMNS)
+    adapted = any(parts.adapters for _, parts in rows)
+    columns = ("weights", *(("adapters",) if adapted else ()), "cache", "overhead", "free", "of")
+    yield f"            {'':{width}}" + "".join(f"{name:>10}" for name in columns)
     for each, parts in rows:
         overhead = parts.reserved + parts.activations + parts.runtime
-        figures = (parts.weights, parts.kv_cache, overhead, parts.free, parts.capacity)
+        mounted = (parts.adapters,) if adapted else ()
+        figures = (parts.weights, *mounted, parts.kv_cache, overhead, parts.free, parts.capacity)
         yield f"            {each.size:{width}}" + "".join(f"{figure:10.1f}" for figure in figures)
+
+
+def _cached(tokens: int, sequences: int) -> str:
+    """What one model's cache is for; copies of it share the requests."""
+    return f"{tokens:,} tokens" if sequences == 1 else f"{sequences:,} requests of {tokens:,} tokens"
 
 
 def _others(others: Sequence[Other]) -> Iterator[str]:

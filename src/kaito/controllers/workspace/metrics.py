@@ -36,8 +36,10 @@ STAGES: Final = ("nodes", "model")
 """Parts of the first start: until ResourceReady, and from there until the model answers."""
 NODE_STATES: Final = ("Pending", "Ready", "NotReady", "Failed")
 """Values of `status.nodes[].state`."""
-PARTS: Final = ("weights", "kv_cache", "activations", "runtime")
-"""What GPU memory is planned for: see `kaito.catalog.memory.Ledger`."""
+LEFT: Final = "free"
+PARTS: Final = ("weights", "adapters", "kv_cache", "activations", "runtime", LEFT)
+"""What GPU memory is planned for: see `kaito.catalog.memory.Ledger`. What is left over is needed for nothing, and the
+engine takes it as cache."""
 MIB: Final = 2**20
 GIB: Final = 2**30
 
@@ -62,6 +64,8 @@ class Facts:
     """Bytes of GPU memory that its ready nodes have."""
     planned: Mapping[str, float] = field(default_factory=dict)
     """Bytes of GPU memory on all its nodes that were planned for each of PARTS; empty where too little is known."""
+    spread: int = 0
+    """The nodes that that is for."""
 
 
 def facts(workspace: Object, status: Object, nodes: Mapping[str, Object], catalog: Catalog) -> Facts:
@@ -72,7 +76,8 @@ def facts(workspace: Object, status: Object, nodes: Mapping[str, Object], catalo
     workers = [str(name) for name in (status.get("workerNodes") or ())[: status.get("targetNodeCount") or 1]]
     sizes = {str(entry.get("nodeName")): str(entry.get("instanceType") or "") for entry in entries}
     estimated, capacity = _memory(workspace, workers, nodes, status, catalog)
-    planned = _planned(workspace, status, nodes, catalog) if capacity else {}
+    planned, spread = _planned(workspace, status, nodes, catalog) if capacity else ({}, 0)
+    needed = sum(size for part, size in planned.items() if part != LEFT)
     return Facts(
         reason=known(str(status["reason"])) if status.get("reason") not in (None, "Ready") else "",
         interrupted=state == "NotReady" and not deleting(workspace),
@@ -80,9 +85,10 @@ def facts(workspace: Object, status: Object, nodes: Mapping[str, Object], catalo
         nodes=tuple(_node(entry) for entry in entries),
         sizes=tuple(_size(sizes.get(name, ""), catalog) or size or OTHER for name in workers),
         verdicts=tuple(_verdict(use) for use in status.get("adapters") or ()),
-        estimated=sum(planned.values()) or estimated,
+        estimated=needed or estimated,
         capacity=capacity,
         planned=planned,
+        spread=spread,
     )
 
 
@@ -131,20 +137,22 @@ def _memory(
 
 def _planned(
     workspace: Object, status: Object, nodes: Mapping[str, Object], catalog: Catalog
-) -> dict[str, float]:
-    """GPU memory by what it is planned for, as the status tells the plan."""
+) -> tuple[dict[str, float], int]:
+    """GPU memory by what it is planned for, as the status tells the plan; and on how many nodes."""
     preset = known_preset({**workspace, "status": status}, catalog)
     choice = read_choice({"status": status}, None)
     sku = catalog.sku(choice.instance_type) if choice is not None else None
     if preset is None or choice is None:
-        return {}
+        return {}, 0
     try:
         machine = machine_of_sku(sku) if sku is not None else _labelled(nodes)
     except UnreadableGpus:
-        return {}
+        return {}, 0
     found = Serving(preset).ledger(choice, machine) if machine is not None else None
+    if found is None:
+        return {}, 0
     gpus = choice.parallelism.gpus * choice.copies
-    return {part: getattr(found, part) * gpus * GIB for part in PARTS} if found is not None else {}
+    return {part: max(0.0, getattr(found, part)) * gpus * GIB for part in PARTS}, choice.nodes
 
 
 def _labelled(nodes: Mapping[str, Object]) -> Machine | None:
@@ -295,7 +303,7 @@ class WorkspaceMetrics:
         presets = self._seen["preset"]
         planned = GaugeMetricFamily(
             "kaito_workspace_gpu_memory_planned_bytes",
-            "GPU memory that was planned for weights, cache, activations and the engine's own, of the same Workspaces.",
+            "GPU memory that was planned for weights, adapters, cache and the engine's own, or to be left over (free).",
             labels=["preset_name", "part"],
         )
         for preset in presets:
@@ -303,6 +311,15 @@ class WorkspaceMetrics:
                 total = sum(each.planned.get(part, 0.0) for each in found if each.preset == preset)
                 planned.add_metric([preset, part], total)
         yield planned
+        spread = Counter[str]()
+        for each in found:
+            spread[each.preset] += each.spread
+        yield self._gauge(
+            "gpu_memory_planned_nodes",
+            "Nodes on which that memory was planned.",
+            "preset_name",
+            {preset: spread[preset] for preset in presets},
+        )
         yield self._gauge(
             "gpu_memory_estimated_bytes",
             "GPU memory that serving needs by the catalogue's figures, of Workspaces with ready nodes.",

@@ -41,12 +41,20 @@ def unusable_config_map(observed: Observed, plan: Plan) -> Problem | None:
     """`inference.config` names something that is not there, or that no server can read."""
     if plan.config_map is None:
         return None
-    if observed.config_hash is not None:
-        if not observed.config_fault:
-            return None
+    if observed.config_hash is None:
+        sentence = no_config_map(plan.config_map, plan.namespace)
+        return Problem.at("inference.config", "ConfigMapNotFound", sentence)
+    if observed.config_fault:
         sentence = f"{CONFIG_FILE} in ConfigMap {plan.config_map} {observed.config_fault}"
         return Problem.at("inference.config", "InvalidSpec", sentence)
-    return Problem.at("inference.config", "ConfigMapNotFound", no_config_map(plan.config_map, plan.namespace))
+    if plan.preset_options.get("image"):
+        return None  # the server in an image of the user's own may take other settings
+    runtimes = dict.fromkeys(each.runtime for each in (plan.choice, *plan.choices) if each is not None)
+    for runtime in runtimes:
+        if fault := observed.config_faults.get(runtime):
+            sentence = f"{fault} ({CONFIG_FILE} in ConfigMap {plan.config_map})"
+            return Problem.at("inference.config", "InvalidSpec", sentence)
+    return None
 
 
 def no_config_map(name: str, namespace: str) -> str:
@@ -68,7 +76,7 @@ def before_first_node(observed: Observed, plan: Plan, adapters: AdaptersOutcome)
     for use in adapters.uses:
         if use.state == "Failed" and use.reason in USERS_TO_MEND:
             return Problem(use.reason, use.message)
-        if use.state == "Pending" and not _legal_image(use):
+        if use.state == "Pending":
             return Problem(use.reason, use.message)
     return unusable_config_map(observed, plan)
 

@@ -76,6 +76,11 @@ ANYTHING: Final = Terms()
 
 
 @dataclass(frozen=True, slots=True)
+class TooManyParts(Refused):
+    """The user's file cuts the model into more parts than there are GPUs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """One machine size: what the model would be on it, or why not."""
 
@@ -134,7 +139,9 @@ class Serving:
         terms = self.terms.on(self.preset, machine)
         found = answer(self.preset, machine, terms)
         if isinstance(found, Sizing):
-            return self._named(overridden(choice_of(found), terms.settings, machine))
+            choice = overridden(choice_of(found), terms.settings, machine)
+            too_many = _too_many(choice, machine)
+            return too_many if too_many is not None and not terms.bypass else self._named(choice)
         if not terms.bypass:
             return found
         return self._named(overridden(_forced(self.preset, machine, terms), terms.settings, machine))
@@ -246,15 +253,53 @@ def choice_of(sizing: Sizing) -> Choice:
 
 def overridden(choice: Choice, settings: Settings, machine: Machine | None) -> Choice:
     """The choice with what the user's file says. Numbers that a GPU cannot compute with stay what was chosen."""
-    ways = choice.parallelism
-    if choice.runtime == "vllm":
-        ways = Parallelism(
-            settings.tensor or ways.tensor, settings.pipeline or ways.pipeline, settings.data or ways.data
-        )
+    ways = _cut(choice, settings, machine) if choice.runtime == "vllm" else choice.parallelism
     dtype = settings.dtype or choice.dtype
     if dtype == "bfloat16" and machine is not None and machine.bfloat16 is False:
         dtype = choice.dtype
     return replace(choice, parallelism=ways, dtype=dtype, context=settings.context or choice.context)
+
+
+def _cut(choice: Choice, settings: Settings, machine: Machine | None) -> Parallelism:
+    """The parts that the user's file names, and of the plan's others as many as there are GPUs for beside them."""
+    plan = choice.parallelism
+    if (settings.tensor, settings.pipeline, settings.data) == (None, None, None):
+        return plan
+    written = (settings.tensor or 1) * (settings.pipeline or 1) * (settings.data or 1)
+    left = max(1, _gpus(choice, machine) // written) if machine is not None else plan.gpus
+    tensor = settings.tensor or next(
+        each for each in range(plan.tensor, 0, -1) if each <= left and plan.tensor % each == 0
+    )
+    left //= 1 if settings.tensor else tensor
+    pipeline = settings.pipeline or min(plan.pipeline, left)
+    left //= 1 if settings.pipeline else pipeline
+    return Parallelism(tensor, pipeline, settings.data or min(plan.data, left))
+
+
+def _too_many(choice: Choice, machine: Machine) -> TooManyParts | None:
+    ways, there = choice.parallelism, _gpus(choice, machine)
+    if choice.runtime != "vllm" or ways.gpus <= there:
+        return None
+    parts = [
+        f"{each}-parallel-size {getattr(ways, each)}"
+        for each in ("tensor", "pipeline", "data")
+        if getattr(ways, each) > 1
+    ]
+    where = (
+        f"{choice.nodes} x {choice.instance_type}"
+        if choice.distributed
+        else choice.instance_type or machine.model
+    )
+    has = "have" if choice.distributed else "has"
+    return TooManyParts(
+        machine,
+        f"{', '.join(parts)} {'need' if len(parts) > 1 else 'needs'} {ways.gpus} GPUs, and {where} {has} {there}",
+    )
+
+
+def _gpus(choice: Choice, machine: Machine) -> int:
+    """Those that one copy's nodes have."""
+    return machine.gpus * (choice.nodes if choice.distributed else 1)
 
 
 def _overrides(choice: Choice, planned: Sizing, settings: Settings, machine: Machine) -> Iterator[str]:
@@ -264,11 +309,11 @@ def _overrides(choice: Choice, planned: Sizing, settings: Settings, machine: Mac
         was, now = getattr(before, kind), getattr(after, kind)
         if getattr(settings, kind) is not None and was != now:
             yield f"inference.config has {kind}-parallel-size {now}, where {was} was planned"
-    together = planned.nodes if choice.distributed else 1
-    if after != before and after.gpus < machine.gpus * together:
-        yield f"{after.gpus} of {machine.gpus * together} GPUs are used"
-    elif after.gpus > machine.gpus * together:
-        yield f"{after.gpus} GPUs are needed for that, and there are {machine.gpus * together}: the server cannot start"
+    there = _gpus(choice, machine)
+    if after != before and after.gpus < there:
+        yield f"{after.gpus} of {there} GPUs are used"
+    elif after.gpus > there:
+        yield f"{after.gpus} GPUs are needed for that, and there are {there}: the server cannot start"
     if settings.dtype == "bfloat16" and machine.bfloat16 is False:
         yield f"inference.config asks for bfloat16; {no_bfloat16(machine)}"
 

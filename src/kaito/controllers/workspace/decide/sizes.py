@@ -26,7 +26,14 @@ from kaito.controllers.workspace.decide.asked import (
 )
 from kaito.controllers.workspace.decide.problems import Problem, Size
 from kaito.controllers.workspace.decide.resolved import Choice
-from kaito.controllers.workspace.decide.serving import ANYTHING, Serving, Terms, answer, choice_of
+from kaito.controllers.workspace.decide.serving import (
+    ANYTHING,
+    Serving,
+    Terms,
+    TooManyParts,
+    answer,
+    choice_of,
+)
 from kaito.controllers.workspace.model import Object
 
 MOST_EXPENSIVE: Final = 2.0
@@ -35,6 +42,8 @@ ALTERNATIVES: Final = 3
 """Sizes that the plan tries where the user names none."""
 SHOWN: Final = 3
 """Sizes that a message names."""
+WITHOUT_GPU: Final = "Standard_D8s_v5"
+"""A size without GPUs, where one has to be named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +51,6 @@ class Sized:
     """The sizes that are tried, and how the preset is served on each; `serving` is None for a user's own pods."""
 
     sizes: tuple[Size, ...] = ()
-WITHOUT_GPU: Final = "Standard_D8s_v5"
-"""A size without GPUs, where one has to be named."""
     choices: tuple[Choice, ...] = ()
     serving: Serving | None = None
 
@@ -156,6 +163,11 @@ def _refused(
         text = f"{'; '.join(each.sentence for _, each in refused)}; write {short.nodes}{most}"
         bypass = f"; the annotation {BYPASS_RESOURCE_CHECKS_ANNOTATION} lets any count pass"
         return Problem("InsufficientGpuMemory", text + bypass, "resource.count")
+    if all(isinstance(why, TooManyParts) for _, why in refused):
+        text = "; ".join(why.sentence for _, why in refused)
+        return Problem.at(
+            "inference.config", "InvalidSpec", f"{text}; write smaller numbers, or leave them out"
+        )
     text = "; ".join(f"{each.name}: {why.sentence}" for each, why in refused)
     text += f"; sizes that fit: {fitting_sizes(serving.preset, catalog, config, serving.terms.demand)}"
     path = "resource.instanceTypes" if several else "resource.instanceType"
@@ -171,6 +183,9 @@ def _plain_machine(name: str, preset: Preset | None, config: WorkspaceConfig) ->
 
 def _no_size(path: str, preset: Preset | None, catalog: Catalog, config: WorkspaceConfig) -> Problem:
     fitting = f"; sizes that fit: {fitting_sizes(preset, catalog, config)}" if preset is not None else ""
+    if preset is not None and preset.gpus == 0:
+        example = f", such as {WITHOUT_GPU}" if config.cloud == "azure" else ""
+        fitting = f"; {preset.name} needs no GPU: one without will do{example}"
     return Problem.at(path, "InstanceTypeMissing", f"write the machine size to use{fitting}")
 
 
@@ -183,9 +198,6 @@ def _unusable(sku: GpuSku, preset: Preset, catalog: Catalog, config: WorkspaceCo
     return (
         f"{sku.name} cannot serve {preset.name}: {sku.unusable}; sizes that fit: "
         f"{fitting_sizes(preset, catalog, config)}"
-    if preset is not None and preset.gpus == 0:
-        example = f", such as {WITHOUT_GPU}" if config.cloud == "azure" else ""
-        fitting = f"; {preset.name} needs no GPU: one without will do{example}"
     )
 
 
@@ -202,6 +214,8 @@ def _unknown_size(name: str, preset: Preset | None, catalog: Catalog, config: Wo
 def _chosen(serving: Serving | None, catalog: Catalog, config: WorkspaceConfig) -> Sized | Problem:
     """The cheapest sizes that hold the preset, or those that were chosen before."""
     path = "resource.instanceType"
+    if serving is not None and serving.preset.gpus == 0 and config.machine is not None:
+        return _with_choices([Size(WITHOUT_GPU, None)], serving)  # all sizes are the one machine
     if serving is None or serving.preset.gpus == 0:
         return _no_size(path, serving.preset if serving is not None else None, catalog, config)
     chosen = serving.stored or serving.former
@@ -214,8 +228,6 @@ def _chosen(serving: Serving | None, catalog: Catalog, config: WorkspaceConfig) 
     ranked = [pair for pair in ranked if not choice_of(pair[0]).distributed] or ranked
     ranked = [pair for pair in ranked if _holds(serving, pair[0])] or ranked
     cheapest, price = ranked[0]
-    if serving is not None and serving.preset.gpus == 0 and config.machine is not None:
-        return _with_choices([Size(WITHOUT_GPU, None)], serving)  # all sizes are the one machine
     near = [each for each, cost in ranked[:ALTERNATIVES] if _near(each, cost, cheapest, price)]
     names = tuple(each.machine.name for each in near)
     what = f"{cheapest.nodes} x {cheapest.machine.name}"
@@ -225,7 +237,12 @@ def _chosen(serving: Serving | None, catalog: Catalog, config: WorkspaceConfig) 
         by = f"has the least GPU memory, {cheapest.total_gib:g} GiB; {_unpriced(ranked)}"
     why = f"no machine size was written: of {len(ranked)} that hold {serving.preset.name}, {what} {by}"
     serving = replace(serving, why=why, tried=names)
-    return _with_choices([Size(name, catalog.sku(name)) for name in names], serving)
+    sizes = [Size(name, catalog.sku(name)) for name in names]
+    found = _with_choices(sizes, serving)
+    if found.sizes:
+        return found
+    refused = [(each, no) for each in sizes if isinstance(no := serving.choose(each), Refused)]
+    return _refused(serving, refused, catalog, config, several=False)
 
 
 def _unpriced(ranked: list[tuple[Sizing, Price | None]]) -> str:
@@ -253,7 +270,9 @@ def _as_before(
 def _holds(serving: Serving, each: Sizing) -> bool:
     """Whether the model has room as the user's file has it cut."""
     choice = serving.on(each.machine)
-    ledger = serving.ledger(choice, each.machine) if isinstance(choice, Choice) else None
+    if not isinstance(choice, Choice):
+        return False
+    ledger = serving.ledger(choice, each.machine)
     return ledger is None or ledger.free >= 0
 
 
