@@ -168,8 +168,8 @@ def test_a_value_of_nearly_the_right_type_is_refused_too(
             "messages.0.content: input should be a valid string.",
         ),
         (
-            "/v1/chat/completions", "messages", [{"role": "user", "content": [{"type": 5}]}], "messages.0.content.0.type",
-            "messages.0.content.0.type: input should be a valid string, not 5.",
+            "/v1/chat/completions", "messages", [{"role": "user", "content": [{"type": 5}]}],
+            "messages.0.content.0.type", "messages.0.content.0.type: input should be a valid string, not 5.",
         ),
         (
             "/v1/chat/completions", "messages", [{"role": "user", "content": "a"}] * 10_001, "messages",

@@ -42,6 +42,7 @@ One = TypeVar("One")
 Item = TypeVar("Item")
 #: One, or a list of items: what is wrong with the value is told of the one that it is, not of both.
 OneOr = Annotated[
-    Annotated[One, Tag(f"{BRANCH}one")] | Annotated[list[Item], Tag(f"{BRANCH}many"), Field(max_length=MAX_ITEMS)],
+    Annotated[One, Tag(f"{BRANCH}one")]
+    | Annotated[list[Item], Tag(f"{BRANCH}many"), Field(max_length=MAX_ITEMS)],
     Discriminator(_branch),
 ]
