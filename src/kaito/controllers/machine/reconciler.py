@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from kaito.api.labels import TERMINATION_FINALIZER
 from kaito.api.reasons import CLAIM_REASONS, Course
@@ -39,6 +39,7 @@ from kaito.controllers.machine.decide.drain_steps import (
     PodsOnNode,
 )
 from kaito.controllers.machine.drain_watch import DrainWatch
+from kaito.controllers.machine.memory import ClaimMemory
 from kaito.controllers.machine.metrics import ClaimMetrics
 from kaito.controllers.machine.nodes import provider_key
 from kaito.controllers.machine.running import RunningCluster
@@ -101,23 +102,14 @@ class MachineReconciler:
         self._running = running
         self.enqueue: Callable[[ObjectKey], object] = self.wake
         """Asks for another pass: the controller's, once there is one."""
-        self._told: dict[ObjectKey, Warned] = {}
-        self._logged: dict[ObjectKey, set[tuple[str, str]]] = {}
-        self._ended: dict[ObjectKey, str] = {}
-        self._missing: dict[ObjectKey, tuple[str, float]] = {}
-        self._holds: dict[ObjectKey, _Hold] = {}
-        self._woken: set[ObjectKey] = set()
+        self._memory = ClaimMemory(clock, self._joined)
 
     async def reconcile(self, key: ObjectKey) -> Result | None:
         """One pass over one claim."""
-        self._woken.discard(key)
+        self._memory.begin(key)
         cached = self._claims.lister.get(key.name)
         if cached is None:
-            self._holds.pop(key, None)
-            self._told.pop(key, None)
-            self._logged.pop(key, None)
-            self._ended.pop(key, None)
-            self._missing.pop(key, None)
+            self._memory.forget(key)
             self._metrics.gone(key.name)
             self._drains.forget(self.owner(key))
             return None
@@ -133,46 +125,28 @@ class MachineReconciler:
 
     def wake(self, key: ObjectKey) -> None:
         """The provider has news of this claim: it may be asked at once, also when a pass is just under way."""
-        self._woken.add(key)
-        self._holds.pop(key, None)
+        self._memory.wake(key)
 
     def _observe(self, cached: CachedObject, claim: dict[str, Any]) -> Observed:
         provider_id = (claim.get("status") or {}).get("providerID")
         found = self._nodes.lister.by_index(PROVIDER_INDEX, provider_key(provider_id)) if provider_id else []
-        ended = self._ended.get(cached.key) == cached.meta.uid
+        ended = self._memory.is_ended(cached)
         return Observed(
             self._shape,
             claim,
             tuple(node.decode() for node in found),
             instance="absent" if ended else None,
-            hold=self._hold_left(cached),
+            hold=self._memory.hold_left(cached),
             drained=self._drains.is_done(self.owner(cached.key), cached.meta.uid),
             ended=ended,
-            missing=self._missing_for(cached, bool(found)),
+            missing=self._memory.missing_for(cached, bool(found)),
         )
-
-    def _missing_for(self, cached: CachedObject, found: bool) -> float:
-        uid, since = self._missing.get(cached.key, ("", 0.0))
-        if not found and uid == cached.meta.uid:
-            return self._clock.now() - since
-        self._missing.pop(cached.key, None)
-        return 0.0
-
-    def misses_node(self, cached: CachedObject, running: bool) -> None:
-        """The instance is there and its Node is not. running: as far as known; the time of a cluster
-        that stands still does not count."""
-        if running:
-            self._missing.setdefault(cached.key, (cached.meta.uid, self._clock.now()))
-        else:
-            self._missing.pop(cached.key, None)
 
     def log_trouble(self, cached: CachedObject, warning: Warned) -> None:
         """Each reason once for each claim: a warning if somebody has to mend it. What waits is told on the claim."""
-        course, logged = CLAIM_REASONS.get(warning.reason), self._logged.setdefault(cached.key, set())
-        told = (cached.meta.uid, warning.reason)
-        if course is Course.WAITS or told in logged:
+        course = CLAIM_REASONS.get(warning.reason)
+        if course is Course.WAITS or self._memory.is_logged(cached, warning.reason):
             return
-        logged.add(told)
         if course is Course.STUCK:
             log.warning("a claim is in trouble", reason=warning.reason, why=warning.message)
         else:
@@ -182,41 +156,12 @@ class MachineReconciler:
         """Who a claim is among claims of all kinds."""
         return self._shape.resource.kind, key.name
 
-    def _hold_left(self, cached: CachedObject) -> float:
-        hold = self._holds.get(cached.key)
-        if hold is None or hold.about != _phase(cached):
-            return 0.0
-        if hold.joined is not None and hold.joined != self._joined(cached):
-            return 0.0  # the Node that was waited for is there
-        return max(0.0, hold.until - self._clock.now())
-
-    def _joined(self, cached: CachedObject) -> frozenset[str]:
-        """Ids of the Nodes that the cloud's label gives to this claim."""
-        found = (node.decode() for node in self._nodes.lister.by_index(CLAIM_INDEX, cached.meta.name))
+    def _joined(self, claim: str) -> frozenset[str]:
+        """Ids of the Nodes that the cloud's label gives to the claim of that name."""
+        found = (node.decode() for node in self._nodes.lister.by_index(CLAIM_INDEX, claim))
         return frozenset(
             node["spec"]["providerID"] for node in found if (node.get("spec") or {}).get("providerID")
         )
-
-    def hold(self, cached: CachedObject, decision: Decision, observed: Observed) -> None:
-        """Leaves the provider in peace for this claim, although events may bring it back sooner."""
-        self._holds.pop(cached.key, None)
-        if decision.requeue_after is None or cached.key in self._woken:
-            return
-        joined = self._joined(cached) if isinstance(observed.launch, InstancePending) else None
-        self._holds[cached.key] = _Hold(_phase(cached), self._clock.now() + decision.requeue_after, joined)
-
-
-class _Hold(NamedTuple):
-    """joined: Nodes of the claim when it began, where a Node is what it waits for."""
-
-    about: tuple[str, bool]
-    until: float
-    joined: frozenset[str] | None
-
-
-def _phase(cached: CachedObject) -> tuple[str, bool]:
-    """A claim on its way out does not wait for what held up its launch."""
-    return cached.meta.uid, cached.meta.deletion_timestamp is not None
 
 
 class _Pass:
@@ -227,13 +172,15 @@ class _Pass:
         self._client = owner._client
         self._provider = owner._provider
         self._resource = owner._shape.resource
+        self._memory = owner._memory
         self._cached = cached
         self._observed = observed
 
     async def run(self) -> Result | None:
         decision = await self._steps()
         if self._observed.asked:
-            self._owner.hold(self._cached, decision, self._observed)
+            for_node = isinstance(self._observed.launch, InstancePending)
+            self._memory.hold(self._cached, decision.requeue_after, for_node=for_node)
         await self._write_status(decision)
         status = self._observed.claim.get("status") or {} if decision.status is None else decision.status
         self._owner._metrics.saw(self._observed.claim, status)
@@ -331,14 +278,14 @@ class _Pass:
         else:
             self._observed = replace(self._observed, instance="present")
             if not self._observed.nodes:
-                self._owner.misses_node(self._cached, running=True)
+                self._memory.misses_node(self._cached, running=True)
 
     async def _check_running(self) -> None:
         try:
             await self._owner._running.check()
         except CloudError as error:
             self._observed = replace(self._observed, running=error)
-            self._owner.misses_node(self._cached, running=False)
+            self._memory.misses_node(self._cached, running=False)
         else:
             self._observed = replace(self._observed, running=True, lasted=self._owner._running.lasted)
 
@@ -351,8 +298,8 @@ class _Pass:
         except CloudError as error:
             self._observed = replace(self._observed, instance=error, ended=True)
             return
-        if gone:  # for good: whatever is left to do, the cloud need not be asked again
-            self._owner._ended[self._cached.key] = self._cached.meta.uid
+        if gone:
+            self._memory.end(self._cached)
         self._observed = replace(self._observed, instance="absent" if gone else "leaving", ended=True)
 
     def _ref(self, provider_id: str) -> InstanceRef:
@@ -390,10 +337,8 @@ class _Pass:
 
     def _warn(self, warning: Warned) -> None:
         """On its way out once only, also where no status can remember that it was told."""
-        if self._cached.meta.deletion_timestamp is not None:
-            if self._owner._told.get(self._cached.key) == warning:
-                return
-            self._owner._told[self._cached.key] = warning
+        if self._memory.is_told(self._cached, warning):
+            return
         self._owner.log_trouble(self._cached, warning)
         self._owner._recorder.event(self._observed.claim, "Warning", warning.reason, warning.message)
 
