@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -28,19 +29,39 @@ metadata: {name: NAME}
 resource: {labelSelector: {matchLabels: {apps: NAME}}}
 inference: {preset: {name: PRESET}}
 """
+SLOW = "tiny/Slow-GGUF"
 PATIENCE = 120
 
 
+class Line(HubServer):
+    """A hub at the end of a slow line, while `slow`."""
+
+    slow = True
+
+    def _content(self, request: BaseHTTPRequestHandler, content: bytes) -> None:
+        if not self.slow or len(content) < 10_000_000:
+            super()._content(request, content)
+            return
+        start = int((request.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Length", str(len(content) - start))
+        request.end_headers()
+        for at in range(start, len(content), 250_000):
+            request.wfile.write(content[at : at + 250_000])
+            pause(0.05)
+
+
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     gguf = tmp_path_factory.mktemp("gguf") / "capitals-Q8_0.gguf"
     write_gguf(gguf)
-    server = HubServer()
+    server = Line()
     server.repositories = {
         LLAMA: repository(rope_theta=..., rope_scaling=...),
         QWEN: repository("Qwen2ForCausalLM"),
         "tiny/Phi-Of-Mine": repository("Phi3ForCausalLM"),
         GGUF: {"README.md": b"Capitals.", gguf.name: gguf.read_bytes()},
+        SLOW: {"slow-q4_0.gguf": gguf.read_bytes() + bytes(50_000_000)},
         FALCON: repository("FalconForCausalLM"),
     }
     yield server
@@ -117,6 +138,21 @@ def test_weights_of_ones_own_are_downloaded_for_their_preset(
     mode: LocalMode, name: str, weights: str
 ) -> None:
     assert served(mode, name, "tiny-phi-3", f", weights: {{huggingFace: {weights}}}") == ANSWER
+
+
+def test_a_download_tells_how_far_it_is_and_goes_on_where_it_was_broken_off(
+    mode: LocalMode, hub: Line
+) -> None:
+    assert apply(mode, "slow", SLOW).returncode == 0
+    reason(mode, "slow", "WeightsFetching")
+    told = mode.kubectl("get", "workspace", "slow", "-o", "jsonpath={.status.conditions}").stdout
+    assert f"fetches its weights, part 2 of 4: 13 MB of the 52 MB of {SLOW} at cccccccccccc are there" in told
+    mode.kubectl("delete", "workspace", "slow", "--timeout=60s")
+    hub.slow = False
+    before = len(hub.requests)
+    assert served(mode, "again", SLOW) == ANSWER
+    offsets = [headers["Range"] for _, headers in hub.requests[before:] if "Range" in headers]
+    assert int(offsets[-1].removeprefix("bytes=").rstrip("-")) > 13_000_000
 
 
 def test_an_architecture_that_the_engine_does_not_take_is_refused_with_those_that_it_does(
