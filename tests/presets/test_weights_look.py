@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import shutil
+import socket
 import struct
+import subprocess
 import tarfile
+import time
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 
 from kaito_presets import demo
+from kaito_presets.oci import NotThere
 from kaito_presets.weights import look
 from kaito_presets.weights.check import Unfit
 from kaito_presets.weights.parts import Unseen
 from kaito_presets.weights.pod import main
-from presets.registry_server import RegistryServer
+from presets.registry_server import MANIFEST, RegistryServer
 from presets.test_puller import make_layout
 from presets.test_weights_pod import EXPECT, TINY, Run, archive
 
@@ -361,3 +369,78 @@ def test_a_gguf_file_tells_its_dimensions(registry: RegistryServer) -> None:
         told(registry, {"tiny.gguf": b"<html>"}, EXPECT)
     assert told(registry, {"tiny.gguf": gguf(layers=3, version=1)}, EXPECT)["quantization"] == "gguf"
     assert told(registry, {"tiny.gguf": gguf(layers=2)[:60]}, EXPECT)["bytes"] == 60
+
+
+# --- a registry that is not ours
+
+
+class Debian:
+    """Debian's docker-registry on loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.host = f"127.0.0.1:{free.getsockname()[1]}"
+        settings = {
+            "version": 0.1,
+            "log": {"accesslog": {"disabled": True}, "level": "error"},
+            "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+            "http": {"addr": self.host},
+        }
+        (folder / "config.yml").write_text(json.dumps(settings))
+        self._process = subprocess.Popen(
+            ["docker-registry", "serve", str(folder / "config.yml")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(200):
+            try:
+                self._ask("GET", "/v2/")
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError("docker-registry does not start")
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def push(self, name: str, tag: str, layer: tuple[str, bytes, dict[str, str]]) -> str:
+        """Puts an image of one layer in; its manifest's digest."""
+        kind, content, notes = layer
+        config = {"mediaType": "application/vnd.oci.image.config.v1+json", **self._blob(name, b"{}")}
+        layers = [{"mediaType": kind, "annotations": notes, **self._blob(name, content)}]
+        body = json.dumps(
+            {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
+        ).encode()
+        said = self._ask("PUT", f"/v2/{name}/manifests/{tag}", body, MANIFEST)
+        return str(said["Docker-Content-Digest"])
+
+    def _blob(self, name: str, content: bytes) -> dict[str, Any]:
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        place = urlsplit(str(self._ask("POST", f"/v2/{name}/blobs/uploads/", b"")["Location"]))
+        self._ask("PUT", f"{place.path}?{place.query}&digest={digest}", content)
+        return {"digest": digest, "size": len(content)}
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None = None, kind: str = "application/octet-stream"
+    ) -> Message:
+        url, headers = f"http://{self.host}{path}", {"Content-Type": kind}
+        with urlopen(Request(url, data=body, method=method, headers=headers), timeout=30) as answer:
+            found: Message = answer.headers
+            return found
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(shutil.which("docker-registry") is None, reason="docker-registry (Debian) is not here")
+def test_debians_registry_gives_parts_and_the_digest_names_the_same_image(tmp_path: Path) -> None:
+    debian = Debian(tmp_path)
+    try:
+        for kind, content in ((TAR, tar(TINY)), (GZIP, gzip.compress(tar(TINY)))):
+            digest = debian.push("me/tiny", "1", (kind, content, {}))
+            told = {"bytes": SIZE, "files": 1, "quantization": None, "digest": digest}
+            assert look.at_image(f"{debian.host}/me/tiny:1", EXPECT) == told
+            assert look.at_image(f"{debian.host}/me/tiny@{digest}", EXPECT) == told
+        with pytest.raises(NotThere):
+            look.at_image(f"{debian.host}/me/none:1", EXPECT)
+    finally:
+        debian.stop()
