@@ -347,6 +347,23 @@ class TestSticks:
         assert "sizes that fit: Standard_" in condition(decision.status, "InsufficientGpuMemory")["message"]
         assert after.workspace["status"]["resolved"] == observed.workspace["status"]["resolved"]
 
+    def test_the_newest_attempt_says_which_place_of_a_list_was_tried_last(self) -> None:
+        """Two nodes of different attempts, on sizes that serve alike; the list is reordered, the newer fails."""
+        other, third = "Standard_NC40ads_H100_v5", "Standard_NCC40ads_H100_v5"
+        given = workspace(instance_type=None, resource={"instanceTypes": [ONE, other, third], "count": 2})
+        observed, _ = step(Observed(given))
+        observed, decision = step(failing(observed, 1), now=later(60))
+        observed = without_deleted(observed, decision)
+        assert sizes_of(observed) == [ONE, other]
+        given = copy.deepcopy(observed.workspace)
+        given["resource"]["instanceTypes"] = [ONE, third, other]
+        observed, _ = step(replace(observed, workspace=given), now=later(90))
+        assert sizes_of(observed) == [ONE, other]
+        observed, decision = step(failing(observed, 1), now=later(120))
+        assert sizes_of(without_deleted(observed, decision)) == [ONE, ONE], (
+            "not the size that has just failed"
+        )
+
     @pytest.mark.parametrize(
         ("before", "after", "gpus"),
         [

@@ -27,10 +27,10 @@ def test_every_condition_and_reason_is_explained() -> None:
 
 def test_figures_are_those_of_the_code() -> None:
     from kaito.controllers.workspace.config import WorkspaceConfig
-    from kaito.controllers.workspace.decide import deletion, nodes
+    from kaito.controllers.workspace.decide import deletion, slots
 
     assert f"every {WorkspaceConfig().status_interval:g} seconds" in PAGE
-    assert f"after {nodes.FIRST_RETRY:g} s, doubling up to {nodes.LAST_RETRY / 60:g} min" in PAGE
+    assert f"after {slots.FIRST_RETRY:g} s, doubling up to {slots.LAST_RETRY / 60:g} min" in PAGE
     assert f"within {deletion.PATIENCE / 60:g} minutes" in PAGE
     assert {403, 422} <= act.REFUSALS
 

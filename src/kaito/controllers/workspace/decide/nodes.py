@@ -9,9 +9,9 @@ keeps slot, attempt and what former attempts said, so every pass after a crash c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from kaito.api.labels import (
     DESIRED_HASH_ANNOTATION,
@@ -38,6 +38,7 @@ from kaito.controllers.workspace.decide.judge import Judge
 from kaito.controllers.workspace.decide.node_state import NodesOutcome, Part, waiting
 from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.pools import PoolPass
+from kaito.controllers.workspace.decide.slots import Slot
 from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.decide.workload import rolled_out
 from kaito.controllers.workspace.model import (
@@ -52,32 +53,8 @@ from kaito.controllers.workspace.model import (
     metadata,
 )
 from kaito.controllers.workspace.names import claim_name
-from kaito.runtime.clock import parse_time, rfc3339
+from kaito.runtime.clock import rfc3339
 from kaito.runtime.resources import Resource
-
-FIRST_RETRY: Final = 30.0
-LAST_RETRY: Final = 600.0
-"""Seconds before another node is asked for after a failure: doubling from the first to the last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One wanted node."""
-
-    number: int
-    attempt: int = 0
-    claim_uid: str = ""
-    """uid of the attempt's claim once it was seen; empty before."""
-    was_ready: bool = False
-    reason: str = ""
-    message: str = ""
-    """What the last failed attempt left to say."""
-    failed_at: str = ""
-    failures: tuple[Object, ...] = ()
-    """What former attempts left to say, of each machine size the last: see NodeFailure in the API."""
-    claim: Object | None = None
-    adopted: str = ""
-    """Name of a claim that does not follow our naming."""
 
 
 def decide_nodes(
@@ -306,7 +283,7 @@ class _Claims:
     def _ask(self, slot: Slot) -> Slot:
         """Ask for the slot's node unless a pause is on or too many old ones are still going."""
         name = claim_name(self._plan.uid, slot.number, slot.attempt)
-        left = self._pause_left(slot)
+        left = slot.pause_left(len(self._plan.sizes), self._now)
         if left > 0:
             self._retries.append(left)
             return slot
@@ -319,15 +296,6 @@ class _Claims:
             text += f"; {sentences(slot.failures)}"
         self._writes.append(Write(self._resource, body, "create", Event("Normal", "NodeClaimCreated", text)))
         return slot
-
-    def _pause_left(self, slot: Slot) -> float:
-        if not slot.failed_at:
-            return 0.0
-        tried = slot.attempt - len(self._plan.sizes)
-        if tried < 0:
-            return 0.0  # another machine size has not been tried yet
-        pause = min(FIRST_RETRY * 2.0 ** min(tried, 10), LAST_RETRY)
-        return pause - (self._now - parse_time(slot.failed_at)).total_seconds()
 
     def _unlabelled(self) -> Iterator[Object]:
         """Claims of the Go KAITO, which has no uid label, that no slot uses yet."""
@@ -373,7 +341,7 @@ class _Claims:
         if slot.claim is None:
             if size is not None:
                 entry["instanceType"] = size.name
-            paused = slot.failed_at and self._pause_left(slot) > 0
+            paused = slot.failed_at and slot.pause_left(len(self._plan.sizes), self._now) > 0
             state: Literal["Pending", "Failed"] = "Failed" if paused else "Pending"
             reason = slot.reason or "NodeClaimNotReady"
             return Part(entry, state, reason, slot.message or f"{self._resource.kind} {name} is being made")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kaito.api.images import InvalidImageReference, parse_image_reference
-from kaito.controllers.workspace.decide.adapters import AdaptersOutcome, AdapterUse
+from kaito.controllers.workspace.decide.adapters import AdaptersOutcome
 from kaito.controllers.workspace.decide.children import ours
 from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.settings import CONFIG_FILE
@@ -65,8 +64,9 @@ def no_config_map(name: str, namespace: str) -> str:
 def before_first_node(observed: Observed, plan: Plan, adapters: AdaptersOutcome) -> Problem | None:
     """What has to be mended, or known, before money is spent; None where a model runs already.
 
-    Only what is certain counts, so a Workspace without mistakes never waits for it. Claims that exist are not given
-    up for it either: whoever asks for this has none.
+    Of an adapter that is being read that is its rank, from which the number of nodes follows; one that cannot be read
+    now, as its registry does not answer, holds nothing up. Claims that exist are not given up for any of it: whoever
+    asks for this has none.
     """
     taken = name_taken(observed)
     if taken is not None:
@@ -79,15 +79,3 @@ def before_first_node(observed: Observed, plan: Plan, adapters: AdaptersOutcome)
         if use.state == "Pending":
             return Problem(use.reason, use.message)
     return unusable_config_map(observed, plan)
-
-
-def _legal_image(use: AdapterUse) -> bool:
-    """False: only the adapter controller knows whether the operator was told what this reference stands for."""
-    image = (use.wanted.source or {}).get("image")
-    if not image:
-        return True
-    try:
-        parse_image_reference(image)
-    except InvalidImageReference:
-        return False
-    return True
