@@ -14,7 +14,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from kaito_presets import demo
-from kaito_presets.engines import make_engine
+from kaito_presets.engines import Message, make_engine
+from kaito_presets.engines.template import ChatTemplate
 from kaito_presets.engines.vllm.arguments import Node, command_line
 from kaito_presets.engines.vllm.prepare import prepare
 from kaito_presets.server.app import create_app
@@ -56,6 +57,25 @@ def test_a_conversation_is_worded_with_our_template(engine: str, weights: Path, 
     with served(engine, "phi-3-mini-4k-instruct", weights, tmp_path) as client:
         assert content(ask(client, None)) == PARIS
         assert client.post("/chat", json={"prompt": FRANCE}).json() == {"Result": PARIS}
+
+
+NAMES = ("llama-3.1-8b-instruct", "llama-2-7b-chat", "mistral-7b-instruct", "phi-2", "falcon-7b-instruct")
+
+
+@pytest.mark.skipif("mistralrs" not in INSTALLED, reason="the others' templates are rendered by Jinja itself")
+@pytest.mark.parametrize("preset", NAMES)
+def test_the_engine_that_renders_by_itself_words_it_in_the_same_way(
+    preset: str, weights: Path, tmp_path: Path
+) -> None:
+    """It counts the prompt's tokens when it answers; before, they are counted by our own rendering."""
+    turns = [{"role": role, "content": "Hi"} for role in ("system", "user", "assistant", "user")]
+    template = ChatTemplate.of(weights, preset)
+    assert template is not None
+    text = template.render([Message(turn["role"], turn["content"]) for turn in turns])
+    with served("mistralrs", preset, weights, tmp_path) as client:
+        answer = client.post("/v1/chat/completions", json={"messages": turns, "max_tokens": 1})
+        again = client.post("/v1/completions", json={"prompt": text, "max_tokens": 1})
+        assert answer.json()["usage"] == again.json()["usage"], answer.text
 
 
 @pytest.mark.parametrize("engine", INSTALLED)
