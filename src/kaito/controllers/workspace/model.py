@@ -78,6 +78,8 @@ class Observed:
     """Hash of the contents of the ConfigMap that `inference.config` names; None while there is no such ConfigMap."""
     config_fault: str = ""
     """Why no server can read that ConfigMap, as what follows the file's name; "" where one can."""
+    config_faults: Mapping[str, str] = field(default_factory=dict)
+    """By engine, what its server would end with in that ConfigMap, as a sentence that begins with the key."""
     answers: Mapping[Need, Answer] = field(default_factory=dict)
     """What is known of the Needs of the last Decision."""
 

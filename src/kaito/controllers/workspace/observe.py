@@ -23,6 +23,7 @@ from kaito.controllers.workspace.model import Answer, Need, Object, Observed
 from kaito.controllers.workspace.names import adapter_name, headless_name, pool_name
 from kaito.controllers.workspace.node_facts import ExistingNodes, read_facts
 from kaito.controllers.workspace.slim import (
+    config_fault,
     hashed,
     may_be_ours,
     slim_budget,
@@ -213,7 +214,7 @@ class Observer:
         claims = self.claims_of(workspace.key)
         pods = self._indexed(PODS, BY_WORKSPACE, str(workspace.key))
         config = self._config_of(workspace)
-        fault = str(config.get("unreadable", "")) if config is not None else ""
+        fault = config_fault(config)
         return Observed(
             workspace=workspace.decode(),
             invalid=names_in(workspace).invalid,
@@ -233,6 +234,7 @@ class Observer:
             settings=config.get("settings", {}) if config is not None and not fault else None,
             config_hash=str(config["hash"]) if config is not None else None,
             config_fault=fault,
+            config_faults=config.get("faults", {}) if config is not None else {},
             answers=answers,
         )
 

@@ -14,7 +14,7 @@ import orjson
 
 from kaito.api.labels import GPU_RESOURCE, STAND_IN_WEIGHTS_ANNOTATION, WORKSPACE_LABEL
 from kaito.api.resources import NODEPOOLS, WORKSPACES
-from kaito.controllers.workspace.decide.settings import CONFIG_FILE, settings_in, unreadable
+from kaito.controllers.workspace.decide.settings import CONFIG_FILE, faults, settings_in, unreadable
 from kaito.runtime.objects import CachedObject
 
 _IDENTITY: Final = (
@@ -38,16 +38,29 @@ def hashed(config_map: CachedObject) -> CachedObject:
     """The ConfigMap with a hash in the place of its contents, what sizing looks at, and why nobody can read it."""
     tree = config_map.decode()
     contents = orjson.dumps([tree.get("data"), tree.get("binaryData")], option=orjson.OPT_SORT_KEYS)
-    kept = {
+    kept: dict[str, Any] = {
         "metadata": _picked(tree["metadata"], _IDENTITY),
         "hash": hashlib.sha256(contents).hexdigest()[:16],
     }
     text = (tree.get("data") or {}).get(CONFIG_FILE)
+    if text is None and CONFIG_FILE not in (tree.get("binaryData") or {}):
+        kept["empty"] = True
     if settings := settings_in(text):
         kept["settings"] = settings
     if fault := unreadable(text):
         kept["unreadable"] = fault
+    if refused := faults(text):
+        kept["faults"] = refused
     return CachedObject.from_dict(kept, config_map.resource)
+
+
+def config_fault(config: Mapping[str, Any] | None) -> str:
+    """Why no server can read the ConfigMap that `hashed` made this of, as what follows the file's name."""
+    if config is None:
+        return ""
+    if config.get("empty"):
+        return "is not there; write the settings under that key"
+    return str(config.get("unreadable", ""))
 
 
 def slim_node(node: CachedObject) -> CachedObject:

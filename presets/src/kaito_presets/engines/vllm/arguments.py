@@ -220,7 +220,8 @@ def _consistent(values: Mapping[str, Any], file: Mapping[str, Any], where: str) 
                ("reasoning-parser", flags.reasoning_parsers, "reasoning-parser-plugin"))  # fmt: skip
     for name, there, plugin in parsers:
         value = values.get(name)
-        if name in file and value and value not in there and not values.get(plugin):
+        named = isinstance(value, str | int | float) and value
+        if name in file and named and str(value) not in there and not values.get(plugin):
             raise BadSetting(
                 f"{where}.{name}: vLLM {flags.version} has no {value!r}; it has {', '.join(sorted(there))}."
             )

@@ -6,16 +6,18 @@ names; the controller waits for it. One that is there and cannot be read by any 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import yaml
 
 from kaito.catalog import Catalog, GpuSku, Preset, machine_of_sku, no_bfloat16
 from kaito.catalog.lines import first_runtime
-from kaito.catalog.models import CatalogSource
+from kaito.catalog.models import CatalogSource, Runtime
+from kaito.catalog.options import fault_in
 from kaito.controllers.admission import Finding, Findings, Object, listed, mapping
 from kaito.controllers.workspace.decide.arguments import CONFIG_FILE
+from kaito.controllers.workspace.decide.asked import runtime_wanted
 from kaito.controllers.workspace.decide.obstacles import no_config_map
 from kaito.controllers.workspace.decide.settings import settings_in, settings_of
 from kaito.runtime.client import Client
@@ -68,9 +70,10 @@ class ConfigMaps:
             return Findings(warnings=(Finding(PATH, no_config_map(name, namespace)),))
         preset = mapping(mapping(new.get("inference")).get("preset")).get("name")
         known = self._catalog.current.preset(preset) if isinstance(preset, str) else None
+        sizes = _named_sizes(new, self._catalog.current)
         return Findings(
-            tuple(config_problems(name, found[0], known)),
-            tuple(numbers_warnings(name, found[0], known, _named_sizes(new, self._catalog.current))),
+            tuple(config_problems(name, found[0], known, _servers(new, known, sizes))),
+            tuple(numbers_warnings(name, found[0], known, sizes)),
         )
 
 
@@ -84,6 +87,19 @@ def _named_sizes(workspace: Object, catalog: Catalog) -> list[GpuSku]:
     names = [resource.get("instanceType"), *listed(resource.get("instanceTypes"))]
     found = (catalog.sku(name) for name in names if isinstance(name, str))
     return [sku for sku in found if sku is not None and not sku.unusable]
+
+
+def _servers(workspace: Object, preset: Preset | None, sizes: Sequence[GpuSku]) -> list[Runtime]:
+    """What would serve the Workspace, as far as it is known and ours: an image of the user's own has its own server."""
+    options = mapping(mapping(mapping(workspace.get("inference")).get("preset")).get("presetOptions"))
+    if preset is None or options.get("image"):
+        return []
+    wanted = runtime_wanted(workspace)
+    if wanted is not None:
+        return [wanted]
+    return list(dict.fromkeys(first_runtime(preset, sku.compute_capability) for sku in sizes)) or [
+        preset.runtime
+    ]
 
 
 def numbers_warnings(
@@ -103,8 +119,10 @@ def numbers_warnings(
             )
 
 
-def config_problems(name: str, config_map: Mapping[str, Any], preset: Preset | None) -> Iterator[Finding]:
-    """What no server could read in the file, or could not do with this preset."""
+def config_problems(
+    name: str, config_map: Mapping[str, Any], preset: Preset | None, servers: Iterable[Runtime] = ()
+) -> Iterator[Finding]:
+    """What no server could read in the file, or could not do with this preset, and what one of these would end with."""
     text = mapping(config_map.get("data")).get(CONFIG_FILE)
     if not isinstance(text, str):
         yield Finding(PATH, f"ConfigMap {name} has no key {CONFIG_FILE}; write the settings there")
@@ -133,6 +151,17 @@ def config_problems(name: str, config_map: Mapping[str, Any], preset: Preset | N
             PATH, f"{CONFIG_FILE} in ConfigMap {name} is no mapping; write `vllm: {{max-model-len: 4096}}`"
         )
         return
+    told = False
+    for finding in _sections(name, document, preset):
+        told = True
+        yield finding
+    for server in () if told else servers:
+        if fault := fault_in(document, server):
+            yield Finding(PATH, f"{fault} ({CONFIG_FILE} in ConfigMap {name})")
+            return
+
+
+def _sections(name: str, document: Mapping[Any, Any], preset: Preset | None) -> Iterator[Finding]:
     for engine in ("vllm", "transformers", "mistralrs"):
         settings = document.get(engine)
         if settings is not None and not isinstance(settings, dict):

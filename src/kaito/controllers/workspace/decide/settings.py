@@ -1,9 +1,8 @@
 """What a user's `inference_config.yaml` says of things that sizing decides: there it wins over the plan.
 
-The file is the engine's and is read in full by the server. Here only these keys are looked at, once for each version of
-the ConfigMap, so that caches need not keep the rest. A value that no server could take counts as not said: the
-admission webhook and the server say what is wrong with it. A file that is no YAML is `unreadable`: no node is bought
-for it.
+The file is the engine's and is read in full by the server. Here it is looked at once for each version of the ConfigMap,
+so that caches need not keep it: what sizing needs of it, why no server could read it, and what each engine's server
+would end with (`faults`). No node is bought for a file with which the server does not start.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from typing import Any, Final, cast
 import yaml
 
 from kaito.catalog.models import Dtype, Runtime
+from kaito.catalog.options import ENGINES, fault_in
 
 CONFIG_FILE: Final = "inference_config.yaml"
 LARGEST: Final = 64_000
 """Characters of a file that is looked into."""
 DEEPEST: Final = 100
 """Brackets that it may open."""
-ENGINES: Final = ("mistralrs", "transformers", "vllm")
 DIGITS: Final = 9
 """Of a number; one with thousands cannot even be written out."""
 NUMBERS: Final = {
@@ -86,6 +85,14 @@ def unreadable(text: object) -> str:
     if fault or document is None or isinstance(document, Mapping):
         return fault
     return "is no mapping; write `vllm: {max-model-len: 4096}`"
+
+
+def faults(text: object) -> dict[str, str]:
+    """By engine, the first thing in the file that its server would end with; engines without one are left out."""
+    document, _ = _read(text)
+    if not isinstance(document, Mapping):
+        return {}
+    return {engine: fault for engine in ENGINES if (fault := fault_in(document, engine))}
 
 
 def _read(text: object) -> tuple[Any, str]:
