@@ -8,6 +8,11 @@ import pytest
 
 from kaito_presets.server.config_file import BadConfig, FileSettings, read_config
 
+#: Nine lines that stand for 9**8 values.
+MANY_ALIASES = "a0: &a0 [1]\n" + "".join(
+    f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(8)
+)
+
 
 def read(tmp_path: Path, text: str) -> FileSettings:
     path = tmp_path / "inference_config.yaml"
@@ -40,6 +45,9 @@ def test_nothing_set(tmp_path: Path, text: str) -> None:
         ("vllm: {max-model-len: true}", "vllm.max-model-len must be a whole number"),
         ("vllm: {dtype: int4}", "vllm.dtype must be one of auto, bfloat16"),
         ("vllm: {served-model-name: [a]}", "vllm.served-model-name must be a name"),
+        ("[" * 20_000, "is nested too deeply"),
+        (MANY_ALIASES, "stands for more than 10000 values"),
+        ("a: &a [*a]", "stands for more than 10000 values"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_its_path(tmp_path: Path, text: str, sentence: str) -> None:

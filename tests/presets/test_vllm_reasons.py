@@ -60,6 +60,47 @@ DEAD = (
             "This image of vLLM has no code for these GPUs: use the transformers runtime "
             "(annotation kaito.sh/runtime).",
         ),
+        (
+            [
+                "pydantic_core._pydantic_core.ValidationError: 1 validation error for CacheConfig",
+                "gpu_memory_utilization",
+                "  Input should be less than or equal to 1 [type=less_than_equal, input_value=3.0, input_type=float]",
+                "    For further information visit the documentation",
+            ],
+            1,
+            2,
+            "vLLM refuses its settings: gpu_memory_utilization: Input should be less than or equal to 1",
+        ),
+        (
+            [
+                "usage: vllm serve [model_tag] [options]",
+                "main.py serve: error: argument --compilation-config/-cc: 1 validation error for CompilationConfig",
+                "  Input should be an object [type=dataclass_type, input_value=[1, 2], input_type=list]",
+            ],
+            2,
+            2,
+            "vLLM refuses a setting: main.py serve: error: argument --compilation-config/-cc: Input should be an "
+            "object",
+        ),
+        (
+            [
+                "ValueError: Couldn't instantiate the backend tokenizer from one of: ",
+                "(1) a `tokenizers` library serialization file, ",
+            ],
+            1,
+            5,
+            "The weights directory has no tokenizer that vLLM can use: tokenizer.json or tokenizer.model is missing.",
+        ),
+        (
+            [
+                "(EngineCore pid=7) ERROR 11-22 03:36:02 [core.py:905] safetensors_rust.SafetensorError: Error while "
+                "deserializing header: header too large",
+                f"(APIServer pid=1) {POINTER}",
+            ],
+            1,
+            5,
+            "The weights can't be read: Error while deserializing header: header too large",
+        ),
         (["INFO loading"], -9, 1, "vLLM was ended by SIGKILL: the node or the pod ran out of memory, most likely."),
         (["INFO loading"], -11, 1, "vLLM was ended by SIGSEGV."),
         ([], 3, 1, "vLLM ended with exit code 3; its log says why."),

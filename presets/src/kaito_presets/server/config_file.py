@@ -28,6 +28,8 @@ DTYPES = {"auto": "auto", "half": "float16", "float": "float32"} | {
 
 #: A general key of KAITO's: how much of the free memory extends the GPUs' caches.
 _CACHE_SHARE = "kv_cache_cpu_memory_utilization"
+#: Values of a file, each counted as often as it is meant. Those that people write have some dozens.
+MOST_VALUES = 10_000
 _SETTINGS = ("max_model_len", "max_num_seqs", "max_queued", "dtype", "served_model_name")
 
 
@@ -60,6 +62,12 @@ def read_config(path: Path, engine: str) -> FileSettings:
         place = getattr(error, "problem_mark", None)
         where = f" (line {place.line + 1})" if place else ""
         raise BadConfig(f"The configuration file {path.name} is not YAML{where}.") from error
+    except RecursionError as error:
+        raise BadConfig(f"The configuration file {path.name} is nested too deeply.") from error
+    if not _is_small(document):
+        raise BadConfig(
+            f"The configuration file {path.name} stands for more than {MOST_VALUES} values; write fewer aliases (*)."
+        )
     if document is None:
         return FileSettings()
     if not isinstance(document, dict):
@@ -93,6 +101,19 @@ def read_config(path: Path, engine: str) -> FileSettings:
     return FileSettings(**found, ignored=ignored + general, options=options)
 
 
+def _is_small(document: object) -> bool:
+    """Whether it is no more than a settings file can be. A few lines of aliases can stand for gigabytes."""
+    found, left = 0, [document]
+    while left and found <= MOST_VALUES:
+        value = left.pop()
+        found += 1
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list | set | tuple):
+            left += value
+    return found <= MOST_VALUES
+
+
 def _share(value: object, where: str) -> float:
     try:
         share = float(str(value)) if not isinstance(value, bool) else -1.0
@@ -115,7 +136,7 @@ def _checked(setting: str, value: object, where: str) -> int | str | None:
             raise BadConfig(f"{where} must be a whole number of at least 1{auto} not {value!r}.")
         return int(text)
     if setting == "dtype":
-        if value not in DTYPES:
+        if not isinstance(value, str) or value not in DTYPES:
             raise BadConfig(f"{where} must be one of {', '.join(sorted(DTYPES))}, not {value!r}.")
         return DTYPES[str(value)]
     if not isinstance(value, str) or not value:

@@ -29,7 +29,14 @@ from kaito_presets.engines.vllm.arguments import DRAIN_SECONDS, Node, command_li
 from kaito_presets.engines.vllm.flags import BadSetting
 from kaito_presets.engines.vllm.front import VARIABLE, Serving
 from kaito_presets.engines.vllm.prepare import Prepared, prepare
-from kaito_presets.server.exits import EXIT_ENGINE_MISSING, EXIT_FAILED, EXIT_USAGE, exit_code, fail
+from kaito_presets.server.exits import (
+    EXIT_BAD_WEIGHTS,
+    EXIT_ENGINE_MISSING,
+    EXIT_FAILED,
+    EXIT_USAGE,
+    exit_code,
+    fail,
+)
 from kaito_presets.server.settings import Settings
 
 #: Lines of vLLM's log that are kept to find the reason of a failure.
@@ -243,10 +250,19 @@ _REASONS = (
         "The context does not fit the GPUs' memory beside the weights: {0}",
     ),
     (r"^vllm serve: error:|error: unrecognized arguments|error: argument", EXIT_USAGE, "vLLM refuses a setting: {0}"),
+    (
+        r"Couldn't instantiate the backend tokenizer",
+        EXIT_BAD_WEIGHTS,
+        "The weights directory has no tokenizer that vLLM can use: tokenizer.json or tokenizer.model is missing.",
+    ),
+    (r"^(?:[\w.]*\.)?SafetensorError: ", EXIT_BAD_WEIGHTS, "The weights can't be read: {0}"),
 )  # fmt: skip
 _PREFIX = re.compile(r"^(\(\w+[^)]*\)\s*)?((DEBUG|INFO|WARNING|ERROR|CRITICAL)\s+\S+\s+\S+\s+\[[^\]]*\]\s*)?")
 _ERROR = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Exit))\b: (.+)$")
-_DETAIL = re.compile(r"^(?:Value error, |Assertion failed, )(.+?)(?: \[type=.*)?$")
+#: What is wrong with a value: pydantic says it on the line after its error, or after one more with the value's name.
+_DETAIL = re.compile(r"^(?:Value error, |Assertion failed, )?(.+?) \[type=.*$")
+_DETAIL_ALONE = re.compile(r"^(?:Value error, |Assertion failed, )(.+)$")
+_OF_PYDANTIC = re.compile(r":? ?\d+ validation errors? for \w+$")
 #: Errors that only say that there was another.
 _POINTERS = (
     "Engine core initialization failed",
@@ -260,20 +276,35 @@ def reason(lines: Iterable[str], code: int) -> tuple[int, str]:
     """(exit code, sentence) from the last lines of vLLM's log and its process's exit code."""
     plain = [_PREFIX.sub("", line).strip() for line in lines]
     for pattern, ours, sentence in _REASONS:
-        found = next((line for line in reversed(plain) if re.search(pattern, line)), None)
-        if found is not None:
-            told = _ERROR.sub(r"\2", found)
+        place = next((n for n in range(len(plain) - 1, -1, -1) if re.search(pattern, plain[n])), None)
+        if place is not None:
+            told = _ERROR.sub(r"\2", plain[place])
+            detail = _detail(plain, place)
+            if detail:
+                told = _OF_PYDANTIC.sub(f": {detail}", told)
             return ours, sentence.format(told)
     for place in range(len(plain) - 1, -1, -1):
         match = _ERROR.match(plain[place])
         if match is None or match[2].startswith(_POINTERS):
             continue
-        detail = _DETAIL.match(plain[place + 1]) if place + 1 < len(plain) else None
-        if detail:  # pydantic says it on the next line
-            return EXIT_USAGE, f"vLLM refuses its settings: {detail[1]}"
+        detail = _detail(plain, place)
+        if detail:
+            return EXIT_USAGE, f"vLLM refuses its settings: {detail}"
         return EXIT_FAILED, f"vLLM could not go on ({match[1]}): {match[2]}"
     if code < 0:
         killed = signal.Signals(-code).name
         more = ": the node or the pod ran out of memory, most likely" if killed == "SIGKILL" else ""
         return EXIT_FAILED, f"vLLM was ended by {killed}{more}."
     return EXIT_FAILED, f"vLLM ended with exit code {code}; its log says why."
+
+
+def _detail(plain: Sequence[str], place: int) -> str:
+    """What pydantic says after the line `place`; "" where it says nothing."""
+    if not _OF_PYDANTIC.search(plain[place]):
+        return ""
+    after = plain[place + 1 : place + 3]
+    for name, line in zip(("", *after), after, strict=False):
+        match = _DETAIL.match(line) or _DETAIL_ALONE.match(line)
+        if match:
+            return f"{name}: {match[1]}" if name else match[1]
+    return ""
