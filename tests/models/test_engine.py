@@ -331,7 +331,10 @@ def test_weights_that_cannot_be_served_are_refused_with_a_sentence(tiny: Path, t
     other = copy("other")
     config = (other / "config.json").read_text()
     (other / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
-    assert "tensors are missing" in refusal(other)
+    assert "model.layers.2.input_layernorm.weight is missing (and 5 more tensors)" in refusal(other)
+    (other / "config.json").write_text(config.replace('"intermediate_size": 96', '"intermediate_size": 80'))
+    told = refusal(other)
+    assert "model.layers.0.mlp.down_proj.weight is of shape [64, 96], not [64, 80] (and 3 more tensors)" in told
     (other / "config.json").write_text(config.replace('"phi3"', '"no-such-model"'))
     assert "config.json in the weights directory can't be used" in refusal(other)
     layers = '"layer_types": ["linear_attention", "full_attention"], "model_type"'

@@ -124,6 +124,7 @@ def _model(weights: Path, config: Any, asked: str) -> Any:
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below, by name
                 **options,
             )
     except torch.OutOfMemoryError as error:
@@ -132,12 +133,13 @@ def _model(weights: Path, config: Any, asked: str) -> Any:
         ) from error
     except Exception as error:
         raise BadWeights(f"The weights can't be loaded: {_line(error)}") from error
-    wrong = sorted(report["missing_keys"]) or sorted(str(entry) for entry in report["mismatched_keys"])
+    wrong = sorted(f"{key} is missing" for key in report["missing_keys"])
+    wrong += sorted(
+        f"{key} is of shape {list(there)}, not {list(meant)}" for key, there, meant in report["mismatched_keys"]
+    )
     if wrong:  # the library would fill them with random numbers
-        raise BadWeights(
-            f"The weights do not belong to config.json: {len(wrong)} tensors are missing or have another shape, for "
-            f"example {wrong[0]}."
-        )
+        more = f" (and {len(wrong) - 1} more tensors)" if len(wrong) > 1 else ""
+        raise BadWeights(f"The weights do not belong to config.json: {wrong[0]}{more}.")
     log.info("Computing in %s on %s.", name, _devices(capability))
     return model.eval()
 
