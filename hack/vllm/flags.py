@@ -32,6 +32,8 @@ _READERS = {
 }
 #: Read by the type of the value of an optional field; the field's own type tells more.
 _OPTIONAL = {"int": "integer", "float": "number", "str": "text", "loads": "json"}
+#: What vLLM's own wheel, for GPUs, takes and the rebuild for CPUs does not: all else is the same in their parsers.
+_ON_GPUS = {"mm-processor-device": ["cuda"]}
 
 
 def kind_of(action: argparse.Action) -> str:
@@ -48,7 +50,7 @@ def kind_of(action: argparse.Action) -> str:
     return _READERS.get(name) or _OPTIONAL.get(name, "text")
 
 
-def describe(action: argparse.Action) -> dict[str, Any]:
+def describe(name: str, action: argparse.Action) -> dict[str, Any]:
     """One entry of the file."""
     entry: dict[str, Any] = {"kind": kind_of(action)}
     if action.nargs in ("+", "*"):
@@ -56,7 +58,7 @@ def describe(action: argparse.Action) -> dict[str, Any]:
     elif isinstance(action, argparse._AppendAction):
         entry["many"] = "repeat"
     if action.choices:
-        entry["choices"] = [str(choice) for choice in action.choices]
+        entry["choices"] = [*map(str, action.choices), *_ON_GPUS.get(name, ())]
     return entry
 
 
@@ -67,7 +69,8 @@ def main() -> None:
         names = [name for name in names if not (name.startswith("--no-") and f"--{name[5:]}" in names)]
         for name in names:
             if name != "--help":
-                flags[name.removeprefix("--")] = describe(action)
+                flag = name.removeprefix("--")
+                flags[flag] = describe(flag, action)
     # Some JSON-valued flags are known by their short form first.
     document = {
         "vllm": __version__.partition("+")[0],
