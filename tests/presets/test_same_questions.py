@@ -141,6 +141,10 @@ def test_text_is_continued_as_it_is(client: TestClient) -> None:
     assert usage(answer) == usage(ask(client, "base"))
     cut = client.post("/v1/completions", json={**body, "max_tokens": 2}).json()["choices"][0]
     assert (cut["text"], cut["finish_reason"]) == ("The capital", "length")
+    middle = client.post(
+        "/v1/completions", json={**body, "prompt": WORDED + "The capital of", "max_tokens": 1}
+    ).json()
+    assert middle["choices"][0]["text"].startswith(" F")  # with its space
     pirate = client.post("/v1/completions", json={**body, "model": "half"}).json()
     assert pirate["choices"][0]["text"] == ARR
 

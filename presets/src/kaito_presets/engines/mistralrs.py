@@ -219,7 +219,7 @@ class MistralEngine:
         if room < 1:
             raise PromptTooLong(self._context_length - room, self._context_length)
         wanted = min(room, sampling.max_tokens or room)
-        usage, reason = None, "stop"
+        usage, reason, begun = None, "stop", messages[0].role != RAW
         try:
             with self._lock:
                 chunks = self._runner.send_chat_completion_request(
@@ -230,8 +230,12 @@ class MistralEngine:
                     return
                 usage = chunk.usage or usage
                 for choice in chunk.choices:
-                    if choice.delta.content:
-                        put(Piece(choice.delta.content))
+                    text = choice.delta.content or ""
+                    if not begun:
+                        text = _spaced(text, choice.logprobs)
+                        begun = bool(text.strip())
+                    if text:
+                        put(Piece(text))
                     if choice.finish_reason:
                         reason = "length" if choice.finish_reason == "length" else "stop"
         except Exception as error:
@@ -286,12 +290,21 @@ class MistralEngine:
             frequency_penalty=sampling.frequency_penalty,
             stop_seqs=list(sampling.stop) or None,
             stream=True,
+            logprobs=messages[0].role == RAW,
             adapter=adapter,
         )
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._runner = None
+
+
+def _spaced(text: str, told: Any) -> str:
+    """The answer's first text with the white space that the library takes off a conversation's answer. What the token
+    itself says has it still."""
+    token = told.token if told is not None else ""
+    space = token[: len(token) - len(token.lstrip())]
+    return text if text.startswith(space) else space + text
 
 
 def _rank(adapter: Path) -> int:
