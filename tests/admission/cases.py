@@ -182,6 +182,16 @@ CASES: Mapping[str, tuple[Case, ...]] = {
         Case(annotated("kaito.sh/concurrency", "0"), annotated("kaito.sh/concurrency", "8")),
         Case(annotated("kaito.sh/concurrency", "many"), annotated("kaito.sh/concurrency", "1024")),
     ),
+    "K44": (
+        Case(
+            served(config="broken"),
+            served(config="good"),
+            config_maps={
+                "broken": "vllm: {max-modl-len: 1}",
+                "good": "vllm: {seed: 1}\ntransformers: {more: 1}",
+            },
+        ),
+    ),
     "W24": (Case(workspace(**A100, inference={}), PLAIN),),
     "W25": (Case(served(template={"spec": {}}), workspace(**A100, inference={"template": {"spec": {}}})),),
     "W26": (Case(sized(preset="phi-3-mini", instanceType="Standard_NC24ads_A100_v4"), PLAIN),),

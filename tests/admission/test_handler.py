@@ -183,6 +183,11 @@ CONTENTS = [
     ("[" * 100, "is not YAML"),
     ("a: " * 200, "is not YAML"),
     ("a: &a [x]\nb: *c", "is not YAML"),
+    ("transformers: {dtype: int3}", "transformers.dtype must be one of auto, bfloat16,"),
+    (
+        "transformers: {max-num-seqs: few}",
+        "transformers.max-num-seqs must be a whole number from 1, not 'few' (inference_config.yaml in ConfigMap config)",
+    ),
 ]
 
 

@@ -314,8 +314,13 @@ def test_sizes_whose_gpus_take_different_images_have_each_their_own() -> None:
 def test_a_config_map_that_no_server_can_read_is_a_problem(provisioner: str) -> None:
     given = workspace()
     given["inference"]["config"] = "mine"
-    for text, says in (("vllm: [\n", "is not YAML (line 2)"), ("- vllm", "is no mapping")):
-        data = {"inference_config.yaml": text}
+    for text, says in (
+        ("vllm: [\n", "is not YAML (line 2)"),
+        ("- vllm", "is no mapping"),
+        ("transformers: {max-num-seqs: few}", "transformers.max-num-seqs must be a whole number from 1"),
+        (None, "inference_config.yaml in ConfigMap mine is not there"),
+    ):
+        data = {} if text is None else {"inference_config.yaml": text}
         beside = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}, "data": data}
         code, (plan,) = planned(yaml.safe_dump_all([given, beside]), "--node-provisioner", provisioner)
         assert code == 1

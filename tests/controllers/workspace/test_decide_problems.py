@@ -28,7 +28,7 @@ from controllers.workspace.builders import (
 )
 from kaito.api.views import InvalidSpec
 from kaito.controllers.workspace import Observed, WorkspaceConfig
-from kaito.controllers.workspace.decide.settings import unreadable
+from kaito.controllers.workspace.decide.settings import faults, unreadable
 from kaito.controllers.workspace.names import adapter_name, part_name
 
 TINY = WorkspaceConfig(stand_in_weights="tiny-phi-3")
@@ -216,6 +216,34 @@ def test_a_config_map_that_nobody_can_read_buys_nothing_and_changes_nothing() ->
     broken = decided(replace(observed, config_hash="3", config_fault=fault))
     assert kinds(broken) == []
     assert "served as before" in condition(broken.status, "InferenceReady")["message"]
+
+
+def test_a_setting_that_the_server_would_end_with_buys_nothing_and_changes_nothing() -> None:
+    given = workspace(inference={"config": "mine"})
+    text = "vllm: {max-modl-len: 4096}"
+    observed, decision = step(Observed(given, config_hash="1", config_faults=faults(text)))
+    assert kinds(decision) == ["Service"]
+    found = condition(decision.status, "ResourceReady")
+    assert found["reason"] == "InvalidSpec"
+    assert (
+        "inference.config: vllm.max-modl-len: vLLM 0.32.0 has no such option; did you mean max-model-len? "
+        "(inference_config.yaml in ConfigMap mine)"
+    ) in found["message"]
+    observed, decision = step(replace(observed, config_hash="2", config_faults={}))
+    assert kinds(decision) == ["Machine"]
+    observed, _ = step(provisioned(observed))
+    broken = decided(replace(observed, config_hash="3", config_faults=faults(text)))
+    assert kinds(broken) == []
+    assert "served as before" in condition(broken.status, "InferenceReady")["message"]
+
+
+def test_a_setting_of_another_server_or_of_an_image_of_ones_own_holds_up_nothing() -> None:
+    told = faults("vllm: {max-modl-len: 4096}")
+    other = workspace(inference={"config": "mine"}, annotations={"kaito.sh/runtime": "transformers"})
+    assert kinds(decided(Observed(other, config_hash="1", config_faults=told))) == ["Machine", "Service"]
+    own = workspace(inference={"config": "mine"})
+    own["inference"]["preset"]["presetOptions"] = {"image": "registry.example.com/own:1"}
+    assert kinds(decided(Observed(own, config_hash="1", config_faults=told))) == ["Machine", "Service"]
 
 
 def foreign(kind: str) -> Object:

@@ -27,6 +27,7 @@ from kaito.controllers.workspace.decide.problems import Problem
 from kaito.controllers.workspace.decide.resolved import read_choice, with_model
 from kaito.controllers.workspace.decide.wanted import read_wanted
 from kaito.controllers.workspace.model import Answer, Need, Object
+from kaito.controllers.workspace.slim import config_fault
 
 NOTHING_ASKED: Final[Mapping[Need, Answer]] = MappingProxyType({})
 UID: Final = "00000000-0000-0000-0000-000000000000"
@@ -217,7 +218,9 @@ def _settings(plan: Plan, beside: Object | None) -> ConfigMap | None:
     return (
         ConfigMap("elsewhere", {})
         if beside is None
-        else ConfigMap(beside["hash"], beside.get("settings", {}), beside.get("unreadable", ""))
+        else ConfigMap(
+            beside["hash"], beside.get("settings", {}), config_fault(beside), beside.get("faults", {})
+        )
     )
 
 

@@ -67,6 +67,7 @@ class ConfigMap:
     hash: str
     settings: Mapping[str, Mapping[str, Any]]
     fault: str = ""
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ def unfold(
         settings=None if config_map is None or config_map.fault else config_map.settings,
         config_hash=None if config_map is None else config_map.hash,
         config_fault="" if config_map is None else config_map.fault,
+        config_faults={} if config_map is None else config_map.faults,
     )
     decision = decide(observed, catalog, config, now)
     while not observed.answers.keys() >= set(decision.needs):
