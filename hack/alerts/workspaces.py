@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from hack.alerts.model import Alert, Group
 
+_MEASURED = (
+    'sum by (namespace, pod) (kaito_model_memory_bytes{part="weights"}) * on (namespace, pod) group_left (preset) '
+    'max by (namespace, pod, preset) (kaito_model_info{stand_in=""})'
+)
+_PLANNED = (
+    'sum by (preset_name) (kaito_workspace_gpu_memory_planned_bytes{part=~"weights|adapters"}) '
+    "/ (sum by (preset_name) (kaito_workspace_gpu_memory_planned_nodes) > 0)"
+)
+"""Bytes of one node, by preset: what servers measured, and what nodes were counted for."""
+
 GROUP = Group(
     "kaito-workspaces",
     "Workspaces and Adapters that do not become, or stay, what their users asked for.",
@@ -51,6 +61,16 @@ GROUP = Group(
             "Models run on GPUs that are smaller than the catalogue's estimate.",
             "Serving {{ $labels.preset_name }} needs {{ $value | humanize1024 }}B by the catalogue, and "
             "its nodes have less. It may run out of memory with long requests.",
+        ),
+        Alert(
+            "KaitoWeightsLargerThanPlanned",
+            f"avg by (preset) ({_MEASURED}) / on (preset) "
+            f'sum by (preset) (label_join({_PLANNED}, "preset", "", "preset_name")) > 1.1',
+            "30m",
+            "info",
+            "Weights take more GPU memory than nodes were counted for.",
+            "Weights of {{ $labels.preset }} take {{ $value | humanizePercentage }} of what was planned, and less is "
+            "left for requests.",
         ),
         Alert(
             "KaitoAdapterUnreadable",

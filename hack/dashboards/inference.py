@@ -22,7 +22,7 @@ def against_plan(actual: str, planned: str) -> str:
     has = f'sum by (namespace, workspace, pod) (kaito_model_memory_bytes{{{SERVER},part="{actual}"}})'
     part = f'sum by (preset_name) (kaito_workspace_gpu_memory_planned_bytes{{part=~"{planned}"}})'
     node = f"({part} / (sum by (preset_name) (kaito_workspace_gpu_memory_planned_nodes) > 0))"
-    named = f'label_replace({node}, "preset", "$1", "preset_name", "(.*)")'
+    named = f'label_join({node}, "preset", "", "preset_name")'
     return (
         f"({has} * on (namespace, workspace, pod) group_left (preset) {info}) "
         f"/ on (preset) group_left () sum by (preset) ({named})"

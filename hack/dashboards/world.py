@@ -225,7 +225,7 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[World]:
             connection.transport, clock=clock, user_agent="dashboards", field_manager="dashboards"
         )
         node, operators = await asyncio.gather(
-            start("node", ["kaito.cli.local.node", f"--state={folder / 'pods'}", *images], token),
+            start("node", ["kaito.cli.local.node", *_node_flags(folder), *images], token),
             asyncio.gather(*map(operator, OPERATORS)),
         )
         azure = await stack.enter_async_context(provisioner(client, SYSTEM))
@@ -240,6 +240,10 @@ def _credentials(kubeconfig: Path) -> Credentials:
     found.authority.write_bytes(b64decode(tree["clusters"][0]["cluster"]["certificate-authority-data"]))
     write_private(found.token, tree["users"][0]["user"]["token"].encode())
     return found
+
+
+def _node_flags(folder: Path) -> list[str]:
+    return [f"--state={folder / 'pods'}", f"--downloads={folder / 'downloads'}"]
 
 
 def _operator_flags() -> list[str]:

@@ -28,6 +28,17 @@ LEADER = "leader_election_master_status"
 REVIEWS = "kaito_webhook_decisions_total"
 PATH = "/validate-workspace"
 
+
+def _weights(preset: str, *values: str) -> Series:
+    """Servers of a preset, with what their weights take."""
+    found: dict[str, str] = {}
+    for pod, each in zip("abc", values, strict=False):
+        found[f'kaito_model_memory_bytes{{namespace="n",pod="{pod}",part="weights"}}'] = each
+        found[f'kaito_model_memory_bytes{{namespace="n",pod="{pod}",part="cache"}}'] = "99x80"
+        found[f'kaito_model_info{{namespace="n",pod="{pod}",preset="{preset}",stand_in=""}}'] = "1x80"
+    return found
+
+
 WORKSPACES = {
     "KaitoWorkspaceInterrupted": Case(
         {'kaito_workspace_interrupted{pod="a"}': "0x4 1x40", 'kaito_workspace_interrupted{pod="b"}': "0x50"},
@@ -77,6 +88,35 @@ WORKSPACES = {
             },
         },
         {"preset_name": "phi"},
+    ),
+    "KaitoWeightsLargerThanPlanned": Case(
+        {
+            'kaito_workspace_gpu_memory_planned_bytes{preset_name="phi",part="weights"}': "36x80",
+            'kaito_workspace_gpu_memory_planned_bytes{preset_name="phi",part="adapters"}': "4x80",
+            'kaito_workspace_gpu_memory_planned_bytes{preset_name="phi",part="free"}': "90x80",
+            'kaito_workspace_gpu_memory_planned_nodes{preset_name="phi"}': "2x80",
+            **_weights("phi", "20x4 23x80", "20x4 23x80"),
+        },
+        35,
+        {
+            "as planned": {
+                'kaito_workspace_gpu_memory_planned_bytes{preset_name="phi",part="weights"}': "40x60",
+                'kaito_workspace_gpu_memory_planned_nodes{preset_name="phi"}': "2x60",
+                **_weights("phi", "20x60", "21x60"),
+            },
+            "stand-in weights": {
+                'kaito_workspace_gpu_memory_planned_bytes{preset_name="phi",part="weights"}': "20x60",
+                'kaito_workspace_gpu_memory_planned_nodes{preset_name="phi"}': "1x60",
+                'kaito_model_memory_bytes{namespace="n",pod="a",part="weights"}': "90x60",
+                'kaito_model_info{namespace="n",pod="a",preset="phi",stand_in="tiny"}': "1x60",
+            },
+            "nothing is planned any more": {
+                'kaito_workspace_gpu_memory_planned_bytes{preset_name="phi",part="weights"}': "0x60",
+                'kaito_workspace_gpu_memory_planned_nodes{preset_name="phi"}': "0x60",
+                **_weights("phi", "20x60", "20x60"),
+            },
+        },
+        {"preset": "phi"},
     ),
     "KaitoAdapterUnreadable": Case(
         {'kaito_adapter_count{state="failed"}': "0x4 1x60"},

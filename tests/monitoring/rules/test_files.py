@@ -15,6 +15,7 @@ from hack.alerts.files import GROUPS, alerts, azure_template, files, prometheus_
 from hack.alerts.model import Alert
 from hack.families import families, labels, series
 from monitoring.rules.cases import CASES
+from support.families import server_families
 
 ROOT = Path(__file__).parents[3]
 MONITORING = ROOT / "manifests" / "monitoring"
@@ -25,7 +26,9 @@ OF_THE_API_SERVER = {"apiserver_admission_webhook_fail_open_count": {"name", "ty
 """Series, with their labels, of a kube-apiserver that is scraped as well: only it knows that it could not reach us."""
 
 SERIES = {name: family for family in families().values() for name in series(family)}
-"""What a scrape of all our programs brings, by the names that queries use."""
+"""What a scrape of the operator and the provisioner brings, by the names that queries use."""
+OF_SERVERS = {name: family.labels for family in server_families() for name in family.series}
+"""The same of inference servers."""
 
 
 def selectors(tree: Any) -> list[promql_parser.VectorSelector]:
@@ -61,6 +64,9 @@ class TestAlert:
             wanted = {matcher.name for matcher in each.matchers.matchers}
             if each.name in OF_THE_API_SERVER:
                 assert wanted <= OF_THE_API_SERVER[each.name]
+                continue
+            if each.name in OF_SERVERS and each.name not in SERIES:
+                assert wanted <= {*OF_SERVERS[each.name], *ADDED_BY_SCRAPING}
                 continue
             assert each.name in SERIES, f"no program of ours shows {each.name}"
             known = {*labels(SERIES[each.name]), *ADDED_BY_SCRAPING, *NOT_OURS}
