@@ -41,14 +41,19 @@ def ways(preset: Preset, machine: Machine, runtime: Runtime, nodes: int) -> Iter
 
 
 def tensor_ways(preset: Preset, gpus: int) -> int:
-    """The most GPUs of a node that may share a layer: they divide the heads evenly, and the key-value heads too or are
-    divided by them. vLLM asserts both in every model (model_executor/models); MLA has no key-value heads to share."""
+    """The most GPUs of a node that may share a layer."""
+    if preset.dimensions is None:
+        return gpus
+    fitting = (each for each in range(gpus, 1, -1) if gpus % each == 0 and shares_evenly(preset, each))
+    return next(fitting, 1)
+
+
+def shares_evenly(preset: Preset, tensor: int) -> bool:
+    """Whether so many GPUs may share a layer: they divide the heads evenly, and the key-value heads too or are divided
+    by them. vLLM asserts both in every model (model_executor/models); MLA has no key-value heads to share."""
     dims = preset.dimensions
     if dims is None:
-        return gpus
-    for tensor in range(gpus, 1, -1):
-        kv = dims.key_value_heads
-        even = dims.latent is not None or kv % tensor == 0 or tensor % kv == 0
-        if gpus % tensor == 0 and dims.attention_heads % tensor == 0 and even:
-            return tensor
-    return 1
+        return True
+    kv = dims.key_value_heads
+    even = dims.latent is not None or kv % tensor == 0 or tensor % kv == 0
+    return dims.attention_heads % tensor == 0 and even

@@ -662,6 +662,16 @@ class TestOverrides:
             "smaller numbers, or leave them out"
         )
 
+    def test_heads_that_cannot_be_shared_evenly_are_refused(self) -> None:
+        given = workspace("phi-4", instance_type=FOUR, inference={"config": "mine"})
+        said = settings_in("vllm: {tensor-parallel-size: 3}")
+        decision = decided(Observed(given, config_hash="1", settings=said))
+        assert decision.writes == ()
+        assert condition(decision.status, "InvalidSpec")["message"] == (
+            "inference.config: tensor-parallel-size 3 does not divide the 40 attention heads of phi-4, and their 10 "
+            "keys and values, evenly; write smaller numbers, or leave them out"
+        )
+
     def test_more_gpus_than_there_are_pass_where_checks_are_bypassed_and_that_is_told(self) -> None:
         given = workspace(
             "phi-3-mini-128k-instruct",
@@ -673,7 +683,7 @@ class TestOverrides:
         assert "8 GPUs are needed for that, and there are 4: the server cannot start" in message
 
     def test_no_size_is_chosen_whose_gpus_are_fewer_than_the_file_asks_for(self) -> None:
-        given = workspace("phi-4", instance_type=None, inference={"config": "mine"})
+        given = workspace("phi-3-mini-128k-instruct", instance_type=None, inference={"config": "mine"})
         plan = make_plan(given, None, CATALOG, CONFIG, settings_in("vllm: {tensor-parallel-size: 8}"))
         assert isinstance(plan, Plan)
         assert {each.sku.gpus for each in plan.sizes if each.sku is not None} == {8}

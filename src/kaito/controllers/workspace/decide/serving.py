@@ -23,7 +23,7 @@ from kaito.catalog import (
     size,
 )
 from kaito.catalog.adapters import rows
-from kaito.catalog.cuts import tensor_ways
+from kaito.catalog.cuts import shares_evenly, tensor_ways
 from kaito.catalog.lines import first_runtime
 from kaito.catalog.memory import Ledger, ledger
 from kaito.catalog.models import Runtime
@@ -77,7 +77,7 @@ ANYTHING: Final = Terms()
 
 @dataclass(frozen=True, slots=True)
 class TooManyParts(Refused):
-    """The user's file cuts the model into more parts than there are GPUs."""
+    """The user's file cuts the model into more parts than there are GPUs, or as it cannot be cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +140,21 @@ class Serving:
         found = answer(self.preset, machine, terms)
         if isinstance(found, Sizing):
             choice = overridden(choice_of(found), terms.settings, machine)
-            too_many = _too_many(choice, machine)
+            too_many = _too_many(choice, machine) or self._uneven(choice, machine)
             return too_many if too_many is not None and not terms.bypass else self._named(choice)
         if not terms.bypass:
             return found
         return self._named(overridden(_forced(self.preset, machine, terms), terms.settings, machine))
+
+    def _uneven(self, choice: Choice, machine: Machine) -> TooManyParts | None:
+        tensor, dims = choice.parallelism.tensor, self.preset.dimensions
+        if choice.runtime != "vllm" or dims is None or shares_evenly(self.preset, tensor):
+            return None
+        return TooManyParts(
+            machine,
+            f"tensor-parallel-size {tensor} does not divide the {dims.attention_heads} attention heads of "
+            f"{self.preset.name}, and their {dims.key_value_heads} keys and values, evenly",
+        )
 
     def kept(self, machine: Machine, nodes: int) -> Choice:
         """What runs is not refused by a formula that came later, nor does it get other nodes."""
@@ -219,6 +229,11 @@ class Serving:
             )
         if machine is None or self.preset.gpus == 0:
             return
+        if terms.count is None and terms.sequences > 1 and choice.nodes > 1:
+            yield (
+                f"{choice.nodes} nodes are there so that {terms.sequences:,} requests have {self.planned(choice):,} tokens "
+                "of context at once"
+            )
         planned = answer(self.preset, machine, terms)
         if isinstance(planned, Refused):
             yield f"the checks of resources are bypassed: {planned.sentence}"
