@@ -291,6 +291,14 @@ def test_where_the_size_is_too_small_the_others_are_told_all_the_same() -> None:
     assert f"{A10}    4.80 USD an hour" in output
 
 
+def test_that_nothing_is_to_be_served_is_told_once_and_no_size_is_asked_for() -> None:
+    for inference in ({}, {"inference": {}}):
+        code, output = told({**{k: v for k, v in workspace().items() if k != "inference"}, **inference})
+        assert code == 1
+        assert output.count("problem ") == 1
+        assert "problem   inference" in output
+
+
 def test_what_is_wrong_elsewhere_brings_no_list_of_sizes() -> None:
     body = workspace("phi-44", instanceType=A100)
     plan = planned(body)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controllers.workspace.builders import (
+    CATALOG,
     CONFIG,
     Object,
     as_read,
@@ -24,7 +25,9 @@ from controllers.workspace.builders import (
 )
 from kaito.api.labels import WEIGHTS_CHECK_LABEL, WORKSPACE_LABEL
 from kaito.controllers.workspace import Decision, NodeProvisioner, Observed
+from kaito.controllers.workspace.admission import judge
 from kaito.controllers.workspace.decide.look import NOT_CHECKED, not_made
+from kaito.controllers.workspace.decide.weights_source import Pulled, weights_key
 from kaito.controllers.workspace.slim import slim_look
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import DEPLOYMENTS, PODS
@@ -344,3 +347,49 @@ def test_a_look_keeps_how_it_ended_and_little_else() -> None:
         "containerStatuses": [{"state": {"terminated": {"exitCode": 5, "message": "no"}}}],
     }
     assert "spec" not in slim.decode()
+
+
+# --- weights that may be smaller than the preset's
+
+
+A10 = "Standard_NV36ads_A10_v5"
+"""24 GB; the weights of phi-4 have 27 GiB, and Transformers does not cut it over nodes."""
+
+
+def too_large() -> Observed:
+    inference = {"preset": {"name": "phi-4", "weights": {"image": IMAGE}}}
+    annotations = {"kaito.sh/runtime": "transformers"}
+    return as_read(workspace("phi-4", instance_type=A10, inference=inference, annotations=annotations))
+
+
+def test_where_the_presets_weights_do_not_fit_the_users_own_are_looked_at_first() -> None:
+    observed, decision = step(too_large())
+    assert look_in(decision)
+    told = condition(decision.status, "InsufficientGpuMemory")["message"]
+    assert f"looks at {IMAGE}" in told
+    small = json.dumps({"bytes": 9_100_000_000, "files": 2, "quantization": None})
+    observed, _ = step(ended(observed, 0, small))
+    observed, decision = step(observed)
+    assert asks(decision)
+    assert observed.looks == ()
+
+
+def test_weights_that_are_as_large_as_the_presets_are_refused_once_that_is_known() -> None:
+    observed, _ = step(too_large())
+    large = json.dumps({"bytes": 29_300_000_000, "files": 6, "quantization": None})
+    observed, _ = step(ended(observed, 0, large))
+    for _ in range(2):
+        observed, decision = step(observed)
+        assert not asks(decision)
+        assert decision.status is not None
+        assert decision.status["reason"] == "InsufficientGpuMemory"
+        assert observed.looks == ()
+
+
+def test_weights_nobody_has_looked_at_are_no_reason_to_refuse_the_workspace() -> None:
+    unknown = too_large().workspace
+    found = judge(unknown, CATALOG, CONFIG, {})
+    assert (found.refusals, len(found.warnings)) == ((), 1)
+    part = {"for": weights_key(Pulled(IMAGE)), "bytes": 29_300_000_000}
+    known = {**unknown, "status": {"resolved": {"weights": part}}}
+    assert len(judge(known, CATALOG, CONFIG, {}).refusals) == 1

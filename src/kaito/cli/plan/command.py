@@ -51,11 +51,11 @@ async def run_plan(flags: PlanFlags) -> None:
     config = _config(flags)
     documents = [document for file in flags.files for document in read_documents(file)]
     catalog = read_catalog(flags.catalogs)
-    asked = (
-        asked_of_hub(_in_namespace(each, flags.namespace), catalog, config)
+    answers = await ask_hub(
+        need
         for each in workspaces_in(documents)
+        for need in asked_of_hub(_in_namespace(each, flags.namespace), catalog, config)
     )
-    answers = await ask_hub(need for need in asked if need is not None)
     plans = plan_documents(documents, config, flags.namespace, LoopClock().wall(), catalog, answers)
     if not plans:
         raise CliError(f"There is no Workspace in {', '.join(str(file) for file in flags.files)}.")

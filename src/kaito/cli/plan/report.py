@@ -13,6 +13,7 @@ from kaito.api.workspace import Workspace
 from kaito.catalog import Catalog, Preset, machine_of_sku
 from kaito.catalog.adapters import ASSUMED_RANK
 from kaito.cli.plan.accepted import not_accepted
+from kaito.cli.plan.looked import Looked, asked_of_weights, look
 from kaito.cli.plan.offers import Other, Serves, others, ways
 from kaito.cli.plan.world import CLAIMS, WORKLOADS, Child, ConfigMap, Unfolded, unfold
 from kaito.cli.quota.report import Offer, Report
@@ -110,6 +111,9 @@ def plan_workspace(
         if answer.facts is None:
             return WorkspacePlan(name, space, problems=(Finding(PATH, answer.message),))
         workspace["status"] = with_model({}, model_part(question, answer.facts))
+    looked = Looked() if invalid is not None else look(workspace, catalog, config, now, answers)
+    if looked.status is not None:
+        workspace["status"] = looked.status
     found = judge(workspace, catalog, config, {})
     never = tuple(not_accepted(workspace))
     beside = _beside(workspace, config_maps)
@@ -118,9 +122,11 @@ def plan_workspace(
     if not isinstance(plan, Plan):
         stands = plan if invalid is None else ()
         problems, warnings = _told(stands, found)
-        problems = (*never, *problems)
+        problems = (*never, *problems, *looked.problems)
         fits = _sizes_instead(workspace, stands, catalog, config, settings)
-        return WorkspacePlan(name, space, others=fits, problems=problems, warnings=warnings)
+        return WorkspacePlan(
+            name, space, others=fits, notes=looked.notes, problems=problems, warnings=warnings
+        )
     world = unfold(workspace, invalid, catalog, config, now, _settings(plan, beside))
     children = world.children
     if not plan.sizes:
@@ -134,20 +140,22 @@ def plan_workspace(
         model=plan.preset,
         ways=ways(plan, config),
         others=others(plan.serving, plan.sizes, catalog, config) if plan.serving and plan.sizes else (),
-        notes=(*plan.notes, *_assumed(plan)),
+        notes=(*plan.notes, *_assumed(plan), *looked.notes),
         image=_image(children),
         disk=_disk(children),
         children=tuple(child for child in children if child.kind != "Node"),
-        problems=(*never, *found.refusals, *_never_served(world)),
+        problems=(*never, *found.refusals, *looked.problems, *_never_served(world)),
         warnings=(*found.warnings, *_missing(plan, beside)),
     )
 
 
-def asked_of_hub(document: Object, catalog: Catalog, config: WorkspaceConfig) -> Need | None:
-    """What must be asked before the Workspace can be planned: its model, where the catalogue does not have it."""
-    found = parse(Workspace, document)
-    question = None if isinstance(found, InvalidSpec) else hub_question(document, catalog, config)
-    return question.need if question is not None and question.indispensable else None
+def asked_of_hub(document: Object, catalog: Catalog, config: WorkspaceConfig) -> tuple[Need, ...]:
+    """What is asked before the Workspace is planned: its model, where the catalogue lacks it, and its own weights."""
+    if isinstance(parse(Workspace, document), InvalidSpec):
+        return ()
+    question = hub_question(document, catalog, config)
+    model = question.need if question is not None and question.indispensable else None
+    return tuple(each for each in (model, asked_of_weights(document)) if each is not None)
 
 
 def _assumed(plan: Plan) -> Iterator[str]:

@@ -26,6 +26,7 @@ FIGURES: Final = (
 TITLES: Final = {
     When.AT_ONCE: ("makes", ""),
     When.ADAPTERS_READ: ("then", ", once the adapters are read"),
+    When.WEIGHTS_LOOKED_AT: ("then", ", once the weights are looked at"),
     When.NODES_READY: ("at last", ", once the nodes are ready"),
 }
 

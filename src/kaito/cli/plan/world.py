@@ -41,6 +41,7 @@ class When(StrEnum):
 
     AT_ONCE = "atOnce"
     ADAPTERS_READ = "adaptersRead"
+    WEIGHTS_LOOKED_AT = "weightsLookedAt"
     NODES_READY = "nodesReady"
 
 
@@ -110,20 +111,22 @@ def unfold(
             for write in decision.writes
             if (write.body["kind"], write.body["metadata"]["name"]) not in children
         ]
-        if not news and round:
+        if not news and round and decision.status in (None, observed.workspace.get("status")):
             break
         for write in news:
-            child = Child(write.body, _when(write, round))
+            child = Child(write.body, _when(write, round, looked=bool(observed.looks)))
             children[child.kind, child.name] = child
         observed = _after(observed, decision, news)
         decision = decide(observed, catalog, config, now)
     return Unfolded(_after(observed, decision, []).workspace.get("status") or {}, tuple(children.values()))
 
 
-def _when(write: Write, round: int) -> When:
+def _when(write: Write, round: int, *, looked: bool) -> When:
     if write.resource.kind in WITH_WORKLOADS:
         return When.NODES_READY
-    return When.ADAPTERS_READ if round else When.AT_ONCE
+    if not round:
+        return When.AT_ONCE
+    return When.WEIGHTS_LOOKED_AT if looked else When.ADAPTERS_READ
 
 
 def _existing(workspace: Object, catalog: Catalog, config: WorkspaceConfig) -> ExistingNodes:

@@ -35,6 +35,7 @@ from kaito.controllers.admission import (
 from kaito.controllers.workspace.config import NodeProvisioner, WorkspaceConfig
 from kaito.controllers.workspace.decide.claims import IMAGE_FAMILIES, retired
 from kaito.controllers.workspace.decide.hub_model import LOOKUP
+from kaito.controllers.workspace.decide.own_weights import TOO_LITTLE_MEMORY, may_be_smaller
 from kaito.controllers.workspace.decide.wanted import Wanted, fitting_sizes, node_class_problem, read_wanted
 from kaito.controllers.workspace.decide.weights_source import Hub, weights_source
 
@@ -66,7 +67,11 @@ def judge(
     if parsed is not None:
         wanted = read_wanted(workspace, catalog, config)
         later = _not_yet(config)
+        if may_be_smaller(workspace, wanted.problems):
+            later |= {TOO_LITTLE_MEMORY}  # the controller looks how large they are, and says it then
         for each in wanted.problems:
+            if each.path == "inference" and any(one.path.startswith(each.path) for one in refusals):
+                continue  # the schema's own rules have said so, with an example
             finding = Finding(each.path, each.sentence)
             (warnings if each.reason in later else refusals).append(finding)
         if (choice := node_class_problem(workspace, config)) is not None:

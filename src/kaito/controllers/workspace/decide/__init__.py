@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
@@ -13,11 +14,19 @@ from kaito.controllers.workspace.decide.adapters import decide_adapters
 from kaito.controllers.workspace.decide.claims import retired
 from kaito.controllers.workspace.decide.deletion import decide_deletion
 from kaito.controllers.workspace.decide.hub_model import kept_commit
+from kaito.controllers.workspace.decide.look import no_more
 from kaito.controllers.workspace.decide.lookups import decide_model
 from kaito.controllers.workspace.decide.nodes import decide_nodes
 from kaito.controllers.workspace.decide.obstacles import before_first_node
-from kaito.controllers.workspace.decide.own_weights import decide_weights, pinned
+from kaito.controllers.workspace.decide.own_weights import (
+    OwnWeights,
+    decide_weights,
+    may_be_smaller,
+    pinned,
+    unsized,
+)
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
+from kaito.controllers.workspace.decide.problems import Problem
 from kaito.controllers.workspace.decide.resolved import with_choice
 from kaito.controllers.workspace.decide.sizes import fitting_sizes
 from kaito.controllers.workspace.decide.status import (
@@ -61,9 +70,22 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
     plan = make_plan(workspace, observed.invalid, catalog, config, observed.settings, observed.adapters)
     finalizer = _finalizer(workspace, config)
     if not isinstance(plan, Plan):
+        look = _look_first(observed, plan, catalog, config, now)
+        if isinstance(look, Decision):
+            return look
+        if look.hold is not None:
+            plan = (replace(plan[0], message=f"{plan[0].message}; {look.hold.message}"), *plan[1:])
         status = forgotten(problem_status(workspace, plan, now), observed)
         events = (*transitions(workspace, status, None), *problem_events(workspace, plan))
-        return Decision(status=status, finalizer=finalizer, events=events, needs=model)
+        return Decision(
+            writes=look.writes,
+            deletions=look.deletions,
+            status=status,
+            finalizer=finalizer,
+            events=events,
+            needs=(*model, *look.needs),
+            requeue_after=look.again,
+        )
     weights = decide_weights(observed, plan, config, now)
     if isinstance(weights, Decision):
         return weights
@@ -94,6 +116,24 @@ def decide(observed: Observed, catalog: Catalog, config: WorkspaceConfig, now: d
             (each for each in (nodes.requeue_after, weights.again) if each is not None), default=None
         ),
     )
+
+
+def _look_first(
+    observed: Observed,
+    problems: tuple[Problem, ...],
+    catalog: Catalog,
+    config: WorkspaceConfig,
+    now: datetime,
+) -> Decision | OwnWeights:
+    """Own weights, where the preset's would be too large: they may be smaller."""
+    if config.node_provisioner.claims is None:
+        return OwnWeights()  # nothing is bought, so nobody looks
+    plan = None
+    if observed.invalid is None and may_be_smaller(observed.workspace, problems):
+        plan = unsized(observed.workspace, catalog, config)
+    if plan is None:
+        return OwnWeights(deletions=no_more(observed).deletions)
+    return decide_weights(observed, plan, config, now)
 
 
 def _remembered(status: Object, plan: Plan) -> Object:

@@ -119,20 +119,25 @@ def place_of(source: WeightsSource) -> Place | None:
             return None
 
 
+def no_more(observed: Observed) -> Look:
+    """Nothing is to be looked at; what looked goes."""
+    return Look(deletions=_deletions(observed))
+
+
 def decide_look(observed: Observed, plan: Plan, config: WorkspaceConfig, now: datetime) -> Decision | Look:
     """A Decision where something new is to be kept, before anything follows from it."""
     place = place_of(plan.weights)
     if config.node_provisioner.claims is None:
         return Look()  # nothing is bought
     if place is None or plan.preset is None:
-        return _over(observed)
+        return no_more(observed)
     if BYPASS_RESOURCE_CHECKS_ANNOTATION in annotations_of(observed.workspace):
-        return _over(observed)
+        return no_more(observed)
     kept = read_weights(observed.workspace) or {}
     if kept.get(FOR) != place.key:
         kept = {}
     if (kept and "reason" not in kept) or _asked_for_nodes(observed, plan):
-        return _over(observed)
+        return no_more(observed)
     looks = _number(kept.get("looks"))
     before = Problem.at(place.path, kept["reason"], str(kept.get("message"))) if kept else None
     if kept and (left := _until(kept, looks, now)) > 0:
@@ -175,10 +180,6 @@ def why_unchecked(plan: Plan, workspace: Object) -> str:
     if place is None or kept.get(FOR) != place.key or not kept.get(UNCHECKED):
         return ""
     return f"{place.path}: {_unchecked(kept)}"
-
-
-def _over(observed: Observed) -> Look:
-    return Look(deletions=_deletions(observed))
 
 
 def _asked_for_nodes(observed: Observed, plan: Plan) -> bool:

@@ -9,27 +9,47 @@ names the same weights; beside it how large they are, and how they are quantised
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from kaito.catalog import Catalog
 from kaito.catalog.hub import ACCESS_DENIED, NOT_FOUND, UNSUPPORTED
 from kaito.catalog.tensors import differences, mismatch
 from kaito.controllers.workspace.config import WorkspaceConfig
+from kaito.controllers.workspace.decide.hub_model import known_preset
 from kaito.controllers.workspace.decide.look import (
     LOOKUP,
     UNFIT,
     decide_look,
+    place_of,
     why_unchecked,
     with_digest,
 )
 from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.problems import Problem
 from kaito.controllers.workspace.decide.resolved import FOR, read_weights, with_weights
-from kaito.controllers.workspace.decide.weights_source import Hub, Pulled, weights_key
-from kaito.controllers.workspace.model import Answer, Decision, Deletion, Need, Object, Observed, Write
+from kaito.controllers.workspace.decide.weights_source import (
+    Hub,
+    Pulled,
+    own_weights,
+    weights_key,
+    weights_source,
+)
+from kaito.controllers.workspace.model import (
+    Answer,
+    Decision,
+    Deletion,
+    Need,
+    Object,
+    Observed,
+    Write,
+    metadata,
+)
 
+TOO_LITTLE_MEMORY: Final = "InsufficientGpuMemory"
+"""Reason of what own weights may be small enough for, quantised ones above all."""
 PATH: Final = "inference.preset.weights.huggingFace"
 AGAIN: Final = 660.0
 """Seconds after which weights that do not fit are looked at anew: an answer serves for ten minutes."""
@@ -60,6 +80,37 @@ def pinned(plan: Plan, workspace: Object) -> Plan:
     if not isinstance(source, Hub) or not source.own or kept is None or kept.get(FOR) != weights_key(source):
         return plan
     return replace(plan, weights=replace(source, revision=str(kept["revision"])))
+
+
+def may_be_smaller(workspace: Object, problems: Iterable[Problem]) -> bool:
+    """Whether only GPU memory is in the way, and nobody has looked yet how large the Workspace's own weights are."""
+    source = own_weights(workspace)
+    if source is None or {each.reason for each in problems} != {TOO_LITTLE_MEMORY}:
+        return False
+    looked_at = isinstance(source, Hub) or place_of(source) is not None
+    return looked_at and (read_weights(workspace) or {}).get(FOR) != weights_key(source)
+
+
+def unsized(workspace: Object, catalog: Catalog, config: WorkspaceConfig) -> Plan | None:
+    """A plan of which only the weights count: what is looked at before anything can be sized. None without a model."""
+    meta, written = metadata(workspace), (workspace.get("inference") or {}).get("preset") or {}
+    preset = known_preset(workspace, catalog)
+    if preset is None:
+        return None
+    return Plan(
+        name=meta["name"],
+        namespace=meta["namespace"],
+        uid=meta["uid"],
+        count=1,
+        sizes=(),
+        match_labels={},
+        preset=preset,
+        preset_options=written.get("presetOptions") or {},
+        template=None,
+        config_map=None,
+        adapters=(),
+        weights=weights_source(workspace, preset, config),
+    )
 
 
 def decide_weights(

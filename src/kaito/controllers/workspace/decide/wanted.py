@@ -41,6 +41,8 @@ TUNING_NOT_IMPLEMENTED: Final = (
     "Workspace works"
 )
 
+NOTHING_TO_SERVE: Final = "names neither a preset nor a template: nothing says what is to be served"
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -78,9 +80,17 @@ def read_wanted(
     sized = read_sizes(workspace, None if unknown else preset, catalog, config, settings, adapters)
     found = [*_unsupported(resource, config), *([unknown] if unknown else [])]
     if isinstance(sized, Problem):
-        of_the_preset = unknown is not None and sized.reason == "InstanceTypeMissing"
+        unsized = sized.reason == "InstanceTypeMissing"
+        if unsized and not _served(workspace):
+            sized = Problem.at("inference", "InvalidSpec", NOTHING_TO_SERVE)
+        of_the_preset = unknown is not None and unsized
         return Wanted(preset, (), tuple(found) if of_the_preset else (*found, sized))
     return Wanted(preset, sized.sizes, tuple(found), sized.choices, sized.serving)
+
+
+def _served(workspace: Object) -> bool:
+    inference = workspace.get("inference") or {}
+    return bool(inference.get("preset") or inference.get("template"))
 
 
 def user_labels(resource: Object) -> dict[str, str]:
