@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import shutil
 import socket
 import struct
@@ -225,6 +227,16 @@ def test_a_registry_without_parts_is_left_to_the_pull(registry: RegistryServer) 
     layer = tar({"a.bin": bytes(3_000_000), **TINY})
     registry.push("me/tiny:1", (TAR, layer, {}))
     with pytest.raises(Unseen, match="gives layers whole alone"):
+        look_at(registry)
+
+
+@pytest.mark.parametrize("compress", [bz2.compress, lzma.compress])
+def test_an_archive_that_is_compressed_otherwise_is_left_to_the_pull(
+    registry: RegistryServer, compress: Any
+) -> None:
+    notes = {"org.opencontainers.image.title": "model", "io.deis.oras.content.unpack": "true"}
+    registry.push("me/tiny:1", ("application/octet-stream", compress(tar(TINY, "model")), notes))
+    with pytest.raises(Unseen, match="not with gzip"):
         look_at(registry)
 
 

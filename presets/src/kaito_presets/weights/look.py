@@ -42,6 +42,8 @@ _MOST_KEPT: Final = 128 * MIB
 _MOST_FILES: Final = 200_000
 _LOOKED_AT: Final = re.compile(r"config\.json|model\.safetensors\.index\.json|.*\.(safetensors|gguf)")
 _GZIP: Final = b"\x1f\x8b"
+#: How archives begin that are compressed with bzip2, xz and zstd, which an artifact's may be.
+_OTHERWISE: Final = (b"BZh", b"\xfd7zX", b"\x28\xb5\x2f\xfd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,10 @@ def _seen(layer: dict[str, Any], blobs: Blobs, budget: Budget) -> _Seen:
     archive = _Archive()
     why = ""
     try:
-        if mode == "r:gz" or (not mode and part(0, min(2, size)) == _GZIP):
+        first = part(0, min(4, size)) if not mode else b""
+        if first.startswith(_OTHERWISE):
+            raise Unseen("it is compressed, and not with gzip")
+        if mode == "r:gz" or first.startswith(_GZIP):
             _read_through(archive, part, size, budget)
         else:
             _walk(archive, part, size)
