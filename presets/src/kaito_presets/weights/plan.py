@@ -17,8 +17,8 @@ GIB = 1024**3
 #: Memory needed is the weights' size times this, plus WORKING_BYTES: room for caches of a 4k context and for buffers.
 MEMORY_FACTOR = 1.1
 #: On a CPU the engine computes with 32-bit numbers, which safetensors of 16 bit become when they are loaded, and keeps
-#: GGUF tensors in an order of its own beside the file. Measured with mistralrs 0.9.5: a Llama of 258 MiB in bfloat16 took
-#: 549 MiB, GGUF files of 222 MiB (Q4_0) 326 MiB and of 419 MiB (Q8_0) 955 MiB.
+#: GGUF tensors in an order of its own beside the file. Measured with mistralrs 0.9.5: a Llama of 258 MiB in bfloat16
+#: took 549 MiB, GGUF files of 222 MiB (Q4_0) 326 MiB and of 419 MiB (Q8_0) 955 MiB.
 WIDENED = 2
 WORKING_BYTES = GIB
 #: Free disk that must remain after the download.
