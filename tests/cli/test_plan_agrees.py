@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from controllers.workspace.cluster import Cluster, cluster
-from kaito.api.labels import WORKSPACE_LABEL
+from kaito.api.labels import CONCURRENCY_ANNOTATION, WORKSPACE_LABEL
 from kaito.api.resources import MACHINES, WORKSPACES
 from kaito.catalog import Preset, load_catalog
 from kaito.catalog.prices import Prices
@@ -76,10 +76,13 @@ def workspaces(presets: list[str]) -> Iterator[Object]:
             if preset.gated:
                 options |= {"modelAccessSecret": "hub"}
             label = f"{PRESETS.index(name)}-{number}"
+            metadata: Object = {"name": f"ws-{label}", "namespace": "default"}
+            if number % 2:
+                metadata["annotations"] = {CONCURRENCY_ANNOTATION: str(1 + PRESETS.index(name) % 3)}
             yield {
                 "apiVersion": WORKSPACES.api_version,
                 "kind": WORKSPACES.kind,
-                "metadata": {"name": f"ws-{label}", "namespace": "default"},
+                "metadata": metadata,
                 "resource": {"labelSelector": {"matchLabels": {"for": label}}, **resource},
                 "inference": {
                     "preset": {"name": name, "presetOptions": options} if options else {"name": name}
@@ -184,6 +187,7 @@ def compare(plan: WorkspacePlan, status: Object, claims: list[Object], workloads
         "dtype": way.dtype,
         "context": way.context,
     }
+    assert remembered.get("concurrency", 1) == way.sequences
     assert [remembered[key] for key in ("tensor", "pipeline", "data")] == [
         way.parallelism.tensor,
         way.parallelism.pipeline,

@@ -80,8 +80,12 @@ def read(observed: Observed, rank: int, *, base: str = "microsoft/Phi-3-mini-128
 
 class TestRequestsAtOnce:
     def test_nodes_are_counted_for_them_and_serve_a_copy_each(self) -> None:
-        observed, _ = step(short("4"))
+        observed, decision = step(short("4"))
         assert len(observed.claims) == 2, "two of 1.5 GiB fit beside the weights"
+        assert (
+            "2 nodes are there so that 4 requests have 4,096 tokens of context at once"
+            in condition(decision.status, "ResourceReady")["message"]
+        )
         assert (serving(observed)["nodes"], serving(observed)["copies"]) == (2, 2)
         assert serving(observed)["concurrency"] == 4
         assert serving(observed)["plannedContext"] == 4096

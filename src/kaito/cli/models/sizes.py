@@ -61,7 +61,7 @@ def run_sizes(flags: SizesFlags) -> None:
         typer.echo(text.decode())
     else:
         console = Console()
-        show(preset, found, refused, console if console.is_terminal else Console(width=WIDTH))
+        show(found, refused, flags.sequences, console if console.is_terminal else Console(width=WIDTH))
     if not found:
         raise typer.Exit(1)
 
@@ -126,16 +126,17 @@ def _sizing(each: Sizing) -> dict[str, Any]:
     }
 
 
-def show(preset: Preset, priced: Found, refused: list[Refused], console: Console) -> None:
+def show(priced: Found, refused: list[Refused], sequences: int, console: Console) -> None:
     """Prints a table of what fits, then why the others do not."""
     found = [each for each, _ in priced]
     if found:
         console.print(_table(priced))
     planned = {each.planned for each in found if each.planned is not None}
     if planned:
+        requests = f"{sequences:,} requests, shared by all nodes, of " if sequences > 1 else ""
         console.print(
-            f"GiB of one GPU, the fullest. CACHE is for {max(planned):,} tokens; what is FREE becomes cache too, and "
-            "CONTEXT is what one request may have with it.",
+            f"GiB of one GPU, the fullest. CACHE is for {requests}{max(planned):,} tokens; what is FREE becomes cache "
+            "too, and CONTEXT is what one request may have with it.",
             soft_wrap=True,
             highlight=False,
         )

@@ -231,8 +231,8 @@ class Serving:
             return
         if terms.count is None and terms.sequences > 1 and choice.nodes > 1:
             yield (
-                f"{choice.nodes} nodes are there so that {terms.sequences:,} requests have {self.planned(choice):,} tokens "
-                "of context at once"
+                f"{choice.nodes} nodes are there so that {terms.sequences:,} requests have "
+                f"{self.planned(choice):,} tokens of context at once"
             )
         planned = answer(self.preset, machine, terms)
         if isinstance(planned, Refused):
