@@ -304,7 +304,8 @@ SHAPES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"num_experts": 1}, {"mixture_of_experts": False}),
     ({"torch_dtype": "torch.float16"}, {"dtype": "float16"}),
     ({"torch_dtype": "float8_e4m3fn"}, {"dtype": "auto"}),
-    ({"max_position_embeddings": None}, {"context_tokens": None}),
+    ({"max_position_embeddings": None}, {"context_tokens": 2048}),
+    ({"max_position_embeddings": None, "n_positions": 8192}, {"context_tokens": 8192}),
     ({"max_position_embeddings": "4096"}, {"context_tokens": 4096}),
     (
         {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "num_key_value_heads": 32},

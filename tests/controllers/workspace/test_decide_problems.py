@@ -42,7 +42,7 @@ TINY = WorkspaceConfig(stand_in_weights="tiny-phi-3")
             "UnknownPreset",
             "inference.preset.name: phi-3-mini-4k is not known; nearest: phi-3-mini-4k-instruct",
         ),
-        (workspace("phi-2"), "DeprecatedPreset", "no longer supported; instead use"),
+        (workspace("phi-2"), "DeprecatedPreset", "no longer supported; instead use phi-4"),
         (
             workspace(instance_type="Standard_NC6s_v33"),
             "UnknownInstanceType",

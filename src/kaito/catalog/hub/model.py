@@ -24,6 +24,9 @@ TAG: Final = "0.5.0"
 """What pods of models pull whose weights come from the hub: as in the catalogue's own entries."""
 DISK_BESIDE_WEIGHTS: Final = 80
 """GiB of a node's disk for images and everything else. Go KAITO."""
+UNSTATED_CONTEXT: Final = 2048
+"""Tokens of a model whose config.json states no length, as vLLM takes it then, and the Go KAITO. Mistral's own format has
+another default, which sizing does not need to know."""
 LONGEST_NAME: Final = 63
 LONGEST_ID: Final = 96
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -117,7 +120,7 @@ def preset_of(id: str, answers: Answers) -> Preset:
             dimensions=shape.dimensions,
             attention_layers=shape.layers,
             bytes_per_token=_bytes_per_token(shape),
-            context_tokens=shape.context_tokens,
+            context_tokens=shape.context_tokens or (None if files.mistral else UNSTATED_CONTEXT),
             runtimes=runtimes,
             dtype="auto" if shape.quantization is not None else shape.dtype,
             vllm=vllm_settings(repository, architecture, mistral=files.mistral),

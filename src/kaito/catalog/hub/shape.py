@@ -20,6 +20,7 @@ from kaito.catalog.models import AttentionLayers, Dimensions, Dtype, Quantizatio
 _NESTED: Final = ("text_config", "llm_config")
 _CONTEXT: Final = (
     "max_position_embeddings",
+    "n_positions",
     "n_ctx",
     "seq_length",
     "max_seq_len",

@@ -139,6 +139,11 @@ def node_class_problem(workspace: Object, config: WorkspaceConfig) -> Problem | 
     )
 
 
+def _on_gpus(name: str, catalog: Catalog) -> bool:
+    preset = catalog.preset(name)
+    return preset is not None and preset.gpus > 0
+
+
 def _preset_problem(
     workspace: Object, preset: Preset | None, catalog: Catalog, config: WorkspaceConfig
 ) -> Problem | None:
@@ -151,7 +156,7 @@ def _preset_problem(
         nearest = ", ".join(catalog.nearest_presets(name))
         return Problem.at(path, "UnknownPreset", f"{name} is not known; nearest: {nearest}")
     if preset.deprecated:
-        nearest = ", ".join(catalog.nearest_presets(name))
+        nearest = ", ".join(each for each in catalog.nearest_presets(name) if _on_gpus(each, catalog))
         return Problem.at(path, "DeprecatedPreset", f"{name} is no longer supported; instead use {nearest}")
     if (unserved := weights_problem(workspace, preset, config)) is not None:
         return unserved
