@@ -90,6 +90,12 @@ def test_a_request_keeps_its_id_also_when_it_is_refused(client: TestClient) -> N
         assert answer.headers.get_list("x-request-id") == ["mine-1"]
 
 
+def test_a_responses_metadata_is_told_again(client: TestClient) -> None:
+    for metadata in ({"run": "7"}, {}):
+        answer = client.post("/v1/responses", json={"input": "x", "metadata": metadata})
+        assert answer.json()["metadata"] == metadata
+
+
 # --- wrong types
 
 BODIES: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {

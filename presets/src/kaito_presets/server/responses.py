@@ -117,7 +117,7 @@ class Answer:
             "incomplete_details": None,
             "instructions": request.instructions,
             "max_output_tokens": request.max_output_tokens,
-            "metadata": {},
+            "metadata": (request.model_extra or {}).get("metadata") or {},
             "output": [],
             "parallel_tool_calls": False,
             "previous_response_id": None,
