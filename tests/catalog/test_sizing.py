@@ -250,6 +250,7 @@ def test_of_two_runtimes_the_one_that_comes_closer_says_what_is_missing() -> Non
     answer = refused("deepseek-r1-0528", "Standard_NC4as_T4_v3")
     assert answer.short_gib is not None
     assert answer.short_gib < 1
+    assert answer.sentence.endswith("so 0.1 GiB are missing"), "what is missing is never nothing"
 
 
 def test_what_cannot_be_spread_says_how_many_nodes_it_would_need() -> None:

@@ -276,7 +276,7 @@ def _missing(case: _Case, missing: float) -> Refused:
     return Refused(
         case.machine,
         f"{case.preset.name} with a context of {case.planned:,} tokens{at_once}{beside} needs {have + missing:.1f} GiB "
-        f"on each GPU; of {case.machine.model} {have:.1f} GiB can be used, so {missing:.1f} GiB are missing",
+        f"on each GPU; of {case.machine.model} {have:.1f} GiB can be used, so {max(missing, 0.1):.1f} GiB are missing",
         missing,
     )
 

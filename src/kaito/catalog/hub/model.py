@@ -25,7 +25,7 @@ TAG: Final = "0.5.0"
 DISK_BESIDE_WEIGHTS: Final = 80
 """GiB of a node's disk for images and everything else. Go KAITO."""
 UNSTATED_CONTEXT: Final = 2048
-"""Tokens of a model whose config.json states no length, as vLLM takes it then, and the Go KAITO. Mistral's own format has
+"""Tokens of a model whose config.json states no length: what vLLM and the Go KAITO take then. Mistral's own format has
 another default, which sizing does not need to know."""
 LONGEST_NAME: Final = 63
 LONGEST_ID: Final = 96
