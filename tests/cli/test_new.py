@@ -117,7 +117,7 @@ def test_the_strength_is_what_follows_an_images_tag(text: str, source: Any, stre
     ("arguments", "says"),
     [
         (["phi-3-mini"], "phi-3-mini is not known; nearest: phi-3.5-mini-instruct"),
-        (["llama-2-7b"], "say where your own copy of its weights is, with --weights."),
+        (["llama-2-7b"], "say where your copy of its weights is, with --weights."),
         (["phi-2"], "no longer supported"),
         (["phi-4", "--weights=r.example/x"], "the image has no tag"),
         (["phi-4", "--weights=pvc:"], "write the name of a PersistentVolumeClaim"),

@@ -71,7 +71,7 @@ def make_wish(flags: NewFlags, catalog: Catalog) -> Wish:
     weights = read_weights(flags.weights) if flags.weights else None
     if preset is not None and preset.private and weights is None:
         raise CliError(
-            f"{preset.name} may not be published as an image: say where your own copy of its weights is, with --weights."
+            f"{preset.name} may not be published as an image; say where your copy of its weights is, with --weights."
         )
     hub = weights is None and preset is not None and downloaded(preset)
     secret = flags.secret or (SECRET if hub and preset is not None and preset.gated else None)
