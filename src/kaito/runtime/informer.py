@@ -101,18 +101,18 @@ class Informer:
     @property
     def last_error(self) -> Exception | None:
         """Why the collection cannot be followed at the moment; None while it can."""
-        return self._reflector.last_error
+        return self._reflector.health.last_error
 
     @property
     def age(self) -> float | None:
         """Seconds since the server was last heard of; None before the first answer."""
-        heard = self._reflector.last_byte
+        heard = self._reflector.health.last_byte
         return None if heard is None else self._clock.now() - heard
 
     @property
     def failing_for(self) -> float:
         """Seconds for which the collection could not be followed; 0.0 while it can."""
-        since = self._reflector.failing_since
+        since = self._reflector.health.failing_since
         return 0.0 if since is None or self.last_error is None else self._clock.now() - since
 
     @property

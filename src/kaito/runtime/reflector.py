@@ -13,12 +13,11 @@ import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import orjson
-
 from kaito.runtime.client import Client
-from kaito.runtime.errors import ApiError, MalformedObject, NotFound, TransportError, from_status
+from kaito.runtime.errors import ApiError, MalformedObject, NotFound, TransportError
 from kaito.runtime.intake import Intake, where
 from kaito.runtime.objects import CachedObject, Envelope, decode_envelope
+from kaito.runtime.reflector_health import ReflectorHealth
 from kaito.runtime.reflector_rules import first_state, next_request, relist, silence_limit, watch_timeout
 from kaito.runtime.reflector_rules import on_event as decide
 from kaito.runtime.reflector_states import (
@@ -52,6 +51,7 @@ from kaito.runtime.wire import (
     PageSplitter,
     WatchEvent,
     decode_event,
+    stream_error,
 )
 
 __all__ = ["Reflector", "ReflectorStats", "Selection", "Sink"]
@@ -69,9 +69,6 @@ LIST_SILENCE = 60.0
 
 MARK_REMINDER = 10.0
 """Seconds between two warnings while the end of a streaming list is late (client-go)."""
-
-SETTLED = 10.0
-"""Seconds that a watch stays open before earlier failures are over, even if nothing has come."""
 
 
 class Sink(Protocol):
@@ -119,9 +116,7 @@ class Reflector:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.state = first_state(options)
-        self.last_error: Exception | None = None
-        self.last_byte: float | None = None
-        self.failing_since: float | None = None
+        self.health = ReflectorHealth()
         self.selection = selection
         self._options = self.state.memory.options
         self._client = client
@@ -135,11 +130,8 @@ class Reflector:
         self._slice = 0  # bytes handled since the last turn of the loop
         self._unreported = 0  # objects handed on that the rules do not know of yet
         self._last_version = ""
-        self._opened_at: float | None = None
         self._following: asyncio.Future[None] | None = None
         self._restarting = False  # the server's history began anew, and the sink has not taken its list yet
-        self._silent_since: float | None = None
-        self._silence: TransportError | None = None  # watches open, and nothing comes on any of them
 
     def reselect(self, selection: Selection) -> None:
         """Follow this selection instead: what is under way is given up, and everything is listed anew."""
@@ -201,16 +193,16 @@ class Reflector:
         try:
             async with self._clock.timeout(LIST_SILENCE) as guard:
                 async for chunk in response.chunks():
-                    self.last_byte = self._clock.now()
+                    self.health.last_byte = self._clock.now()
                     guard.reschedule(None)
                     for item in splitter.feed(chunk):
                         await self._collect(item.object, item.envelope)
-                    guard.reschedule(self.last_byte + LIST_SILENCE)
+                    guard.reschedule(self.health.last_byte + LIST_SILENCE)
         except TimeoutError:
             raise TransportError(f"the answer to LIST fell silent for {LIST_SILENCE:g} s") from None
         finally:
             await response.close()
-        self.last_byte = self._clock.now()
+        self.health.last_byte = self._clock.now()
         page = splitter.finish()
         for raw in page.items or ():
             await self._collect(bytes(raw), None)
@@ -259,18 +251,18 @@ class Reflector:
     async def _consume(self, response: Response, guard: Any, seconds: int) -> None:
         """Feed the stream to the rules. `guard` raises TimeoutError when nothing comes any more."""
         splitter = LineSplitter(self._options.max_event_bytes)
-        self.last_byte = self._clock.now()
-        guard.reschedule(self.last_byte + silence_limit(self.state, seconds))
+        self.health.last_byte = self._clock.now()
+        guard.reschedule(self.health.last_byte + silence_limit(self.state, seconds))
         reminder = _MarkReminder(self)
         try:
             async for chunk in response.chunks():
-                self.last_byte = self._clock.now()
+                self.health.last_byte = self._clock.now()
                 guard.reschedule(None)  # no silence while there is something to handle
                 for line in splitter.feed(chunk):
                     await self._line(decode_event(line))
                     await self._breathe(len(line))
                 await self._report()
-                guard.reschedule(self.last_byte + silence_limit(self.state, seconds))
+                guard.reschedule(self.health.last_byte + silence_limit(self.state, seconds))
         finally:
             reminder.cancel()
         if splitter.rest().strip():
@@ -293,7 +285,7 @@ class Reflector:
                 ends = meta.annotations.get(INITIAL_EVENTS_END) == "true"
                 await self._step(Marked(self._clock.now(), meta.resource_version, ends))
             case "ERROR":
-                raise _stream_error(line.object)
+                raise stream_error(line.object)
             case _:
                 self._intake.skip(f"unknown event type {line.type!r}", self.selection)
 
@@ -321,15 +313,14 @@ class Reflector:
         self.state, action = decide(self.state, event)
         match event:
             case Opened(at):
-                self.last_error = self._silence
-                self._opened_at = at
+                self.health.opened(at)
             case Changed() | Marked():
-                self._came_to_life()
+                self.health.came_to_life()
             case Closed():
-                self._silent_since = self._silence = None
+                self.health.closed()
         match action:
             case Action.COMMIT | Action.RESTART:
-                self._came_to_life()
+                self.health.came_to_life()
                 if action is Action.RESTART:
                     self._restarting = True
                     log.warning(
@@ -342,32 +333,17 @@ class Reflector:
             case Action.REOPEN:
                 raise _Reopen
 
-    def _came_to_life(self) -> None:
-        self.last_error = self._silence = None
-        self.failing_since = self._silent_since = None
-
     def _fell_silent(self) -> None:
-        """Once may be the connection's fault. Again, where bookmarks must come, means that the cache is not kept."""
         self.stats.silences += 1
         log.info("watch fell silent, reconnecting", extra=where(self.selection))
-        if self._silent_since is None or not self.state.memory.bookmarks:
-            self._silent_since = self.last_byte
-            return
-        silence = self._clock.now() - self._silent_since
-        self._silence = TransportError(f"watches open, but nothing came on them for {silence:.0f} s")
-        self.last_error = self._silence
-        self.failing_since = self._silent_since
-        log.warning("cannot follow %s: %s", self.selection, self._silence, extra=where(self.selection))
+        silence = self.health.fell_silent(self._clock.now(), bookmarks=self.state.memory.bookmarks)
+        if silence is not None:
+            log.warning("cannot follow %s: %s", self.selection, silence, extra=where(self.selection))
 
     async def _failed(self, error: ApiError | TransportError | MalformedStream) -> None:
         now = self._clock.now()
         self.stats.failures += 1
-        self.last_error = error
-        if self._opened_at is not None and now - self._opened_at >= SETTLED:
-            self.failing_since = None
-        self._opened_at = None
-        if self.failing_since is None:
-            self.failing_since = now
+        self.health.failed(now, error)
         await self._step(Failed(now, error))
         self._log_failure(error)
         if self._on_error is not None:
@@ -413,20 +389,10 @@ class _MarkReminder:
         self._timer = None
         reflector = self._reflector
         if self._late():
-            silent = self._clock.now() - (reflector.last_byte or 0.0)
+            silent = self._clock.now() - (reflector.health.last_byte or 0.0)
             log.warning(
                 "still waiting for the end of the streaming list of %s; the last event came %g s ago",
                 *(reflector.selection, silent),
                 extra=where(reflector.selection),
             )
             self._timer = self._clock.call_later(MARK_REMINDER, self._remind)
-
-
-def _stream_error(raw: bytes) -> ApiError:
-    """The ApiError for the Status object of an ERROR event."""
-    try:
-        status = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise MalformedStream(f"an ERROR event holds no Status: {error}") from error
-    code = status.get("code") if isinstance(status, dict) else None
-    return from_status(code if isinstance(code, int) else 500, status if isinstance(status, dict) else None)

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
+import orjson
 
+from kaito.runtime.errors import ApiError, from_status
 from kaito.runtime.objects import Envelope, quick_envelope
 
 MAX_EVENT_BYTES = 64 * 1024 * 1024
@@ -234,3 +236,13 @@ class LineSplitter:
 
     def _too_long(self) -> MalformedStream:
         return MalformedStream(f"a watch event is larger than {self._limit} bytes")
+
+
+def stream_error(raw: bytes) -> ApiError:
+    """The ApiError for the Status object of an ERROR event. Raises MalformedStream where it is none."""
+    try:
+        status = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise MalformedStream(f"an ERROR event holds no Status: {error}") from error
+    code = status.get("code") if isinstance(status, dict) else None
+    return from_status(code if isinstance(code, int) else 500, status if isinstance(status, dict) else None)
