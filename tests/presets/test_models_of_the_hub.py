@@ -87,8 +87,8 @@ def test_the_architectures_that_one_machine_serves_are_those_that_the_library_lo
     listed = {preset.architecture for preset in load_catalog().presets if preset.architecture is not None}
     for name in sorted(known | listed | one_machine.ARCHITECTURES):
         (weights / "config.json").write_text(json.dumps({"architectures": [name]}))
+        which: Any = mistralrs.Which.Plain(str(weights))
         with pytest.raises(Exception) as refused:  # noqa: PT011 # the library has one type for all
-            which: Any = mistralrs.Which.Plain(str(weights))
             mistralrs.Runner(which=which, token_source="none")
         unknown = "Unsupported Hugging Face Transformers" in str(refused.value)
         assert unknown is (name not in one_machine.ARCHITECTURES), f"{name}: {refused.value}"
