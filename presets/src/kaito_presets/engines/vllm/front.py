@@ -12,7 +12,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +20,20 @@ from typing import Any, cast
 
 from prometheus_client import Counter
 from pydantic import ValidationError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kaito_presets.adapters import AdapterChoice
 from kaito_presets.engines import Memory, Overloaded, PromptTooLong, Sampling
 from kaito_presets.engines.lengths import CHARACTERS_PER_TOKEN, beginnings, refuse_if_certain
+from kaito_presets.engines.vllm.asgi import (
+    Inside,
+    parsed,
+    read_body,
+    replayed,
+    send_answer,
+    send_json,
+    send_refusal,
+)
 from kaito_presets.server import chat, errors, hardware, openai
 from kaito_presets.server.errors import Refused
 from kaito_presets.server.metrics import CountRequests, Metrics
@@ -47,7 +56,6 @@ _ASKING = (
     "/generative_scoring",
 )
 _CACHE_TOKENS = re.compile(rb'kv_cache_size_tokens="(\d+)"')
-_JSON = (b"content-type", b"application/json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +88,12 @@ class Serving:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What vLLM's own route answered."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-
-    def json(self) -> Any:
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return None
-
-
 class Front:
     """The middleware. Another instance than vLLM's may be given what is served; vLLM gives it in the environment."""
 
     def __init__(self, app: ASGIApp, serving: Serving | None = None) -> None:
         self._app = app
+        self._inside = Inside(app)
         self.serving = serving or Serving.from_json(os.environ[VARIABLE])
         self.names = self.serving.names()
         self.started = int(time.time())
@@ -134,10 +128,10 @@ class Front:
             if own is not None:
                 scope["route"] = _Route(path)
                 status, body = await own(scope, receive)
-                await _send_json(send, status, body)
+                await send_json(send, status, body)
             elif method == "GET" and path.startswith("/v1/models/"):
                 scope["route"] = _Route("/v1/models/{name}")
-                await _send_json(send, 200, self._model(path.removeprefix("/v1/models/")))
+                await send_json(send, 200, self._model(path.removeprefix("/v1/models/")))
             elif method == "GET" and path == "/metrics":
                 await self._send_metrics(scope, receive, send)
             elif method == "POST" and path.startswith(_ASKING):
@@ -147,14 +141,14 @@ class Front:
             else:
                 await self._app(scope, receive, send)
         except Refused as refused:
-            await _send_refusal(send, path, refused)
+            await send_refusal(send, path, refused)
 
     async def _root(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
         about = {"message": "Server is running", "model": self.names.served}
         return 200, about | ({"notice": self.names.notice} if self.names.notice else {})
 
     async def _health(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
-        reply = await self._within(scope, receive, "GET", "/health")
+        reply = await self._inside.ask(scope, receive, "GET", "/health")
         if reply.status != 200:
             return 500, {"detail": "vLLM's engine does not run any more"}
         body = {"status": "Healthy"}
@@ -178,20 +172,20 @@ class Front:
         return next(dict(entry) for entry in entries if entry["id"] == known.name)
 
     async def _send_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reply = await self._within(scope, receive, "GET", "/metrics")
+        reply = await self._inside.ask(scope, receive, "GET", "/metrics")
         scope["route"] = _Route("/metrics")
-        listed = (await self._within(scope, receive, "GET", "/v1/models")).json() or {}
+        listed = (await self._inside.ask(scope, receive, "GET", "/v1/models")).json() or {}
         lengths = [entry.get("max_model_len") for entry in listed.get("data", ())]
         memory = memory_of(self.serving.memory_file, reply.body)
         self.metrics.ready(next((int(length) for length in lengths if length), 0), memory)
         body = reply.body + _ours(self.metrics.text())
         kept = [pair for pair in reply.headers if pair[0].lower() == b"content-type"]
-        await _send(send, reply.status, kept, body)
+        await send_answer(send, reply.status, kept, body)
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request for an answer: the model's name becomes the one that vLLM knows, and the request is counted."""
-        body = await _body(receive)
-        asked = _parsed(body)
+        body = await read_body(receive)
+        asked = parsed(body)
         headers = list(scope["headers"])
         if isinstance(asked, dict) and isinstance(asked.get("model"), str | None):
             model = self.names.find(asked.get("model"))
@@ -204,7 +198,7 @@ class Front:
                 scope["headers"] = headers
         self._enter()
         try:
-            await self._app(scope, _replayed(body, receive), send)
+            await self._app(scope, replayed(body, receive), send)
         finally:
             self._open -= 1
 
@@ -221,7 +215,7 @@ class Front:
         self._open += 1
 
     async def _chat(self, scope: Scope, receive: Receive) -> tuple[int, Any]:
-        request = _chat_request(await _body(receive), scope)
+        request = _chat_request(await read_body(receive), scope)
         messages = chat.messages_of(request)
         self._enter()
         try:
@@ -235,14 +229,14 @@ class Front:
         model = self.names.main.name
         turns = [{"role": turn.role, "content": turn.content} for turn in messages]
         await self._refuse_far_too_long("\n".join(turn.content for turn in messages), scope, receive)
-        counted = await self._asked(
+        counted = await self._inside.asked(
             scope, receive, "/tokenize", {"model": model, "messages": turns, "add_generation_prompt": True}
         )
         tokens, limit = int(counted["count"]), int(counted["max_model_len"])
         if tokens >= limit:
             raise errors.from_engine(PromptTooLong(tokens, limit))
         body = _settings(chat.sampling_of(request.generate_kwargs, tokens), limit - tokens)
-        answer = await self._asked(
+        answer = await self._inside.asked(
             scope, receive, "/v1/chat/completions", {"model": model, "messages": turns, **body}
         )
         text = answer["choices"][0]["message"].get("content") or ""
@@ -255,52 +249,12 @@ class Front:
             if limit is not None and len(beginning) < CHARACTERS_PER_TOKEN * limit:
                 continue
             asked = {"model": self.names.main.name, "prompt": beginning, "add_special_tokens": False}
-            counted = await self._asked(scope, receive, "/tokenize", asked)
+            counted = await self._inside.asked(scope, receive, "/tokenize", asked)
             limit = int(counted["max_model_len"])
             try:
                 refuse_if_certain(int(counted["count"]), limit)
             except PromptTooLong as error:
                 raise errors.from_engine(error) from error
-
-    async def _asked(self, scope: Scope, receive: Receive, path: str, body: Mapping[str, Any]) -> Any:
-        """vLLM's answer to that; its refusal as a sentence."""
-        reply = await self._within(scope, receive, "POST", path, json.dumps(body).encode())
-        if reply.status != 200:
-            told = reply.json()
-            error = told.get("error", told) if isinstance(told, dict) else {}
-            message = error.get("message") if isinstance(error, dict) else error
-            raise Refused(reply.status, str(message or f"vLLM answered with status {reply.status}."))
-        return reply.json()
-
-    async def _within(
-        self, scope: Scope, receive: Receive, method: str, path: str, body: bytes = b""
-    ) -> Reply:
-        """Asks one of vLLM's own routes, in the same process. Ends with the client's connection."""
-        kept = [pair for pair in scope["headers"] if pair[0] in (b"authorization", b"host", b"x-request-id")]
-        headers = [*kept, _JSON, (b"content-length", str(len(body)).encode())]
-        inner = {
-            key: value
-            for key, value in scope.items()
-            if key not in ("route", "endpoint", "path_params", "router")
-        }
-        inner |= {
-            "method": method,
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "headers": headers,
-        }
-        status, told, parts = 500, list[tuple[bytes, bytes]](), list[bytes]()
-
-        async def collect(message: Message) -> None:
-            nonlocal status, told
-            if message["type"] == "http.response.start":
-                status, told = message["status"], list(message.get("headers", ()))
-            elif message["type"] == "http.response.body":
-                parts.append(message.get("body", b""))
-
-        await self._app(inner, _replayed(body, receive), collect)
-        return Reply(status, told, b"".join(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,13 +309,6 @@ def _chat_request(body: bytes, scope: Scope) -> chat.ChatRequest:
         raise Refused(422, " ".join(dict.fromkeys(told))) from error
 
 
-def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):  # vLLM says what is wrong with it
-        return None
-
-
 def _ours(text: bytes) -> bytes:
     """The families of our metrics that vLLM does not count."""
     kept = []
@@ -370,52 +317,3 @@ def _ours(text: bytes) -> bytes:
         if name.startswith(_OUR_METRICS) and b"_created" not in name:
             kept.append(line)
     return b"".join(kept)
-
-
-async def _body(receive: Receive) -> bytes:
-    """The whole body. Raises Refused (413) above the limit."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return b""
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > errors.MAX_BODY_BYTES:
-            raise Refused(413, f"The body is larger than {errors.MAX_BODY_BYTES // 1024 // 1024} MiB.")
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """`receive` of a request whose body was read: gives it once more, and then tells when the client goes."""
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
-
-
-async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _send_json(send: Send, status: int, body: Any) -> None:
-    await _send(send, status, [_JSON], json.dumps(body, ensure_ascii=False).encode())
-
-
-async def _send_refusal(send: Send, path: str, refused: Refused) -> None:
-    if path.startswith("/v1/"):
-        body = errors.openai_body(refused.status, refused.message, refused.code, refused.param)
-    else:
-        body = {"detail": refused.message}
-    headers = [_JSON, (b"retry-after", b"1")] if refused.status == 429 else [_JSON]
-    await _send(send, refused.status, headers, json.dumps(body, ensure_ascii=False).encode())
