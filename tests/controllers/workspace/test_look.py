@@ -26,11 +26,13 @@ from controllers.workspace.builders import (
 from kaito.api.labels import WEIGHTS_CHECK_LABEL, WORKSPACE_LABEL
 from kaito.controllers.workspace import Decision, NodeProvisioner, Observed
 from kaito.controllers.workspace.admission import judge
+from kaito.controllers.workspace.decide import look
 from kaito.controllers.workspace.decide.look import NOT_CHECKED, not_made
 from kaito.controllers.workspace.decide.weights_source import Pulled, weights_key
 from kaito.controllers.workspace.slim import slim_look
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import DEPLOYMENTS, PODS
+from kaito_presets.weights import pod
 
 IMAGE = "r.example/mine:1"
 DIGEST = "sha256:" + "a" * 64
@@ -393,3 +395,11 @@ def test_weights_nobody_has_looked_at_are_no_reason_to_refuse_the_workspace() ->
     part = {"for": weights_key(Pulled(IMAGE)), "bytes": 29_300_000_000}
     known = {**unknown, "status": {"resolved": {"weights": part}}}
     assert len(judge(known, CATALOG, CONFIG, {}).refusals) == 1
+
+
+def test_exit_codes_are_those_of_the_program() -> None:
+    assert (look.EXIT_UNFIT, look.EXIT_ABSENT, look.EXIT_DENIED) == (
+        pod.EXIT_UNFIT,
+        pod.EXIT_NOT_THERE,
+        pod.EXIT_REFUSED,
+    )
