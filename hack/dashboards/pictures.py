@@ -1,6 +1,6 @@
 """Draws the pictures of the dashboards in docs/images.
 
-    python -m hack.dashboards.pictures [--minutes 6] [--keep FOLDER]
+    python -m hack.dashboards.pictures [--minutes 6] [--target docs/images]
 
 Runs a world (`world`), lets things happen in it for some minutes, and asks its Prometheus what the panels ask. Where
 GRAFANA_HOME names a Grafana, that one takes the pictures, in a browser; elsewhere `draw` does.
