@@ -90,3 +90,28 @@ def test_what_a_template_of_one_s_own_asks_of_nodes_is_heeded(template: Object, 
     answer = told(node(), template)
     assert answer["status"] == ("True" if says is None else "False")
     assert says is None or says in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (
+            {"nvidia.com/mig.config": "all-1g.10gb", "nvidia.com/mig.config.state": "success"},
+            "n: the GPUs are split (nvidia.com/mig.config=all-1g.10gb); whole ones are needed",
+        ),
+        (
+            {"nvidia.com/gpu.product": "NVIDIA-A100", "nvidia.com/gpu.count": "lots"},
+            "n: the label nvidia.com/gpu.count is 'lots', and a number above 0 is needed",
+        ),
+        ({}, ""),
+    ],
+)
+def test_nodes_whose_labels_do_not_tell_their_gpus_are_taken_and_that_is_told(
+    labels: dict[str, str], says: str
+) -> None:
+    found = gpu_node("n", labels={"apps": "phi", **labels})
+    observed = Observed(workspace(instance_type=None), existing=ExistingNodes([facts_of(found)]))
+    told = condition(decided(observed, BYO).status, "NodesReady")
+    assert told["status"] == "True"
+    because = f"; whether the model fits is not known, because of {says}" if says else ""
+    assert told["message"] == f"1 nodes match, 1 wanted{because}"

@@ -623,6 +623,17 @@ class TestExisting:
         assert not any(each.startswith(("--dtype", "--max-model-len")) for each in arguments(observed))
 
 
+def test_a_ranked_size_that_will_not_do_is_passed_over_and_that_is_told() -> None:
+    sizes = ["Standard_NV72ads_A10_v5", "Standard_NC48ads_A100_v4"]
+    plan = planned(workspace("falcon-40b", instance_type=None, resource={"instanceTypes": sizes}))
+    assert [each.name for each in plan.sizes] == sizes[1:]
+    assert plan.notes == (
+        "Standard_NV72ads_A10_v5 is passed over: falcon-40b would need 3 nodes of Standard_NV72ads_A10_v5, and cannot "
+        "be spread over nodes",
+    )
+    assert planned(workspace("falcon-40b", instance_type=sizes[1])).notes == ()
+
+
 class TestOverrides:
     @staticmethod
     def told(text: str, given: Object | None = None) -> tuple[Observed, str]:

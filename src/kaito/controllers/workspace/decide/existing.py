@@ -24,6 +24,8 @@ from kaito.controllers.workspace.decide.tolerations import Landing
 from kaito.controllers.workspace.model import Observed, deleting
 from kaito.controllers.workspace.node_facts import NodeFacts
 
+NVIDIA_LABELS: Final = ("nvidia.com/gpu.", "nvidia.com/mig.")
+"""How labels begin that tell a node's GPUs."""
 SHOWN: Final = 5
 """Nodes whose faults a message tells."""
 
@@ -41,6 +43,8 @@ class Fit:
     """Fewest GPUs that one of the fit nodes offers; None where none is fit."""
     machines: tuple[Machine, ...] = ()
     """The kinds of GPUs that the labels tell, the smallest first: of the fit, and of those that come back."""
+    untold: str = ""
+    """A fit node whose labels speak of GPUs and do not tell them, and why."""
 
 
 def decide_existing(observed: Observed, plan: Plan, catalog: Catalog) -> NodesOutcome:
@@ -98,6 +102,17 @@ def _up(node: NodeFacts) -> NodeFacts:
     return replace(node, ready=True)
 
 
+def _untold(node: NodeFacts) -> str:
+    """What is wrong with labels that NVIDIA's feature discovery wrote; "" where there are none."""
+    if not any(label.startswith(NVIDIA_LABELS) for label in node.labels):
+        return ""
+    try:
+        machine_of_labels(node.labels)
+    except UnreadableGpus as error:
+        return f"{node.name}: {error}"
+    return ""
+
+
 def _machine(node: NodeFacts) -> Machine | None:
     """What a node's labels tell of the GPUs that it offers; None where they tell too little."""
     try:
@@ -138,6 +153,7 @@ def _fit(nodes: Sequence[NodeFacts], gpus: int, asked: str, landing: Landing) ->
                 key=lambda each: (each.memory_gib, each.gpus, each.name),
             )
         ),
+        untold=next((text for node in fit if gpus and (text := _untold(node))), ""),
     )
 
 
@@ -168,6 +184,8 @@ def _condition(fit: Fit, plan: Plan) -> Part:
         text = f"{fit.count} nodes match, {plan.count} wanted"
         if len({(each.model, each.memory_gib, each.gpus) for each in fit.machines}) > 1:
             text += f"; their GPUs differ, and the model is served as {fit.machines[0].model} can"
+        if plan.seen is None and fit.untold:
+            text += f"; whether the model fits is not known, because of {fit.untold}"
         return Part({}, "Ready", "NodesReady", text)
     selector = _selector(plan)
     text = f"{fit.count} of {plan.count} nodes with {selector} can take a pod"

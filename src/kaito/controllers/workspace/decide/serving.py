@@ -116,6 +116,8 @@ class Serving:
     """Why these sizes are tried, where the user named none."""
     tried: tuple[str, ...] = field(default=())
     """Their names, where the user named none."""
+    passed_over: tuple[str, ...] = ()
+    """Of sizes that the user ranked: those that will not do, each with why."""
 
     def offer(self, each: Size) -> Offer:
         """The model on that size, whatever was chosen before."""
@@ -222,6 +224,7 @@ class Serving:
         name, terms = self.preset.name, self.terms.to(choice.runtime)
         if self.why:
             yield self.why
+        yield from self.passed_over
         if terms.count == FILLED_IN < choice.nodes:
             yield (
                 f"resource.count is 1, as older versions of the API filled in where nothing was written: {name} needs "

@@ -92,6 +92,9 @@ def read_sizes(
     if not found:
         assert serving is not None  # only a preset can make a size too small
         return _refused(serving, refused, catalog, config, several=several)
+    if serving is not None and refused:
+        over = tuple(f"{each.name} is passed over: {why.sentence}" for each, why in refused)
+        serving = replace(serving, passed_over=over)
     choices = tuple(choice for _, choice in found if choice is not None)
     return Sized(tuple(each for each, _ in found), choices, serving)
 
