@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import transformers
 
-from kaito_presets.engines import BadPrompt, BadWeights, EngineError, Message, PromptTooLong, Sampling
+from kaito_presets.engines import BadPrompt, BadWeights, EngineError, Message, Piece, PromptTooLong, Sampling
 from kaito_presets.engines.transformers import loading, sampling, scheduler
 from kaito_presets.engines.transformers.engine import TransformersEngine
 from models.support import ask, generated, make_engine, make_model, prompts
@@ -153,6 +155,51 @@ async def test_prompts_wait_for_the_clients_of_answers_that_ended_together_and_n
     monkeypatch.setattr(scheduler, "GATHER_SECONDS", 0.0)
     await asyncio.gather(late, ask(gathering, "Rome", max_tokens=2))
     await gathering.close()
+
+
+async def told(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, count: int, *, whole: bool
+) -> tuple[float, set[str]]:
+    """Pieces of each of `count` answers at once, where a look at the clock takes 5 ms; and the texts."""
+    engine = make_engine(tiny, max_num_seqs=32)
+    engine.load({})
+    pieces = 0
+    say = scheduler.Scheduler._say
+
+    def counted(self: Any, job: Any, item: Any) -> None:
+        nonlocal pieces
+        pieces += isinstance(item, Piece)
+        say(self, job, item)
+
+    monkeypatch.setattr(scheduler.Scheduler, "_say", counted)
+    ticks = itertools.count()
+    monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 200))
+
+    async def answer() -> str:
+        items = engine.generate("what is", Sampling(max_tokens=300), None, whole=whole)
+        return "".join([item.text async for item in items if isinstance(item, Piece)])
+
+    texts = set(await asyncio.gather(*(answer() for _ in range(count))))
+    monkeypatch.undo()
+    await engine.close()
+    return pieces / count, texts
+
+
+async def test_the_more_answers_are_read_as_they_come_the_less_often_each_is_told(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, text = await told(tiny, monkeypatch, 4, whole=False)
+    many, same = await told(tiny, monkeypatch, 32, whole=False)
+    assert few >= 8
+    assert 2 < many <= few / 2
+    assert same == text
+
+
+async def test_an_answer_that_nobody_reads_before_its_end_is_told_at_its_begin_and_end(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, text = await told(tiny, monkeypatch, 1, whole=False)
+    assert await told(tiny, monkeypatch, 4, whole=True) == (2, text)
 
 
 async def test_counts_and_reasons(engine: TransformersEngine) -> None:
@@ -334,7 +381,9 @@ def test_weights_that_cannot_be_served_are_refused_with_a_sentence(tiny: Path, t
     assert "model.layers.2.input_layernorm.weight is missing (and 5 more tensors)" in refusal(other)
     (other / "config.json").write_text(config.replace('"intermediate_size": 96', '"intermediate_size": 80'))
     told = refusal(other)
-    assert "model.layers.0.mlp.down_proj.weight is of shape [64, 96], not [64, 80] (and 3 more tensors)" in told
+    assert (
+        "model.layers.0.mlp.down_proj.weight is of shape [64, 96], not [64, 80] (and 3 more tensors)" in told
+    )
     (other / "config.json").write_text(config.replace('"phi3"', '"no-such-model"'))
     assert "config.json in the weights directory can't be used" in refusal(other)
     layers = '"layer_types": ["linear_attention", "full_attention"], "model_type"'

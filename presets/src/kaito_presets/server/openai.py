@@ -280,11 +280,13 @@ async def events(
         choice = {"index": 0, **told, "logprobs": None, "finish_reason": reason}
         return event(head | {"choices": [choice]} | ({"usage": None} if include_usage else {}))
 
+    # All pieces' events are the same but for the text, which alone is written anew.
+    before, _, after = chunk({"content": ""}).rpartition(b'""')
     item: Piece | Finish | None = await anext(items)
     told = chunk({"role": "assistant", "content": ""}) if chat else b""
     try:
         while isinstance(item, Piece):
-            yield told + chunk({"content": item.text})
+            yield b"".join((told, before, json.dumps(item.text, ensure_ascii=False).encode(), after))
             told = b""
             item = await anext(items, None)
         assert item is not None

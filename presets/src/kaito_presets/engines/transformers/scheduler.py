@@ -36,6 +36,10 @@ HEADROOM_TOKENS = 32
 #: Seconds between two looks at what running answers have to say. A piece is then the tokens of that time: nobody reads
 #: faster, and writing each token of a fast model by itself costs more than computing it. First tokens don't wait.
 TELL_SECONDS = 0.02
+#: At least this much for each answer that is read as it comes: to tell one costs the event loop a tenth of a
+#: millisecond, in which the model waits. So telling takes a twentieth of the time, however many are told.
+TELL_SECONDS_EACH = 0.002
+MOST_TELL_SECONDS = 0.1
 
 #: Seconds for which prompts wait for more, after answers that ended together: their clients often ask again, and
 #: reading prompts one by one costs a call of the model each. A client alone never waits.
@@ -142,8 +146,7 @@ class Scheduler:
                     if self._closing:
                         break
                 self._guarded_step()
-                if time.monotonic() - self._told_at >= TELL_SECONDS:
-                    self._tell_all()
+                self._tell_now_and_then()
                 self._flush()
         for job in [*self._running, *(self._prefill.jobs if self._prefill else ()), *self._waiting]:
             self._say(job, EngineError("The server is shutting down."))
@@ -320,9 +323,15 @@ class Scheduler:
             self._say(job, Piece(rest))
         self._say(job, Finish(reason, job.prompt_length, len(job.tokens) - job.prompt_length))
 
-    def _tell_all(self) -> None:
-        self._told_at = time.monotonic()
-        self._tell([job for job in self._running if not job.whole])
+    def _tell_now_and_then(self) -> None:
+        now = time.monotonic()
+        if now - self._told_at < TELL_SECONDS:
+            return
+        read = [job for job in self._running if not job.whole]
+        if now - self._told_at < min(TELL_SECONDS_EACH * len(read), MOST_TELL_SECONDS):
+            return
+        self._told_at = now
+        self._tell(read)
 
     def _tell(self, jobs: Sequence[Job]) -> None:
         """Gives out what is new in these answers."""
