@@ -215,6 +215,13 @@ class TestAdapters:
         message = condition(decision.status, "ResourceReady")["message"]
         assert "GiB" not in message or "missing" in message
 
+    @pytest.mark.parametrize("entry", [{"strength": "0.5"}, {"source": {"image": "registry.example/one:1"}}])
+    def test_an_entry_without_a_name_is_left_out(self, entry: Object) -> None:
+        """One that was stored before the CRD refused it."""
+        given = adapted()
+        given["inference"]["adapters"] = [entry]
+        assert planned(given).adapters == ()
+
     def test_an_adapter_whose_source_changed_was_not_read(self) -> None:
         observed, _ = step(Observed(inline("registry.example/adapter:1")))
         observed = read(observed, 64)

@@ -41,10 +41,15 @@ class Mounted:
 
 
 def adapters_wanted(workspace: Object) -> tuple[AdapterWanted, ...]:
-    """The entries of a Workspace whose fields have the types of the API's model."""
+    """The entries of a Workspace whose fields have the types of the API's model. One that was stored before the rules
+    of the CRD came may name no adapter at all: it is left out."""
     entries = (workspace.get("inference") or {}).get("adapters") or ()
     name = metadata(workspace)["name"]
-    return tuple(_wanted(name, index, each) for index, each in enumerate(entries))
+    return tuple(
+        _wanted(name, index, each)
+        for index, each in enumerate(entries)
+        if (each.get("source") or each.get("adapterRef") or {}).get("name")
+    )
 
 
 def _wanted(workspace: str, index: int, entry: Object) -> AdapterWanted:
