@@ -22,6 +22,7 @@ from kaito.testing.nodepool import nodepool_definition
 from support import karpenter_core
 from support.cluster import Object, World
 from support.rights import Account, roles
+from support.rights_scenario import weights_are_looked_at
 
 pytestmark = pytest.mark.needs("workloads", "ready-pods")
 
@@ -78,6 +79,9 @@ async def test_the_rights_of_karpenter_mode_are_exactly_what_is_used(world: Worl
             return replicas == 2 and node not in ((await status(world)).get("workerNodes") or ())
 
         await world.until(two_of_the_pool, "another node is in its place")
+        await weights_are_looked_at(world)
+        await client.delete(WORKSPACES, "own", world.namespace)
+        await world.gone(WORKSPACES, "own")
         await until_gone(world)
         assert [each for each in faults.injected if each.call.verb == "create"], "the answer was lost"
     assert account.refused == []

@@ -204,27 +204,33 @@ async def _budgets_follow(scene: Scene) -> None:
     await scene.until_there(PODDISRUPTIONBUDGETS, "two")
 
 
-async def _weights_are_looked_at(scene: Scene) -> None:
-    """A pod does so, and finds that they are another model's."""
-    client, space = scene.world.client, scene.world.namespace
+async def weights_are_looked_at(world: World) -> None:
+    """A pod does so for a Workspace `own`, and finds that they are another model's."""
+    client, space = world.client, world.namespace
     weights = {"image": "registry.example.com/mine:1"}
-    preset = {"name": "phi-3-mini-4k-instruct", "weights": weights}
-    await scene.create("own", {**_ONE_NODE, "inference": {"preset": preset}})
+    inference = {"preset": {"name": "phi-3-mini-4k-instruct", "weights": weights}}
+    kind = {"apiVersion": WORKSPACES.api_version, "kind": WORKSPACES.kind}
+    await client.create(
+        WORKSPACES, {**kind, "metadata": world.meta("own"), **_ONE_NODE, "inference": inference}
+    )
     found: list[Object] = []
 
     async def there() -> bool:
         found[:] = await client.list(PODS, space, label_selector=WEIGHTS_CHECK_LABEL)
         return bool(found)
 
-    await scene.world.until(there, "a pod looks at the weights")
+    await world.until(there, "a pod looks at the weights")
     pod = found[0]["metadata"]["name"]
     ended = {"exitCode": 5, "message": "another model's", "startedAt": None, "finishedAt": None}
     container = {"name": "weights", "image": "x", "imageID": "", "ready": False, "restartCount": 0}
     statuses = [{**container, "state": {"running": None, "terminated": ended}}]
     await client.patch_status(PODS, pod, space, {"phase": "Failed", "containerStatuses": statuses})
-    await scene.world.gone(PODS, pod)
-    status = (await client.get(WORKSPACES, "own", space))["status"]
-    assert status["reason"] == "WeightsDoNotFit"
+    await world.gone(PODS, pod)
+    assert (await client.get(WORKSPACES, "own", space))["status"]["reason"] == "WeightsDoNotFit"
+
+
+async def _weights_are_looked_at(scene: Scene) -> None:
+    await weights_are_looked_at(scene.world)
 
 
 async def _everything_goes(scene: Scene) -> None:
