@@ -135,7 +135,8 @@ def _model(weights: Path, config: Any, asked: str) -> Any:
         raise BadWeights(f"The weights can't be loaded: {_line(error)}") from error
     wrong = sorted(f"{key} is missing" for key in report["missing_keys"])
     wrong += sorted(
-        f"{key} is of shape {list(there)}, not {list(meant)}" for key, there, meant in report["mismatched_keys"]
+        f"{key} is of shape {list(there)}, not {list(meant)}"
+        for key, there, meant in report["mismatched_keys"]
     )
     if wrong:  # the library would fill them with random numbers
         more = f" (and {len(wrong) - 1} more tensors)" if len(wrong) > 1 else ""
