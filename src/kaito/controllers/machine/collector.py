@@ -86,7 +86,9 @@ class GarbageCollector:
         raises."""
         uids = self._claim_uids()
         lost = self._may_be_lost()
-        strays = [node for node in self._nodes.lister.list() if garbage.left_behind(node.meta, uids)]
+        strays = [
+            node for node in self._nodes.lister.list() if garbage.left_behind(node.meta, uids, self._claims)
+        ]
         if not (self._hidden or lost or strays or self._is_lent_to_nobody(uids)):
             self.leaked, self._orphans = 0, frozenset()
             return
@@ -178,7 +180,7 @@ class GarbageCollector:
 
     async def _release(self, node: CachedObject, instances: Sequence[Instance]) -> None:
         """A Node whose claim is gone goes as soon as its instance is gone as well."""
-        uid = garbage.left_behind(node.meta, self._claim_uids())
+        uid = garbage.left_behind(node.meta, self._claim_uids(), self._claims)
         provider_id = provider_key(str((node.decode().get("spec") or {}).get("providerID") or ""))
         if not uid or any(
             each.claim_uid == uid or (provider_id and provider_key(each.provider_id) == provider_id)

@@ -21,7 +21,7 @@ Object = Mapping[str, Any]
 YOUNGEST: Final = timedelta(seconds=30)
 """Age below which an instance is no orphan yet: its claim may not have been seen (gpu-provisioner)."""
 _MARKS: Final = (labels.WORKSPACE_LABEL, labels.RAGENGINE_LABEL, labels.NODE_CLASS_LABEL)
-_OWNERS: Final = frozenset((each.resource.api_version, each.resource.kind) for each in SHAPES)
+_KINDS: Final = {(each.resource.api_version, each.resource.kind): each for each in SHAPES}
 
 
 def orphans(instances: Iterable[Instance], claim_uids: Collection[str], now: datetime) -> list[Instance]:
@@ -53,11 +53,17 @@ def has_instance(claim: Object, instances: Iterable[Instance]) -> bool:
     return any(each.claim_uid == uid or provider_key(each.provider_id) == provider_id for each in instances)
 
 
-def left_behind(node: ObjectMeta, claim_uids: Collection[str]) -> str:
-    """Uid of the claim that the Node belonged to, where it is gone and the Node still waits for it; "" for others."""
+def left_behind(node: ObjectMeta, claim_uids: Collection[str], served: Collection[ClaimShape]) -> str:
+    """Uid of the claim that the Node belonged to, where it is gone and the Node still waits for it; "" for others.
+
+    served: the kinds whose claims are among `claim_uids`. A Node of another kind's is its provisioner's.
+    """
     if labels.TERMINATION_FINALIZER not in node.finalizers:
         return ""
     if not any(label in node.labels for label in _MARKS):
         return ""
-    owners = [each.uid for each in node.owner_references if (each.api_version, each.kind) in _OWNERS]
-    return owners[0] if owners and not any(uid in claim_uids for uid in owners) else ""
+    owners = {each.uid: _KINDS.get((each.api_version, each.kind)) for each in node.owner_references}
+    claims = {uid: shape for uid, shape in owners.items() if shape is not None}
+    if not all(shape in served for shape in claims.values()) or any(uid in claim_uids for uid in claims):
+        return ""
+    return next(iter(claims), "")

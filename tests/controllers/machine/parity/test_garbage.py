@@ -245,3 +245,30 @@ async def test_karpenters_nodes_and_claims_are_not_garbage(world: ControlPlane) 
         await delete(world, name="karpenters")
         await world.clock.sleep(600)
         assert not await is_gone(world, NODES, "karpenters")
+
+
+async def test_a_node_of_a_kind_that_another_provisioner_serves_is_left_to_it(world: ControlPlane) -> None:
+    """As where `--claim-kinds` divides a cluster: whose claims this one does not read, it cannot miss either."""
+    cloud = Pools(world.clock)
+    manager = Manager(world.client, clock=world.clock)
+    machine.setup(manager, cloud, shapes=(NODECLAIM_SHAPE,))
+    stop = asyncio.Event()
+    running = asyncio.create_task(manager.run(stop))
+    try:
+        await a_node(world, "a-machines", ready="True")
+        made = await world.client.create(MACHINE_SHAPE.resource, claim(MACHINE_SHAPE, name="elsewhere"))
+        owner = {key: made[key] for key in ("apiVersion", "kind")}
+        owner |= {key: made["metadata"][key] for key in ("name", "uid")}
+        metadata = {
+            "labels": {labels.WORKSPACE_LABEL: "phi"},
+            "finalizers": [labels.TERMINATION_FINALIZER],
+            "ownerReferences": [owner],
+        }
+        await world.client.patch(NODES, "a-machines", patch={"metadata": metadata})
+        await world.clock.sleep(600)
+        node = await world.client.get(NODES, "a-machines")
+        assert node["metadata"]["finalizers"] == [labels.TERMINATION_FINALIZER]
+        assert "deletionTimestamp" not in node["metadata"]
+    finally:
+        stop.set()
+        await running
