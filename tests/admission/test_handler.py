@@ -186,7 +186,8 @@ CONTENTS = [
     ("transformers: {dtype: int3}", "transformers.dtype must be one of auto, bfloat16,"),
     (
         "transformers: {max-num-seqs: few}",
-        "transformers.max-num-seqs must be a whole number from 1, not 'few' (inference_config.yaml in ConfigMap config)",
+        "transformers.max-num-seqs must be a whole number from 1, not 'few' "
+        "(inference_config.yaml in ConfigMap config)",
     ),
 ]
 
