@@ -14,7 +14,16 @@ import pytest
 import torch
 import transformers
 
-from kaito_presets.engines import BadPrompt, BadWeights, EngineError, Message, Piece, PromptTooLong, Sampling
+from kaito_presets.engines import (
+    BadPrompt,
+    BadWeights,
+    Closing,
+    EngineError,
+    Message,
+    Piece,
+    PromptTooLong,
+    Sampling,
+)
 from kaito_presets.engines.transformers import loading, sampling, scheduler
 from kaito_presets.engines.transformers.engine import TransformersEngine
 from models.support import ask, generated, make_engine, make_model, prompts
@@ -347,10 +356,10 @@ async def test_closing_ends_what_runs_with_an_error(tiny: Path) -> None:
     stream = closing.generate("what is", Sampling(max_tokens=400), None)
     await anext(stream)
     await closing.close()
-    with pytest.raises(EngineError, match="shutting down"):
+    with pytest.raises(Closing, match="shutting down"):
         async for _ in stream:
             pass
-    with pytest.raises(EngineError, match="shutting down"):
+    with pytest.raises(Closing, match="shutting down"):
         await ask(closing, "what is")
 
 

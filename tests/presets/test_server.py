@@ -29,6 +29,7 @@ def test_information_routes(client: TestClient) -> None:
     assert client.get("/").json() == {"message": "Server is running", "model": "tiny-phi-3"}
     assert client.get("/healthz").json() == {"status": "Healthy"}
     assert client.get("/health").json() == {"status": "Healthy"}
+    assert [client.head(path).status_code for path in ("/healthz", "/health")] == [200, 200]
     assert client.get("/version").json()["engine"] == "mistralrs"
 
 

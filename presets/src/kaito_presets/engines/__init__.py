@@ -18,6 +18,8 @@ DEFAULT_ENGINE = "mistralrs"
 #: Answers computed at the same time, where nothing else is asked for.
 DEFAULT_MAX_NUM_SEQS = 16
 ENGINES = ("mistralrs", "transformers", "vllm")
+#: The sentence for requests that come while the server ends.
+CLOSING = "The server is shutting down."
 #: Weights below this size are computed by one thread.
 SMALL_MODEL_BYTES = 64 * 1024 * 1024
 
@@ -102,6 +104,10 @@ class PromptTooLong(BadPrompt):
 
 class Overloaded(EngineError):
     """More requests wait already than may. The client should ask again later."""
+
+
+class Closing(EngineError):
+    """The server is ending. The client should ask again: another copy answers, or the next one."""
 
 
 class BadWeights(Exception):

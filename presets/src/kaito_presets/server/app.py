@@ -63,8 +63,9 @@ def _add_information(app: FastAPI, service: Service) -> None:
         body = {"status": "Healthy"}
         return JSONResponse(body | ({"stand_in_weights": names.stand_in} if names.stand_in else {}))
 
-    app.get("/healthz")(health)
-    app.get("/health")(health)
+    for path in ("/healthz", "/health"):
+        app.get(path)(health)
+        app.head(path, include_in_schema=False)(health)
 
     @app.get("/version")
     async def versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from kaito_presets.engines import BadPrompt, EngineError, Overloaded, PromptTooLong, Unsupported
+from kaito_presets.engines import BadPrompt, Closing, EngineError, Overloaded, PromptTooLong, Unsupported
 from kaito_presets.server.fields import BRANCH
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ BODY_SECONDS = 60.0
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
+#: Answers to what may be asked again in a moment; they come with Retry-After.
+LATER = (429, 503)
 #: The field that holds the prompt.
 _PROMPTS = {"/v1/completions": "prompt", "/v1/responses": "input"}
 
@@ -48,7 +50,9 @@ def not_ready() -> Refused:
 
 
 def from_engine(error: EngineError) -> Refused:
-    """400 for what the client can change, 429 for what it can do later, 500 for the rest."""
+    """400 for what the client can change, 429 and 503 for what it can do later, 500 for the rest."""
+    if isinstance(error, Closing):
+        return Refused(503, str(error), code="server_shutting_down")
     if isinstance(error, Overloaded):
         return Refused(429, str(error), code="rate_limit_exceeded")
     if isinstance(error, Unsupported):
@@ -93,7 +97,7 @@ def _answer(request: Request, refused: Refused) -> JSONResponse:
         body = openai_body(refused.status, message, refused.code, param and _writable(param))
     else:
         body = {"detail": message}
-    headers = {"Retry-After": "1"} if refused.status == 429 else None
+    headers = {"Retry-After": "1"} if refused.status in LATER else None
     return JSONResponse(body, refused.status, headers)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
-from kaito_presets.engines import EngineError, Finish, Piece, Sampling
+from kaito_presets.engines import CLOSING, Closing, EngineError, Finish, Piece, Sampling
 from kaito_presets.engines.transformers import sampling
 from kaito_presets.engines.transformers.deltas import Deltas
 from kaito_presets.engines.transformers.loading import Loaded
@@ -112,7 +112,7 @@ class Scheduler:
         """Queues the job. `job.tell` is called in the event loop of the first submission."""
         with self._changed:
             if self._closing:
-                raise EngineError("The server is shutting down.")
+                raise Closing(CLOSING)
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
                 self._thread.start()
@@ -149,7 +149,7 @@ class Scheduler:
                 self._tell_now_and_then()
                 self._flush()
         for job in [*self._running, *(self._prefill.jobs if self._prefill else ()), *self._waiting]:
-            self._say(job, EngineError("The server is shutting down."))
+            self._say(job, Closing(CLOSING))
         self._flush()
         log.debug(
             "The model was called %d times for tokens, %d times for prompts.", self.steps, self.readings

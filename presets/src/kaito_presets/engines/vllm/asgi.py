@@ -132,5 +132,5 @@ async def send_refusal(send: Send, path: str, refused: Refused) -> None:
         body = errors.openai_body(refused.status, refused.message, refused.code, refused.param)
     else:
         body = {"detail": refused.message}
-    headers = [JSON, (b"retry-after", b"1")] if refused.status == 429 else [JSON]
+    headers = [JSON, (b"retry-after", b"1")] if refused.status in errors.LATER else [JSON]
     await send_answer(send, refused.status, headers, json.dumps(body, ensure_ascii=False).encode())

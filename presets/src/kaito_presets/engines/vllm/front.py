@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kaito_presets.adapters import AdapterChoice
-from kaito_presets.engines import Memory, Overloaded, PromptTooLong, Sampling
+from kaito_presets.engines import CLOSING, Closing, Memory, Overloaded, PromptTooLong, Sampling
 from kaito_presets.engines.lengths import CHARACTERS_PER_TOKEN, beginnings, refuse_if_certain
 from kaito_presets.engines.vllm.asgi import (
     Inside,
@@ -72,6 +72,8 @@ class Serving:
     memory_file: str = ""
     """Where the supervisor writes what it read of memory in vLLM's log: the JSON of weights and cache in bytes, gpus
     that share them, copies of the model, and dtype."""
+    closing_file: str = ""
+    """Is there once the supervisor was told to end."""
 
     def to_json(self) -> str:
         return json.dumps({name: getattr(self, name) for name in self.__slots__})
@@ -108,7 +110,9 @@ class Front:
         self._own: dict[tuple[str, str], Callable[[Scope, Receive], Awaitable[tuple[int, Any]]]] = {
             ("GET", "/"): self._root,
             ("GET", "/health"): self._health,
+            ("HEAD", "/health"): self._health,
             ("GET", "/healthz"): self._health,
+            ("HEAD", "/healthz"): self._health,
             ("GET", "/version"): self._version,
             ("GET", "/metrics.json"): self._hardware,
             ("GET", "/v1/models"): self._models,
@@ -204,6 +208,8 @@ class Front:
 
     def _enter(self) -> None:
         serving = self.serving
+        if serving.closing_file and Path(serving.closing_file).exists():  # vLLM fails what comes now
+            raise errors.from_engine(Closing(CLOSING))
         if self._open >= serving.max_num_seqs + serving.max_queued:
             self._rejected.inc()
             raise errors.from_engine(

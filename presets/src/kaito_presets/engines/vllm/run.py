@@ -134,6 +134,7 @@ async def _run(
     def stop(number: int) -> None:
         nonlocal stopped
         stopped = True
+        _closing(told.file).touch()
         log.info("Got %s: finishing running answers.", signal.Signals(number).name)
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -168,7 +169,12 @@ def _serving(settings: Settings, prepared: Prepared, memory_file: Path) -> str:
         max_queued=settings.max_queued,
         engine_version=_version(),
         memory_file=str(memory_file),
+        closing_file=str(_closing(memory_file)),
     ).to_json()
+
+
+def _closing(memory_file: Path) -> Path:
+    return memory_file.with_name("closing")
 
 
 def _version() -> str:
