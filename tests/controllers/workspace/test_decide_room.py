@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from controllers.workspace.builders import (
     kinds,
     later,
     provisioned,
+    settled,
     step,
     workspace,
 )
@@ -214,6 +216,88 @@ class TestAdapters:
         assert (serving(after)["context"], serving(after)["adapterRanks"]) == (context, [32])
         message = condition(decision.status, "ResourceReady")["message"]
         assert "GiB" not in message or "missing" in message
+
+    @pytest.mark.parametrize(("names", "rank"), [(("one",), 8), (("one", "two"), 128), (("one",), 512)])
+    def test_what_an_older_version_chose_without_counting_them_is_kept(
+        self, names: tuple[str, ...], rank: int
+    ) -> None:
+        """Another version of the operator restarts nothing and buys nothing, even where it would not choose so."""
+        observed = self.left_by_an_older_version(names, rank)
+        before = serving(observed)
+        observed, decision = step(observed, now=later(60))
+        assert set(kinds(decision)) <= {"Deployment"}, "the stand-in for that version mounted no adapters"
+        assert not decision.deletions
+        assert "--max-model-len=9584" in json.dumps(observed.deployment)
+        assert serving(observed) == {
+            **before,
+            "for": serving(observed)["for"],
+            "adapterRanks": [rank] * len(names),
+        }
+        observed, decision = step(observed, now=later(120))
+        assert (decision.writes, decision.deletions) == ((), ())
+        assert serving(observed)["context"] == 9584
+
+    def test_once_the_spec_changes_an_older_version_s_choice_is_made_anew(self) -> None:
+        observed = self.left_by_an_older_version(("one",), 8)
+        observed.workspace["metadata"]["generation"] = 2
+        observed, _ = step(observed, now=later(60))
+        assert serving(observed)["context"] == 9504
+
+    def test_requests_at_once_are_wanted_of_no_older_version(self) -> None:
+        """An annotation does not raise the generation."""
+        observed = self.left_by_an_older_version(("one",), 8)
+        observed.workspace["metadata"]["annotations"][AT_ONCE] = "2"
+        observed, _ = step(observed, now=later(60))
+        assert serving(observed)["concurrency"] == 2
+
+    @staticmethod
+    def left_by_an_older_version(names: tuple[str, ...], rank: int) -> Observed:
+        """A Workspace with adapters that runs, with what a version that counts none wrote of its choice."""
+        observed = settled(adapted())
+        given = {**adapted(*names), "status": copy.deepcopy(observed.workspace["status"])}
+        del given["status"]["resolved"]["serving"]["adapterRanks"]
+        made, _ = step(Observed(adapted(*names)))
+        return replace(observed, workspace=given, adapters=read(made, rank).adapters)
+
+    def test_one_whose_new_source_was_not_read_yet_has_no_known_rank(self) -> None:
+        """Its object has the new source already, and its status is still about the old one."""
+        observed, _ = step(Observed(adapted("one")))
+        observed, _ = step(read(observed, 8))
+        observed, _ = step(provisioned(observed))
+        given = copy.deepcopy(observed.workspace)
+        given["inference"]["adapters"][0]["source"]["image"] = "registry.example/one:2"
+        given["metadata"]["generation"] = 2
+        ((name, adapter),) = observed.adapters.items()
+        adapter = copy.deepcopy(adapter)
+        adapter["spec"]["source"]["image"] = "registry.example/one:2"
+        adapter["metadata"]["generation"] = 2
+        adapter["status"]["conditions"][0]["observedGeneration"] = 1
+        before = serving(observed)
+        observed = replace(observed, workspace=given, adapters={name: adapter})
+        observed, _ = step(observed, now=later(60))
+        assert serving(observed) == before
+        adapter = copy.deepcopy(adapter)
+        adapter["status"]["conditions"][0]["observedGeneration"] = 2
+        adapter["status"]["rank"] = 64
+        observed, _ = step(replace(observed, adapters={name: adapter}), now=later(120))
+        assert serving(observed)["adapterRanks"] == [64]
+
+    def test_while_one_is_read_the_last_choice_holds_whatever_else_changed(self) -> None:
+        """Nodes are neither bought nor given back for a rank that is only assumed."""
+        given = short("4")
+        observed, _ = step(given)
+        observed, _ = step(provisioned(observed))
+        assert len(observed.claims) == 2
+        changed = copy.deepcopy(observed.workspace)
+        changed["metadata"]["generation"] = 2
+        changed["metadata"]["annotations"][AT_ONCE] = "8"
+        changed["resource"]["count"] = 4
+        changed["inference"]["adapters"] = adapted("one")["inference"]["adapters"]
+        observed, decision = step(replace(observed, workspace=changed), now=later(60))
+        assert kinds(decision) == ["Adapter"]
+        assert not decision.deletions
+        observed, decision = step(read(observed, 8), now=later(120))
+        assert kinds(decision).count("Machine") == serving(observed)["nodes"] - 2
 
     @pytest.mark.parametrize("entry", [{"strength": "0.5"}, {"source": {"image": "registry.example/one:1"}}])
     def test_an_entry_without_a_name_is_left_out(self, entry: Object) -> None:

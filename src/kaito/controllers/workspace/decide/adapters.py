@@ -13,7 +13,7 @@ from kaito.catalog import AdapterFacts, Catalog, adapter_fits
 from kaito.controllers.workspace.compare import difference
 from kaito.controllers.workspace.config import WorkspaceConfig
 from kaito.controllers.workspace.decide.children import cut, manifest, ours, write_if_needed
-from kaito.controllers.workspace.decide.mounted import AdapterWanted
+from kaito.controllers.workspace.decide.mounted import AdapterWanted, current
 from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.decide.weights_source import Baked
@@ -131,17 +131,11 @@ def _use(
             f"{wanted.path}.adapterRef.name",
         )
     ready = find_condition(conditions(live), READY) if live is not None else None
-    if live is None or ready is None or ready.get("status") == "Unknown" or not _current(live, ready):
+    if live is None or ready is None or ready.get("status") == "Unknown" or not current(live, ready):
         return AdapterUse(wanted, "Pending", "AdapterPending", f"adapter {wanted.name} is being read")
     if ready.get("status") != "True":
         return _unreadable(wanted, str(ready.get("reason") or ""), str(ready.get("message") or ""))
     return _judged(wanted, live, plan, catalog, config)
-
-
-def _current(live: Object, ready: Mapping[str, Any]) -> bool:
-    """Whether the Adapter's condition is about its present spec."""
-    seen = ready.get("observedGeneration")
-    return seen is None or seen >= (metadata(live).get("generation") or 0)
 
 
 def _unreadable(wanted: AdapterWanted, reason: str, message: str) -> AdapterUse:

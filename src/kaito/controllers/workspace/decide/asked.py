@@ -16,6 +16,8 @@ from kaito.catalog.models import Runtime
 from kaito.controllers.workspace.decide.mounted import mounted
 from kaito.controllers.workspace.decide.problems import Problem
 from kaito.controllers.workspace.decide.resolved import (
+    Choice,
+    counts_adapters,
     has_choice,
     key_of,
     read_choice,
@@ -103,9 +105,10 @@ def serving_of(
     former = read_former(workspace, spec)
     if settings is None and (workspace.get("inference") or {}).get("config"):
         return Serving(preset, terms, "", read_choice(workspace, None), former, _unwritten(workspace))
-    stored = read_choice(workspace, key)
+    stored = read_choice(workspace, key) or _uncounted(workspace, with_settings(spec, settings or {}), terms)
     if not found.read:  # the choice that holds is kept until it is known what another follows from
-        return Serving(preset, terms, "", stored or former, former, _unwritten(workspace))
+        kept = stored or former or read_choice(workspace, None)
+        return Serving(preset, terms, "", kept, former, _unwritten(workspace))
     return Serving(preset, terms, key, stored, former, _unwritten(workspace))
 
 
@@ -119,11 +122,24 @@ def _beside(workspace: Object, terms: Terms, settings: Settings) -> Mapping[str,
     return said
 
 
+def _uncounted(workspace: Object, key: str, terms: Terms) -> Choice | None:
+    """The choice of a version that counted no room for adapters, where the spec has not changed since: what runs is not
+    cut anew, nor does it get other nodes, because another version counts otherwise."""
+    if not terms.ranks or terms.sequences > 1 or counts_adapters(workspace) or _changed(workspace):
+        return None
+    return read_choice(workspace, key)
+
+
+def _changed(workspace: Object) -> bool:
+    """Whether the spec is another than the one that the status was written for."""
+    seen = max((int(each.get("observedGeneration") or 0) for each in conditions(workspace)), default=0)
+    return seen < int(metadata(workspace).get("generation") or 0)
+
+
 def _unwritten(workspace: Object) -> tuple[str, int] | None:
     """Machine size and nodes of a Workspace that was served by a version that wrote no choices down, and whose spec has
     not changed since."""
-    seen = max((int(each.get("observedGeneration") or 0) for each in conditions(workspace)), default=0)
-    if seen < int(metadata(workspace).get("generation") or 0):
+    if _changed(workspace):
         return None
     status = workspace.get("status") or {}
     nodes, name = status.get("targetNodeCount"), status.get("instanceType")

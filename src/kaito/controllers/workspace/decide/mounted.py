@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kaito.api.adapter import READY
-from kaito.api.conditions import is_true
+from kaito.api.conditions import find_condition
 from kaito.catalog import AdapterFacts
 from kaito.catalog.adapters import ASSUMED_RANK
 from kaito.controllers.workspace.compare import difference
@@ -70,9 +71,16 @@ def mounted(workspace: Object, adapters: Mapping[str, Object]) -> Mounted:
 
 def _rank(wanted: AdapterWanted, live: Object | None) -> int | None:
     """0 for one that was read and does not say its rank; None for one that was not read."""
-    if live is None or not is_true(conditions(live), READY):
+    ready = find_condition(conditions(live), READY) if live is not None else None
+    if live is None or ready is None or ready.get("status") != "True" or not current(live, ready):
         return None
     spec = live.get("spec") or {}
     if wanted.source is not None and difference({"source": wanted.source}, spec) is not None:
         return None  # what its status says is not about the new source
     return AdapterFacts.from_status(live.get("status") or {}).rank or 0
+
+
+def current(live: Object, ready: Mapping[str, Any]) -> bool:
+    """Whether the Adapter's condition is about its present spec."""
+    seen = ready.get("observedGeneration")
+    return seen is None or seen >= (metadata(live).get("generation") or 0)

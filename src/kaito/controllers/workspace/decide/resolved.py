@@ -109,6 +109,11 @@ def has_choice(workspace: Mapping[str, Any]) -> bool:
     return _part(workspace, SERVING) is not None
 
 
+def counts_adapters(workspace: Mapping[str, Any]) -> bool:
+    """Whether the choice was made by a version that counts room for adapters: it says so even where there are none."""
+    return "adapterRanks" in (_part(workspace, SERVING) or {})
+
+
 def with_choice(status: Object, key: str, choice: Choice | None) -> Object:
     """The status with the choice for that key, or without any."""
     if choice is None:
@@ -123,6 +128,7 @@ def with_choice(status: Object, key: str, choice: Choice | None) -> Object:
         "pipeline": choice.parallelism.pipeline,
         "data": choice.parallelism.data,
         "dtype": choice.dtype,
+        "adapterRanks": list(choice.ranks),
     }
     if choice.context is not None:
         part["context"] = choice.context
@@ -134,8 +140,6 @@ def with_choice(status: Object, key: str, choice: Choice | None) -> Object:
         part["plannedContext"] = choice.planned
     if choice.sequences > 1:
         part["concurrency"] = choice.sequences
-    if choice.ranks:
-        part["adapterRanks"] = list(choice.ranks)
     return _with(status, SERVING, part)
 
 
