@@ -24,7 +24,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from kaito_presets import demo
-from kaito_presets.oci import NotThere
+from kaito_presets.oci import BadImage, NotThere, manifest_of
 from kaito_presets.weights import look
 from kaito_presets.weights.check import Unfit
 from kaito_presets.weights.parts import Unseen
@@ -292,6 +292,16 @@ def test_what_a_pull_would_refuse_does_not_fit(registry: RegistryServer, layer: 
     registry.push("me/tiny:1", layer)
     with pytest.raises(Unfit, match=says):
         look_at(registry)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    ["x", [None], ["x"], [{"size": 1}], [{"digest": 1}], [{"digest": "d", "size": "1"}]]
+    + [[{"digest": "d", "size": size}] for size in (-1, True, 1.5, {})],
+)
+def test_a_manifest_that_is_none_is_told_in_a_sentence(layers: Any) -> None:
+    with pytest.raises(BadImage, match="manifest"):
+        manifest_of({"layers": layers}, dict)
 
 
 # --- what the registry does

@@ -48,13 +48,26 @@ def manifest_of(
         entries = document.get("manifests")
         if not isinstance(entries, list):
             break
-        images = [entry for entry in entries if entry.get("mediaType", _IMAGES[0]) in MANIFESTS]
+        images = [
+            entry
+            for entry in entries
+            if isinstance(entry, dict) and entry.get("mediaType", _IMAGES[0]) in MANIFESTS
+        ]
         if not images:
             raise BadImage("The image's index names no image.")
         document = open_entry(images[0])
     if not isinstance(document.get("layers"), list):
         raise BadImage("There is no image manifest (a manifest has layers).")
+    if not all(map(_is_layer, document["layers"])):
+        raise BadImage("The image's manifest is damaged: each of its layers has a digest and a size.")
     return document
+
+
+def _is_layer(entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    digest, size = entry.get("digest"), entry.get("size", 0)
+    return isinstance(digest, str) and isinstance(size, int) and not isinstance(size, bool) and size >= 0
 
 
 class ImageLayout:
