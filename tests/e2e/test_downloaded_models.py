@@ -60,7 +60,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
         LLAMA: repository(rope_theta=..., rope_scaling=...),
         QWEN: repository("Qwen2ForCausalLM"),
         "tiny/Phi-Of-Mine": repository("Phi3ForCausalLM"),
-        GGUF: {"README.md": b"Capitals.", gguf.name: gguf.read_bytes()},
+        GGUF: {"README.md": b"Capitals.", f"Q8_0/{gguf.name}": gguf.read_bytes()},
         SLOW: {"slow-q4_0.gguf": gguf.read_bytes() + bytes(50_000_000)},
         FALCON: repository("FalconForCausalLM"),
     }

@@ -21,7 +21,8 @@ from kaito_presets.weights import (
     download,
     make_plan,
 )
-from kaito_presets.weights.plan import GIB, choose_gguf, choose_safetensors
+from kaito_presets.weights.fetch import verify
+from kaito_presets.weights.plan import GIB, choose_gguf, choose_safetensors, pod_plan
 from presets.hub_server import HubServer
 
 fetch = functools.partial(download, first_pause=0.001)
@@ -100,6 +101,19 @@ def test_without_gguf_the_safetensors_files_are_taken(hub: HubServer, tmp_path: 
 )
 def test_choice_among_gguf_files(names: list[str], chosen: list[str]) -> None:
     assert [file.path for file in choose_gguf([RemoteFile(name, 1) for name in names])] == chosen
+
+
+def test_gguf_files_in_directories_are_put_where_servers_look(hub: HubServer, tmp_path: Path) -> None:
+    names = [f"Q4_K_M/m-Q4_K_M-0000{number}-of-00002.gguf" for number in (1, 2)]
+    hub.repositories["org/deep"] = {name: name.encode() for name in names}
+    plan = pod_plan(Hub(hub.url), "org/deep", "main", tmp_path)
+    fetch(plan, Hub(hub.url))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        name.removeprefix("Q4_K_M/"): name.encode() for name in names
+    }
+    assert pod_plan(Hub(hub.url), "org/deep", "main", tmp_path).missing == 0
+    verify(plan)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_choice_among_hugging_face_files() -> None:

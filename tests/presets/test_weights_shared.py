@@ -132,6 +132,32 @@ def test_where_links_cannot_be_made_files_are_pointed_at(
     assert (tmp_path / "volume" / "m").read_bytes() == TENSORS
 
 
+def test_a_file_that_somebody_deletes_just_now_is_not_pointed_at(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(FileNotFoundError):
+        hand_over(["m"], tmp_path / "kept", tmp_path / "volume")
+    assert list((tmp_path / "volume").iterdir()) == []
+
+
+def test_a_full_disk_is_told_with_the_directory_that_is_shared(
+    hub: HubServer,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("KAITO_WEIGHTS_CACHE", str(cache))
+    monkeypatch.setattr(pod, "download", full)
+    with pytest.raises(SystemExit) as ended:
+        pod.main([f"--repository={REPOSITORY}", f"--revision={COMMIT}", f"--output={tmp_path / 'one'}"])
+    assert ended.value.code == pod.EXIT_DISK
+    assert f"can't be written to {cache}: No space left on device." in capsys.readouterr().err
+
+
 def test_what_takes_more_memory_than_is_free_is_not_downloaded(
     hub: HubServer,
     cache: Path,
@@ -155,4 +181,5 @@ def test_what_is_held_is_told_with_its_size(tmp_path: Path) -> None:
         (tmp_path / name / "deep").mkdir(parents=True)
         (tmp_path / name / "deep" / "file").write_bytes(bytes(size))
     (tmp_path / "b--x@1.lock").touch()
+    (tmp_path / "b--x@1" / "has another name meanwhile").symlink_to("nowhere")
     assert held(tmp_path) == [("a--x@2", 5), ("b--x@1", 7)]

@@ -320,8 +320,9 @@ async def test_a_repository_without_safetensors_is_refused(hub: HubServer) -> No
     hub.repositories["me/mine"] = {"config.json": b"{}", "model.safetensors": b"x" * 20}
     with pytest.raises(HubError, match=r"model\.safetensors of me/mine is no safetensors file"):
         await HubClient(hub.url, LoopClock()).held("me/mine")
-    hub.repositories["me/mine"] = {"config.json": b"{}", "m-q4.gguf": b"x"}
-    assert (await HubClient(hub.url, LoopClock()).held("me/mine")).tensors == {}
+    for name in ("m-q4.gguf", "Q4_0/m-q4.gguf"):
+        hub.repositories["me/mine"] = {"config.json": b"{}", name: b"x"}
+        assert (await HubClient(hub.url, LoopClock()).held("me/mine")).tensors == {}
 
 
 class Shelf:

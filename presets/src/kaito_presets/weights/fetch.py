@@ -100,7 +100,7 @@ def download(
     for file in plan.files:
         if meter.done >= enough and enough < plan.total:
             return plan.directory
-        target = plan.directory / file.path
+        target = plan.directory / file.place
         if target.is_file() and target.stat().st_size == file.size:
             meter.skip(file.size)
             continue
@@ -126,7 +126,7 @@ def download(
 def verify(plan: Plan) -> None:
     """Removes files that are not what the plan says, for example another version's."""
     for file in plan.files:
-        path = plan.directory / file.path
+        path = plan.directory / file.place
         if path.is_file() and (path.stat().st_size != file.size or not _matches(path, file)):
             path.unlink()
 

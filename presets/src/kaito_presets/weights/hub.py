@@ -43,6 +43,11 @@ class RemoteFile:
     sha256: str | None = None
     git_sha1: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Where it is put. Publishers have GGUF files of many parts in directories; servers look at the top alone."""
+        return PurePosixPath(self.path).name if self.path.lower().endswith(".gguf") else self.path
+
 
 class Hub:
     """`endpoint` default: HF_ENDPOINT, else huggingface.co. `token` default: HF_TOKEN."""

@@ -104,7 +104,7 @@ def make_plan(hub: Hub, source: Source, cache: Path) -> Plan:
             raise HubError(f"The repository {repository} has no safetensors files.")
     directory = directory_of(cache, repository, revision)
     present = sum(
-        file.size if (directory / file.path).is_file() else _partial(directory, file) for file in files
+        file.size if (directory / file.place).is_file() else _partial(directory, file) for file in files
     )
     return Plan(repository, revision, tuple(files), directory, present)
 
@@ -121,14 +121,14 @@ def pod_plan(hub: Hub, repository: str, revision: str, directory: Path, *, mistr
             "are opened. Save them as safetensors."
         )
     present = sum(
-        file.size if (directory / file.path).is_file() else _partial(directory, file) for file in files
+        file.size if (directory / file.place).is_file() else _partial(directory, file) for file in files
     )
     return Plan(repository, revision, tuple(files), directory, present)
 
 
 def partial_path(directory: Path, file: RemoteFile) -> Path:
     """Where an unfinished file is kept."""
-    return directory / f"{file.path}.partial"
+    return directory / f"{file.place}.partial"
 
 
 def _partial(directory: Path, file: RemoteFile) -> int:

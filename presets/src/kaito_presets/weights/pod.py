@@ -91,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (HubError, BadImage, DoesNotFit) as error:
         _fail(EXIT_UNAVAILABLE, str(error))
     except OSError as error:
-        _fail(EXIT_DISK, f"The weights can't be written to {options.output}: {error.strerror}.")
+        place = shared.shared_directory() or options.output
+        _fail(EXIT_DISK, f"The weights can't be written to {place}: {error.strerror or error}.")
 
 
 def _look(options: argparse.Namespace) -> None:
@@ -129,7 +130,7 @@ def from_hub(options: argparse.Namespace, directory: Path) -> str:
         until = None if share == shares else plan.total * share // shares
         download(plan, hub, log, until=until)
         if until is None:
-            shared.hand_over((file.path for file in plan.files), place, directory)
+            shared.hand_over((file.place for file in plan.files), place, directory)
     where = f"{plan.repository} at {revision[:12]}"
     if until is not None:
         return f"{gigabytes(max(until, log.done))} of the {gigabytes(plan.total)} of {where} are there{log.speed()}"

@@ -57,6 +57,8 @@ def hand_over(names: Iterable[str], directory: Path, output: Path) -> None:
         target.unlink(missing_ok=True)
         try:
             os.link(directory / name, target)
+        except FileNotFoundError:  # somebody clears the directory up just now
+            raise
         except OSError:  # another file system, or one without hard links
             target.symlink_to((directory / name).absolute())
 
@@ -66,7 +68,15 @@ def held(cache: Path) -> list[tuple[str, int]]:
     if not cache.is_dir():
         return []
     return sorted(
-        (each.name, sum(path.stat().st_size for path in each.rglob("*") if path.is_file()))
+        (each.name, sum(_size(Path(folder, name)) for folder, _, names in os.walk(each) for name in names))
         for each in cache.iterdir()
         if each.is_dir()
     )
+
+
+def _size(path: Path) -> int:
+    """Bytes; 0 of a file that has got another name meanwhile, as files do that are complete."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -76,11 +76,12 @@ class HubClient:
         async with self._session(token) as session:
             info = parse_json(await self._info(session, id, revision, token), f"the hub's answer about {id}")
             commit = str(info.get("sha") or revision or "main")
-            sizes = {name: size for name, size in sizes_of(info, id).items() if "/" not in name}
+            everywhere = sizes_of(info, id)
+            sizes = {name: size for name, size in everywhere.items() if "/" not in name}
             files = [
                 name for name in sizes if name.endswith(".safetensors") and not name.startswith("adapter")
             ]
-            if not files and any(name.endswith(".gguf") for name in sizes):
+            if not files and any(name.endswith(".gguf") for name in everywhere):
                 return Held(commit, {}, {})
             if not files:
                 raise unsupported(
