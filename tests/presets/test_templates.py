@@ -297,9 +297,42 @@ def test_what_the_tokenizer_puts_before_a_prompt_is_kept(tmp_path: Path) -> None
             "tokenizer_config.json in the weights directory is not JSON",
         ),
         ("chat_template.json", "[]", "chat_template.json in the weights directory is not a JSON object"),
+        ("chat_template.jinja", "{{" + "(" * 9000 + "1" + ")" * 9000 + "}}", "is damaged: maximum recursion"),
     ],
 )
 def test_a_damaged_template_is_named(tmp_path: Path, name: str, text: str, says: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(BadWeights, match=says):
         ChatTemplate.of(tmp_path)
+
+
+def test_of_several_named_templates_the_default_is_taken(tmp_path: Path) -> None:
+    named = [
+        {"name": ["x"]},
+        "x",
+        {"name": "tool_use", "template": "no"},
+        {"name": "default", "template": "yes"},
+    ]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    told = ChatTemplate.of(tmp_path)
+    assert told is not None
+    assert told.render([Message("user", "Hi")]) == "yes"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ messages[0].content + 1 }}",
+        "{{ 1 / 0 }}",
+        "{{ messages[7].content }}",
+        "{{ range(10 ** 9) }}",
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
+        "{% include 'x' %}",
+    ],
+)
+def test_a_conversation_that_ends_the_template_is_refused_with_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "chat_template.jinja").write_text(text)
+    told = ChatTemplate.of(tmp_path)
+    assert told is not None
+    with pytest.raises(BadPrompt, match="chat template can't word this conversation: "):
+        told.render([Message("user", "Hi")])

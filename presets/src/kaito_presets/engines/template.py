@@ -19,6 +19,16 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from kaito_presets.engines import BadPrompt, BadWeights, Message, fallback
 
 #: Marks that are for training alone: what is between them is the assistant's.
+#: What ends a template's program: its text is from the weights, and not all of them foresee every conversation.
+_FAULTS = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+)
 _GENERATION = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")
 
 
@@ -52,6 +62,8 @@ class ChatTemplate:
             raise BadWeights(
                 f"The chat template in the weights directory is damaged, in line {error.lineno}: {error}"
             ) from error
+        except _FAULTS as error:
+            raise BadWeights(f"The chat template in the weights directory is damaged: {error}") from error
 
     @classmethod
     def of_one_prompt(cls, weights: Path) -> ChatTemplate:
@@ -67,7 +79,7 @@ class ChatTemplate:
             return self._template.render(messages=turns, add_generation_prompt=True, **self._variables)
         except TemplateRefused:
             raise
-        except jinja2.TemplateError as error:
+        except _FAULTS as error:
             raise BadPrompt(f"The model's chat template can't word this conversation: {error}") from error
 
 
@@ -79,8 +91,8 @@ def own_source(weights: Path) -> str | None:
     for name in ("tokenizer_config.json", "chat_template.json"):
         source = _json_of(weights / name).get("chat_template")
         if isinstance(source, list):  # several named templates
-            named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
-            source = named.get("default")
+            named = [each for each in source if isinstance(each, dict) and each.get("name") == "default"]
+            source = named[0].get("template") if named else None
         if isinstance(source, str):
             return source
     return None
