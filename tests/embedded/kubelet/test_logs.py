@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,6 +46,22 @@ async def test_output_without_a_line_end_is_not_lost(virtual_clock: VirtualClock
     assert await show(writer.path) == "prompt> answer\nlast"
     assert await show(writer.path, tail=1) == "last"
     assert await show(writer.path, tail=2) == "prompt> answer\nlast"
+
+
+async def test_a_full_disk_costs_lines_and_nothing_else(
+    virtual_clock: VirtualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    writer = LogWriter(tmp_path / "0.log", virtual_clock)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        writer.write(1, b"lost\nlost, too")
+        writer.flush()
+    writer.write(1, b"kept\n")
+    writer.close()
+    assert await show(writer.path) == "kept\n"
 
 
 async def test_follow_sees_everything_once_and_ends(virtual_clock: VirtualClock, tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ class LogWriter:
             self.path.replace(older(self.path))
             self._fd, self._size = self._open(), 0
             self.generation += 1
-        os.write(self._fd, data)
-        self._size += len(data)
+        with contextlib.suppress(OSError):  # a full disk costs lines of the log, and nothing else
+            self._size += os.write(self._fd, data)
         self.wake()
 
     def flush(self) -> None:
