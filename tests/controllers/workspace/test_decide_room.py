@@ -62,14 +62,16 @@ def planned(given: Object, **more: Any) -> Plan:
     return found
 
 
-def adapted(*names: str, preset: str = MINI, instance_type: str = T4) -> Object:
+def adapted(
+    *names: str, preset: str = MINI, instance_type: str = T4, runtime: str = "transformers"
+) -> Object:
     """A Workspace with adapters of its own."""
     adapters = [{"source": {"name": each, "image": f"registry.example/{each}:1"}} for each in names]
     return workspace(
         preset,
         instance_type=instance_type,
         inference={"adapters": adapters},
-        annotations={"kaito.sh/runtime": "transformers"},
+        annotations={"kaito.sh/runtime": runtime},
     )
 
 
@@ -258,6 +260,23 @@ class TestAdapters:
         del given["status"]["resolved"]["serving"]["adapterRanks"]
         made, _ = step(Observed(adapted(*names)))
         return replace(observed, workspace=given, adapters=read(made, rank).adapters)
+
+    def test_what_runs_on_one_node_answers_until_all_nodes_of_the_next_cut_are_there(self) -> None:
+        observed = settled(adapted(runtime="vllm"))
+        given = copy.deepcopy(observed.workspace)
+        given["inference"]["adapters"] = adapted("one", "two", "three")["inference"]["adapters"]
+        observed, _ = step(replace(observed, workspace=given), now=later(60))
+        for seconds in (90, 120):
+            observed, decision = step(read(observed, 128), now=later(seconds))
+            assert len(observed.claims) == 2, "one copy on both"
+            assert not decision.deletions
+            assert "Service" not in kinds(decision)
+            message = condition(decision.status, "InferenceReady")["message"]
+            assert message == "waits for its 2 nodes; until then the model is served as before"
+        observed, decision = step(provisioned(observed), now=later(180))
+        assert [each.resource.kind for each in decision.deletions] == ["Deployment"]
+        observed, decision = step(replace(observed, deployment=None), now=later(240))
+        assert "StatefulSet" in kinds(decision)
 
     def test_one_whose_new_source_was_not_read_yet_has_no_known_rank(self) -> None:
         """Its object has the new source already, and its status is still about the old one."""

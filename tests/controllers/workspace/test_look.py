@@ -30,6 +30,7 @@ from kaito.controllers.workspace.decide import look
 from kaito.controllers.workspace.decide.look import NOT_CHECKED, not_made
 from kaito.controllers.workspace.decide.weights_source import Pulled, weights_key
 from kaito.controllers.workspace.slim import slim_look
+from kaito.runtime.clock import rfc3339
 from kaito.runtime.objects import CachedObject
 from kaito.runtime.resources import DEPLOYMENTS, PODS
 from kaito_presets.weights import pod
@@ -239,6 +240,18 @@ def test_a_claim_that_is_not_there_costs_no_node_however_long_it_takes() -> None
         ready = condition(found.status, "ResourceReady")
         assert ready["reason"] == "ModelNotFound"
         assert 'weights.volumeSource: persistentvolumeclaim "models" not found: create it' in ready["message"]
+
+
+def test_the_time_for_a_look_begins_when_its_pod_has_a_node() -> None:
+    """It may have waited for its claim much longer than a look takes."""
+    observed, _ = step(owned(volumeSource=CLAIM))
+    placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": rfc3339(later(1000))}
+    observed = with_status_of_look(observed, {"phase": "Pending", "conditions": [placed]})
+    observed, decision = step(observed, now=later(1010))
+    assert not asks(decision)
+    assert (decision.requeue_after, len(observed.looks)) == (290.0, 1)
+    observed, _ = step(observed, now=later(1300))
+    assert "did not come to an end in 300 s" in part(observed)["unchecked"]
 
 
 @pytest.mark.parametrize(

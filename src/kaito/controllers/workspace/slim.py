@@ -110,7 +110,7 @@ def slim_pod(pod: CachedObject) -> CachedObject:
 
 
 def slim_look(pod: CachedObject) -> CachedObject:
-    """Of a pod that looks at weights: its identity, whether it found a node, and how it ended."""
+    """Of a pod that looks at weights: its identity, whether and when it found a node, and how it ended."""
     tree = pod.decode()
     status = tree.get("status") or {}
     ended = [
@@ -118,17 +118,17 @@ def slim_look(pod: CachedObject) -> CachedObject:
         for each in status.get("containerStatuses") or ()
         if (terminated := (each.get("state") or {}).get("terminated"))
     ]
-    waits = [
+    placed = [
         _picked(each, ("type", "status", "reason", "message", "lastTransitionTime"))
         for each in status.get("conditions") or ()
-        if each.get("type") == "PodScheduled" and each.get("status") != "True"
+        if each.get("type") == "PodScheduled"
     ]
     kept = {
         "metadata": _picked(tree["metadata"], _IDENTITY),
         "status": {
             **_picked(status, ("phase", "reason", "message")),
             **({"containerStatuses": ended} if ended else {}),
-            **({"conditions": waits} if waits else {}),
+            **({"conditions": placed} if placed else {}),
         },
     }
     return CachedObject.from_dict(kept, pod.resource)

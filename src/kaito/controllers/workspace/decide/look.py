@@ -215,14 +215,16 @@ def _found(pod: Object, place: Place, looks: int, now: datetime) -> Look | Objec
     if status.get("phase") in ("Succeeded", "Failed"):
         return _ended(status, place, looks, now)
     age = (now - parse_time(metadata(pod)["creationTimestamp"])).total_seconds()
-    waits = find_condition(conditions(pod), "PodScheduled")
-    if waits is not None and waits.get("reason") == "Unschedulable":
-        message = _short(str(waits.get("message") or ""))
+    placed = find_condition(conditions(pod), "PodScheduled") or {}
+    if placed.get("status") == "True" and placed.get("lastTransitionTime"):
+        age = (
+            now - parse_time(str(placed["lastTransitionTime"]))
+        ).total_seconds()  # it may have waited before
+    elif placed.get("reason") == "Unschedulable":
+        message = _short(str(placed.get("message") or ""))
         if (missing := _missing_claim(place)) and missing in message:
-            text = f"{missing}: create it"
-            return Look(
-                Problem.at(place.path, NOT_FOUND, text)
-            )  # the scheduler sees it come, and so does this
+            # The scheduler sees it come, and so does this.
+            return Look(Problem.at(place.path, NOT_FOUND, f"{missing}: create it"))
         if age >= NO_ROOM:
             return {UNCHECKED: f"pod {metadata(pod)['name']} found no node: {message}"}
         return Look(again=NO_ROOM - age)

@@ -71,13 +71,10 @@ def decide_workload(
     as_set = plan.distributed or observed.stateful_set is not None
     resource = STATEFULSETS if as_set else DEPLOYMENTS
     live = observed.stateful_set if as_set else observed.deployment
-    other = observed.deployment if as_set else None
+    if as_set and observed.deployment is not None:
+        return _makes_room(observed, plan, observed.deployment, nodes, adapters)
     writes = _services(observed, plan, as_set=as_set)
     endpoint = endpoint_of(observed.service)
-    if other is not None:
-        deletions = () if deleting(other) else (_deletion(DEPLOYMENTS, other),)
-        text = f"Deployment {plan.name} makes room for a StatefulSet"
-        return WorkloadOutcome(False, PENDING, text, endpoint=endpoint, writes=writes, deletions=deletions)
     held = _held(observed, plan, live, nodes, adapters)
     if held is not None:
         return WorkloadOutcome(
@@ -100,6 +97,30 @@ def decide_workload(
     # the model answers is then for the workload's own status to say.
     outcome = _state(observed, plan, resource, live, adapters, endpoint, writes)
     return replace(outcome, deletions=budget.deletions)
+
+
+def _makes_room(
+    observed: Observed, plan: Plan, other: Object, nodes: NodesOutcome, adapters: AdaptersOutcome
+) -> WorkloadOutcome:
+    """Several nodes are to serve the model together from now on, which a Deployment cannot: it goes when all of them
+    are there, and until then it answers."""
+    endpoint = endpoint_of(observed.service)
+    if deleting(other) or (nodes.ready and _held(observed, plan, other, nodes, adapters) is None):
+        deletions = () if deleting(other) else (_deletion(DEPLOYMENTS, other),)
+        text = f"Deployment {plan.name} makes room for a StatefulSet"
+        writes = _services(observed, plan, as_set=True)
+        return WorkloadOutcome(False, PENDING, text, endpoint=endpoint, writes=writes, deletions=deletions)
+    text = f"waits for its {plan.count} nodes; until then the model is served as before"
+    held = _held(observed, plan, other, nodes, adapters) or Problem(PENDING, text)
+    service = write_if_needed(SERVICES, service_manifest(observed.workspace, ""), observed.service)
+    return WorkloadOutcome(
+        False,
+        held.reason,
+        held.message,
+        held.reason not in (PENDING, "AdapterPending"),
+        endpoint=endpoint,
+        writes=(service,) if service is not None else (),
+    )
 
 
 def _selector(plan: Plan, live: Object | None) -> Object:
