@@ -26,6 +26,7 @@ from controllers.workspace.builders import (
 )
 from kaito.catalog.memory import GIB
 from kaito.controllers.workspace import NodeProvisioner, Observed, WorkspaceConfig
+from kaito.controllers.workspace.admission import judge
 from kaito.controllers.workspace.decide.hub_model import known_preset
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
 from kaito.controllers.workspace.decide.settings import settings_in
@@ -218,6 +219,21 @@ class TestAdapters:
         assert (serving(after)["context"], serving(after)["adapterRanks"]) == (context, [32])
         message = condition(decision.status, "ResourceReady")["message"]
         assert "GiB" not in message or "missing" in message
+
+    def test_ranks_that_are_only_assumed_refuse_nothing(self) -> None:
+        """Ten adapters would have rank 160 together; those of rank 1 find room, and have to be read for that."""
+        names = [f"a{number}" for number in range(10)]
+        given = adapted(*names)
+        assert judge(given, CATALOG, CONFIG, {}).refusals == ()
+        observed, decision = step(Observed(given))
+        assert kinds(decision).count("Adapter") == 10
+        assert observed.claims == ()
+        assert "are missing on each GPU" in condition(decision.status, "ResourceReady")["message"]
+        refused, _ = step(read(observed, 16))
+        assert condition(refused.workspace["status"], "InsufficientGpuMemory")["status"] == "True"
+        observed, _ = step(read(observed, 1))
+        assert len(observed.claims) == 1
+        assert serving(observed)["adapterRanks"] == [1] * 10
 
     @pytest.mark.parametrize(("names", "rank"), [(("one",), 8), (("one", "two"), 128), (("one",), 512)])
     def test_what_an_older_version_chose_without_counting_them_is_kept(

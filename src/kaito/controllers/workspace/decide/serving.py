@@ -53,6 +53,8 @@ class Terms:
     """Requests at once that each have the whole context."""
     ranks: tuple[int, ...] = ()
     """Of the adapters."""
+    assumed: bool = False
+    """Whether some of the ranks were not read yet: those refuse nothing."""
 
     def to(self, runtime: Runtime) -> Terms:
         """The terms for that runtime."""
@@ -248,7 +250,15 @@ class Serving:
 
 
 def answer(preset: Preset, machine: Machine, terms: Terms) -> Sizing | Refused:
-    """The nodes that are needed, or as many as are asked for. A count of 1 below the need counts as not written."""
+    """The nodes that are needed, or as many as are asked for. A count of 1 below the need counts as not written. Where
+    adapters whose ranks are only assumed leave no room: without them."""
+    found = _answer(preset, machine, terms)
+    if isinstance(found, Refused) and terms.assumed:
+        return _answer(preset, machine, replace(terms, ranks=()))
+    return found
+
+
+def _answer(preset: Preset, machine: Machine, terms: Terms) -> Sizing | Refused:
     terms = terms.on(preset, machine)
     found = size(preset, machine, terms.demand)
     if isinstance(found, Refused) or terms.count in (None, FILLED_IN, found.nodes):
