@@ -76,7 +76,9 @@ def adapted(
     )
 
 
-def read(observed: Observed, rank: int, *, base: str = "microsoft/Phi-3-mini-128k-instruct") -> Observed:
+def read(
+    observed: Observed, rank: int | None, *, base: str = "microsoft/Phi-3-mini-128k-instruct"
+) -> Observed:
     """The world after all of its Adapters were read."""
     status = adapter_status(base, rank=rank)
     found = {name: {**each, "status": status} for name, each in observed.adapters.items()}
@@ -149,6 +151,28 @@ class TestRequestsAtOnce:
         assert serving(after)["nodes"] >= serving(observed)["nodes"]
         assert not decision.deletions
 
+    def test_two_at_once_leave_each_less_context_than_one_had(self) -> None:
+        observed, _ = step(provisioned(step(Observed(at_once("1", instance_type=ONE)))[0]))
+        assert serving(observed)["context"] == 131072
+        given = copy.deepcopy(observed.workspace)
+        given["metadata"]["annotations"][AT_ONCE] = "2"
+        observed, _ = step(replace(observed, workspace=given), now=later(60))
+        assert serving(observed)["context"] == 78192
+
+    def test_copies_on_the_gpus_of_one_node_share_them(self) -> None:
+        def cache(number: str) -> float:
+            given = workspace(MINI, instance_type="Standard_NC48ads_A100_v4", annotations={AT_ONCE: number})
+            plan = planned(given)
+            assert plan.serving is not None
+            assert plan.choice is not None
+            assert plan.machine is not None
+            assert (plan.choice.nodes, plan.choice.parallelism.data) == (1, 2)
+            found = plan.serving.ledger(plan.choice, plan.machine)
+            assert found is not None
+            return found.kv_cache
+
+        assert cache("1") == cache("2") == cache("3") / 2
+
     def test_nodes_that_are_there_already_are_counted_for_them_too(self) -> None:
         byo = WorkspaceConfig(node_provisioner=NodeProvisioner.BYO)
         found = make_plan(at_once("2", instance_type=None), None, CATALOG, byo)
@@ -170,6 +194,11 @@ class TestAdapters:
         observed, _ = step(Observed(adapted("one")))
         observed, _ = step(read(observed, 16))
         assert serving(plain)["context"] - serving(observed)["context"] == 9584 - 9424
+
+    def test_one_that_says_no_rank_counts_as_one_of_the_usual(self) -> None:
+        observed, _ = step(Observed(adapted("one")))
+        observed, _ = step(read(observed, None))
+        assert serving(observed)["adapterRanks"] == [16]
 
     def test_adapters_that_leave_no_room_are_refused_before_a_node_is_bought(self) -> None:
         observed, _ = step(Observed(adapted("one")))
@@ -289,6 +318,9 @@ class TestAdapters:
             assert "Service" not in kinds(decision)
             message = condition(decision.status, "InferenceReady")["message"]
             assert message == "waits for its 2 nodes; until then the model is served as before"
+        elsewhere = decided(read(provisioned(observed), 128, base="someone/else"), now=later(170))
+        assert not elsewhere.deletions, "nothing could be made in its place"
+        assert condition(elsewhere.status, "InferenceReady")["reason"] == "AdapterDoesNotFit"
         observed, decision = step(provisioned(observed), now=later(180))
         assert [each.resource.kind for each in decision.deletions] == ["Deployment"]
         observed, decision = step(replace(observed, deployment=None), now=later(240))

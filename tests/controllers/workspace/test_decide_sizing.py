@@ -29,13 +29,15 @@ from controllers.workspace.builders import (
 )
 from controllers.workspace.pools import go
 from kaito.catalog import Sizing, machine_of_sku
+from kaito.catalog.memory import Parallelism
 from kaito.catalog.models import Catalog
 from kaito.catalog.prices import Prices, cheapest_first
 from kaito.controllers.workspace import NodeProvisioner, Observed, WorkspaceConfig, decide
 from kaito.controllers.workspace.decide.plan import Plan, make_plan
 from kaito.controllers.workspace.decide.problems import Problem
-from kaito.controllers.workspace.decide.serving import Terms, answer
-from kaito.controllers.workspace.decide.settings import settings_in
+from kaito.controllers.workspace.decide.resolved import Choice
+from kaito.controllers.workspace.decide.serving import Terms, answer, overridden
+from kaito.controllers.workspace.decide.settings import Settings, settings_in
 from kaito.controllers.workspace.node_facts import ExistingNodes, facts_of
 
 LLAMA = "llama-3.3-70b-instruct"
@@ -728,6 +730,14 @@ class TestOverrides:
         observed, _ = self.told("vllm: {data-parallel-size: 4}", given)
         found = (observed.workspace["status"]["resolved"]["serving"][each] for each in PARTS)
         assert tuple(found) == (1, 1, 4)
+
+    def test_stages_give_way_to_a_tensor_that_the_file_names(self) -> None:
+        """Two nodes of one GPU follow one another; there are no GPUs for two stages of two."""
+        planned = Choice(ONE, 2, 1, "vllm", Parallelism(1, 2, 1), "auto", None)
+        sku = CATALOG.sku(ONE)
+        assert sku is not None
+        found = overridden(planned, Settings(tensor=2), machine_of_sku(sku))
+        assert found.parallelism == Parallelism(2, 1, 1)
 
     def test_a_longer_context_needs_more_nodes(self) -> None:
         given = llama("Standard_NV72ads_A10_v5", inference={"config": "mine"})

@@ -28,6 +28,8 @@ from kaito.controllers.workspace import Decision, NodeProvisioner, Observed
 from kaito.controllers.workspace.admission import judge
 from kaito.controllers.workspace.decide import look
 from kaito.controllers.workspace.decide.look import NOT_CHECKED, not_made
+from kaito.controllers.workspace.decide.own_weights import may_be_smaller
+from kaito.controllers.workspace.decide.problems import Problem
 from kaito.controllers.workspace.decide.weights_source import Pulled, weights_key
 from kaito.controllers.workspace.slim import slim_look
 from kaito.runtime.clock import rfc3339
@@ -305,6 +307,77 @@ def test_looks_for_other_weights_go() -> None:
     observed, decision = step(replace(owned(), looks=other))
     assert [each.name for each in decision.deletions] == [other[0]["metadata"]["name"]]
     assert [each["metadata"]["name"] for each in observed.looks] != [other[0]["metadata"]["name"]]
+
+
+def test_what_was_found_of_other_weights_says_nothing_of_these() -> None:
+    observed, _ = step(owned(image="r.example/other:1"))
+    observed, _ = step(ended(observed, 0, FITS))
+    now = replace(owned(), workspace={**owned().workspace, "status": observed.workspace["status"]})
+    decision = decided(now)
+    assert look_in(decision)["spec"]["containers"][0]["args"][1] == f"--image={IMAGE}"
+    assert not asks(decision)
+
+
+def test_a_model_that_has_lost_its_nodes_for_a_while_is_not_looked_at() -> None:
+    observed, _ = step(owned({"kaito.sh/bypass-resource-checks": "true"}, image=IMAGE))
+    observed, _ = step(provisioned(observed))
+    assert observed.deployment is not None
+    metadata = {key: each for key, each in observed.workspace["metadata"].items() if key != "annotations"}
+    lost = replace(observed, claims=(), nodes={}, workspace={**observed.workspace, "metadata": metadata})
+    assert not any(write.resource == PODS for write in decided(lost, now=later(60)).writes)
+
+
+def test_a_claim_on_its_way_out_is_no_node_that_was_asked_for() -> None:
+    observed, _ = step(owned({"kaito.sh/bypass-resource-checks": "true"}, image=IMAGE))
+    (claim,) = observed.claims
+    going = {**claim, "metadata": {**claim["metadata"], "deletionTimestamp": rfc3339(later(30))}}
+    metadata = {key: each for key, each in observed.workspace["metadata"].items() if key != "annotations"}
+    lost = replace(observed, claims=(going,), workspace={**observed.workspace, "metadata": metadata})
+    assert look_in(decided(lost, now=later(60)))
+
+
+@pytest.mark.parametrize("digest", ["sha256:abc", f"{DIGEST}0", "latest", 7, None])
+def test_what_is_no_digest_pins_nothing(digest: object) -> None:
+    observed, _ = step(owned())
+    said = json.dumps({"bytes": 7_642_000_000, "files": 2, "quantization": None, "digest": digest})
+    observed, _ = step(ended(observed, 0, said))
+    assert "digest" not in part(observed)
+
+
+def test_an_image_that_is_named_by_its_digest_keeps_its_name() -> None:
+    named = f"r.example/mine@{DIGEST}"
+    observed, _ = step(owned(image=named))
+    observed, _ = step(ended(observed, 0, FITS))
+    assert look.with_digest(named, observed.workspace) == named
+    assert look.with_digest(IMAGE, observed.workspace) == IMAGE
+
+
+def test_weights_smaller_than_the_presets_get_a_size_of_their_own() -> None:
+    """Nothing is chosen, and so nothing is kept, before they were looked at."""
+    inference = {"preset": {"name": "phi-4", "weights": {"image": IMAGE}}}
+    observed, _ = step(as_read(workspace("phi-4", instance_type=None, inference=inference)))
+    assert "resolved" not in observed.workspace["status"]
+    small = json.dumps({"bytes": 8 * 2**30, "files": 2, "quantization": "gptq"})
+    observed, _ = step(ended(observed, 0, small))
+    observed, _ = step(observed)
+    assert observed.workspace["status"]["resolved"]["serving"]["instanceType"] == "Standard_NC4as_T4_v3"
+    assert len(observed.claims) == 1
+
+
+@pytest.mark.parametrize(
+    ("reasons", "first"),
+    [
+        (["InsufficientGpuMemory"], True),
+        (["InsufficientGpuMemory", "InvalidSpec"], False),
+        (["InvalidSpec"], False),
+        ([], False),
+    ],
+)
+def test_only_where_nothing_but_memory_is_in_the_way_weights_are_looked_at_first(
+    reasons: list[str], first: bool
+) -> None:
+    problems = [Problem(reason, "text") for reason in reasons]
+    assert may_be_smaller(owned().workspace, problems) is first
 
 
 CODES = st.sampled_from([0, 5, 6, 7, 8, 9, 137])

@@ -117,6 +117,19 @@ async def test_a_namespace_that_allows_no_such_pod_gets_its_model_all_the_same(
         assert (event["type"], event["reason"]) == ("Warning", "WeightsNotChecked")
 
 
+async def test_a_look_that_was_made_a_moment_ago_is_waited_for(virtual_clock: VirtualClock) -> None:
+    """The cache may be behind."""
+    faults = Faults(virtual_clock)
+    there = Answer(409, reason="AlreadyExists", message='pods "phi" already exists')
+    faults.add(Match(verb="create", resource="pods"), there, times=1)
+    async with cluster(virtual_clock) as world:
+        wire = Wire(FaultyTransport(world.transport, faults, virtual_clock))
+        async with world.operator(wire):
+            await world.client.create(WORKSPACES, WORKSPACE)
+            await world.until(lambda: world.status().get("reason") == "WeightsLookup", "a look", 60)
+        assert "resolved" not in world.status(), "nothing says that nobody could look"
+
+
 async def test_a_deleted_workspace_takes_its_look_along(virtual_clock: VirtualClock) -> None:
     async with cluster(virtual_clock) as world, world.operator(world.wire()):
         await world.client.create(WORKSPACES, WORKSPACE)
