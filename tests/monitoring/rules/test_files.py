@@ -50,6 +50,10 @@ def test_files_are_what_the_rules_say() -> None:
     assert not stale(), "run `make manifests`"
 
 
+def test_the_readme_counts_them() -> None:
+    assert f" {len(ALERTS)} alerts " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_there_is_a_case_for_every_alert_and_an_alert_for_every_case() -> None:
     assert set(CASES) == set(ALERTS)
     assert len(ALERTS) == sum(len(group.alerts) for group in GROUPS), "two alerts have one name"
