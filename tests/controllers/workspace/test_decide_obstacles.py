@@ -80,12 +80,18 @@ def test_what_the_operator_was_told_about_an_illegal_reference_settles_it() -> N
     assert condition(mapped.status, "NodeClaimReady")["reason"] == "NodeClaimNotReady"
 
 
-def test_a_registry_that_does_not_answer_holds_no_node_up() -> None:
+def test_no_node_is_bought_for_an_adapter_that_cannot_be_read() -> None:
+    """No pod would be made on it."""
     observed, decision = step(Observed(inline()), TINY)
     assert kinds(decision) == ["Adapter", "Service"], "how many nodes there will be follows from its rank"
     assert condition(decision.status, "NodeClaimReady")["reason"] == "AdapterPending"
     unreadable = decided(with_adapter(observed, refused("Unreadable", "no answer")), TINY)
-    assert kinds(unreadable) == ["Machine"]
+    assert kinds(unreadable) == []
+    assert condition(unreadable.status, "NodeClaimReady")["message"].startswith(
+        "no node is asked for before this is mended: adapter pirate: no answer"
+    )
+    read = decided(with_adapter(observed, adapter_status()), TINY)
+    assert kinds(read) == ["Machine"]
 
 
 def test_a_node_of_a_served_model_is_replaced_whatever_is_wrong_with_an_edit() -> None:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from kaito.controllers.workspace.decide.adapters import AdaptersOutcome
 from kaito.controllers.workspace.decide.children import ours
 from kaito.controllers.workspace.decide.plan import Plan
 from kaito.controllers.workspace.decide.settings import CONFIG_FILE
 from kaito.controllers.workspace.decide.wanted import Problem
 from kaito.controllers.workspace.model import Observed, metadata
-
-USERS_TO_MEND: Final = frozenset(
-    {"AdapterNameTaken", "AdapterNotFound", "AdapterDoesNotFit", "InvalidImageReference"}
-)
-"""Failures of an adapter that do not pass by themselves, as a registry that cannot be reached may."""
 
 
 def name_taken(observed: Observed) -> Problem | None:
@@ -64,18 +57,13 @@ def no_config_map(name: str, namespace: str) -> str:
 def before_first_node(observed: Observed, plan: Plan, adapters: AdaptersOutcome) -> Problem | None:
     """What has to be mended, or known, before money is spent; None where a model runs already.
 
-    Of an adapter that is being read that is its rank, from which the number of nodes follows; one that cannot be read
-    now, as its registry does not answer, holds nothing up. Claims that exist are not given up for any of it: whoever
-    asks for this has none.
+    Of an adapter that is its rank, from which the number of nodes follows. Without it no pod would be made on them
+    either, so one that cannot be read costs no node. Claims that exist are not given up for any of it: whoever asks for
+    this has none.
     """
     taken = name_taken(observed)
     if taken is not None:
         return taken
     if observed.deployment is not None or observed.stateful_set is not None:
         return None
-    for use in adapters.uses:
-        if use.state == "Failed" and use.reason in USERS_TO_MEND:
-            return Problem(use.reason, use.message)
-        if use.state == "Pending":
-            return Problem(use.reason, use.message)
-    return unusable_config_map(observed, plan)
+    return adapters.problem or unusable_config_map(observed, plan)
