@@ -215,6 +215,11 @@ async def test_a_repository_of_gguf_files_is_served_without_gpus(hub: ModelHub) 
     assert len(hub.asked()) == 1, "there is no config.json to be asked for"
 
 
+async def test_other_formats_in_directories_beside_gguf_files_are_passed_over(hub: ModelHub) -> None:
+    hub.models[ID] = Model(files={"m-Q4_K_M.gguf": 9, "onnx/model.bin": 9, "hf/model.safetensors": 9})
+    assert (await ask(hub)).runtimes == ("mistralrs",)
+
+
 @pytest.mark.parametrize("told", [None, [], {"total": "7B", "context_length": True}, {"context_length": -1}])
 async def test_what_the_hub_does_not_tell_of_gguf_files_stays_unknown(hub: ModelHub, told: Any) -> None:
     hub.models[ID] = Model(files={"m.gguf": 9}, info={"gguf": told})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kaito_presets.engines import Finish, Message, Piece, PromptTooLong, Sampling, make_engine
+from kaito_presets.engines.mistralrs import _spaced
 from presets.support import write_gguf
 
 
@@ -29,3 +31,13 @@ async def test_a_gguf_file_is_served(tmp_path: Path) -> None:
                 pass
     finally:
         await engine.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "token", "told"),
+    [("of", " of", " of"), (" of", " of", " of"), ("of", "of", "of"), ("", "\n", "\n"), ("", None, "")],
+)
+def test_the_white_space_that_an_answer_begins_with_is_kept_once(
+    text: str, token: str | None, told: str
+) -> None:
+    assert _spaced(text, None if token is None else SimpleNamespace(token=token)) == told

@@ -22,7 +22,7 @@ from kaito_presets.weights import (
     make_plan,
 )
 from kaito_presets.weights.fetch import verify
-from kaito_presets.weights.plan import GIB, choose_gguf, choose_safetensors, pod_plan
+from kaito_presets.weights.plan import GIB, Plan, choose_gguf, choose_safetensors, pod_plan
 from presets.hub_server import HubServer
 
 fetch = functools.partial(download, first_pause=0.001)
@@ -276,6 +276,15 @@ def test_disk_and_memory_must_suffice(hub: HubServer, tmp_path: Path) -> None:
         check_fit(plan, disk_free=100_000_000)
     with pytest.raises(DoesNotFit, match=r"needs 1\.1 GB of memory and 500 MB are available"):
         check_fit(plan, memory_free=500_000_000)
+
+
+def test_a_gpu_takes_16_bit_numbers_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan("org/m", "main", (RemoteFile("model.safetensors", 10 * GIB),), Path(), 0)
+    needed = {}
+    for gpu in (False, True):
+        monkeypatch.setattr("kaito_presets.weights.plan.on_gpu", lambda gpu=gpu: gpu)
+        needed[gpu] = plan.memory
+    assert needed == {False: 23 * GIB, True: 12 * GIB}
 
 
 def test_time_left_follows_from_the_speed() -> None:

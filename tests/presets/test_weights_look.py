@@ -27,7 +27,8 @@ from kaito_presets import demo
 from kaito_presets.oci import BadImage, NotThere, manifest_of
 from kaito_presets.weights import look
 from kaito_presets.weights.check import Unfit
-from kaito_presets.weights.parts import Unseen
+from kaito_presets.weights.gguf import numbers
+from kaito_presets.weights.parts import LONGEST_READ, Budget, Unseen, Window
 from kaito_presets.weights.pod import main
 from presets.registry_server import MANIFEST, RegistryServer
 from presets.test_puller import make_layout
@@ -220,6 +221,32 @@ def test_of_such_a_layer_config_json_is_compared_unless_it_may_be_overwritten(
     registry.push("me/tiny:2", (GZIP, wrong, {}), (GZIP, gzip.compress(tar(TINY)), {}))
     with pytest.raises(Unseen):
         look_at(registry, "me/tiny:2")
+    monkeypatch.setattr(look, "_GLANCE", 5000)
+    unknown = gzip.compress(tar({"a.bin": bytes(range(256)) * 400, **TINY}), compresslevel=0)
+    registry.push("me/tiny:3", (TAR, tar({"config.json": LLAMA["config.json"]}), {}), (GZIP, unknown, {}))
+    with pytest.raises(Unseen):
+        look_at(registry, "me/tiny:3")
+
+
+def test_what_may_be_fetched_may_be_fetched_to_the_last_byte() -> None:
+    budget = Budget(10)
+    budget.take(10)
+    with pytest.raises(Unseen, match="more than 0 MiB"):
+        budget.take(1)
+
+
+def test_a_header_that_is_longer_than_headers_are_is_not_asked_for() -> None:
+    def never(start: int, length: int) -> bytes:
+        raise AssertionError
+
+    window = Window(never, 10 * LONGEST_READ, 1)
+    with pytest.raises(Unseen, match="longer than headers are"):
+        window.read(LONGEST_READ + 1)
+
+
+@pytest.mark.parametrize("cut", [0, 4, 7, 8, 15, 23])
+def test_a_gguf_file_that_ends_too_early_tells_nothing(cut: int) -> None:
+    assert numbers((b"GGUF" + struct.pack("<IQQ", 3, 0, 1))[:cut]) == {}
 
 
 def test_a_registry_without_parts_is_left_to_the_pull(registry: RegistryServer) -> None:
