@@ -437,3 +437,30 @@ async def test_nothing_is_made_again_for_a_workspace_whose_end_is_not_known_yet(
         decision = Decision(confirm=True, writes=(Write(SERVICES, body),))
         await actor.act(CachedObject.from_dict(stored, WORKSPACES), stored, decision, Pass())
         assert ("phi" in await world.names(SERVICES)) == (fate == "stays")
+
+
+async def test_a_workspace_that_the_server_no_longer_has_is_asked_for_before_more_is_made(
+    virtual_clock: VirtualClock,
+) -> None:
+    """Its end is not in the cache yet, and a finalizer held it: so much was made that the status told it was gone."""
+    async with cluster(virtual_clock, LOCAL) as world:
+        await world.client.create(WORKSPACES, phi())
+        stored = await world.client.get(WORKSPACES, "phi", "default")
+        cached = CachedObject.from_dict(stored, WORKSPACES)
+        await world.client.delete(WORKSPACES, "phi", "default")
+        recorder = EventRecorder(world.client, "workspace-controller", virtual_clock)
+        actor = Actor(world.client, recorder, virtual_clock, LOCAL)
+        for name, made in (("first", ["first"]), ("second", ["first"])):
+            body = {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {"ports": [{"port": 80}]},
+            }
+            decision = Decision(writes=(Write(SERVICES, body),), status={"reason": name})
+            await actor.act(cached, stored, decision, Pass())
+            assert [each for each in await world.names(SERVICES) if each != "kubernetes"] == made
+        await world.client.create(WORKSPACES, phi())
+        again = await world.client.get(WORKSPACES, "phi", "default")
+        await actor.act(CachedObject.from_dict(again, WORKSPACES), again, decision, Pass())
+        assert "second" in await world.names(SERVICES), "another one of that name is another one"

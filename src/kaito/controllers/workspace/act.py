@@ -77,11 +77,13 @@ class Actor:
         self._config = config
         self._status_times: dict[str, float] = {}
         self._status_versions: dict[str, str] = {}
+        self._missed: set[str] = set()
 
     def forget(self, uid: str) -> None:
         """The Workspace is gone."""
         self._status_times.pop(uid, None)
         self._status_versions.pop(uid, None)
+        self._missed.discard(uid)
 
     def wrote(self, workspace: CachedObject) -> bool:
         """Whether this version of the Workspace is our own last write of its status, and so no news."""
@@ -101,8 +103,10 @@ class Actor:
             )
         if decision.replaces is not None and await self._has_others(workspace, decision.replaces):
             return Result(requeue_after=CHECK_AGAIN)
-        if decision.confirm and not await self._is_there(workspace):
+        missed = workspace.meta.uid in self._missed
+        if (missed or decision.confirm) and not await self._is_there(workspace):
             return None  # its end is on the way to the cache
+        self._missed.discard(workspace.meta.uid)
         for write in decision.writes:
             await self._write(workspace, old, write, done)
         for deletion in decision.deletions:
@@ -226,6 +230,7 @@ class Actor:
                 WORKSPACES, meta.name, meta.namespace, patch, resource_version=meta.resource_version
             )
         except NotFound:
+            self._missed.add(meta.uid)  # what was made for it is swept away, which brings the key back
             return None
         except Conflict:
             return Result(requeue_after=0)  # decided from an old version: again, after a moment
