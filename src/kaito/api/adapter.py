@@ -26,12 +26,13 @@ from kaito.runtime.crd import (
 )
 
 READY: Final = "Ready"
-"""The condition: True once the adapter's files were read."""
+"""The condition: True once the adapter's files were read, or where only the pod that serves it can read them."""
 READABLE: Final = "Readable"
+READ_BY_POD: Final = "ReadByPod"
 UNREADABLE: Final = "Unreadable"
 INVALID_IMAGE_REFERENCE: Final = "InvalidImageReference"
 INVALID_SPEC: Final = "InvalidSpec"
-"""Reasons of the condition Ready: Readable with True, the others with False."""
+"""Reasons of the condition Ready: Readable and ReadByPod with True, the others with False."""
 
 
 class AdapterSpec(Object):
@@ -54,7 +55,7 @@ class AdapterStatus(Object):
     """What was read."""
 
     conditions: Conditions | None = None
-    """Ready, with reason Readable, Unreadable or InvalidImageReference."""
+    """Ready, with reason Readable, ReadByPod, Unreadable or InvalidImageReference."""
     source: str | None = None
     """The source in one line; the column SOURCE."""
     digest: str | None = None

@@ -89,6 +89,7 @@ WORKSPACE_REASONS: Final[Mapping[str, Course]] = {
 
 ADAPTER_REASONS: Final[Mapping[str, Course]] = {
     "Readable": Course.DONE,
+    "ReadByPod": Course.DONE,
     "Unreadable": Course.STUCK,
     "InvalidImageReference": Course.STUCK,
     "InvalidSpec": Course.STUCK,
@@ -98,6 +99,7 @@ ADAPTER_REASONS: Final[Mapping[str, Course]] = {
 VERDICTS: Final = (
     "Fits",
     "FitsStandIn",
+    "ReadByPod",
     "AdapterPending",
     "AdapterDoesNotFit",
     "AdapterNotFound",

@@ -56,9 +56,40 @@ def test_a_placeholder_may_be_mapped_word_for_word() -> None:
 def test_a_host_path_is_read_where_nodes_and_operator_share_a_disk() -> None:
     obj = adapter(spec={"source": {"volumeSource": {"hostPath": {"path": "/adapters/a"}}}})
     assert asked(obj).read == rules.ReadDirectory(Path("/adapters/a"))
-    status, why, message = reason(asked(obj, options=AdapterOptions({})))
-    assert (status, why) == ("False", "Unreadable")
-    assert "cannot read their disks; write spec.source.image" in message
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ({"image": "registry.example/a:1"}, "spec.source.image is pulled and read by the pod that serves it"),
+        (
+            {"volumeSource": {"hostPath": {"path": "/adapters/a"}}},
+            "spec.source.volumeSource is read by the pod",
+        ),
+        (
+            {"volumeSource": {"persistentVolumeClaim": {"claimName": "x"}}},
+            "spec.source.volumeSource is read by the pod",
+        ),
+    ],
+)
+def test_in_a_cluster_pods_read_what_the_operator_does_not_see(source: dict[str, Any], told: str) -> None:
+    in_cluster = AdapterOptions({MAPPED: Path("/layouts/friendly")})
+    before = adapter(spec={"source": source}, status=asked(adapter(), FACTS).status)
+    before["metadata"]["generation"] = 2
+    decision = asked(before, options=in_cluster)
+    status, why, message = reason(decision)
+    assert (status, why) == ("True", "ReadByPod")
+    assert told in message
+    assert decision.status is not None
+    assert [decision.status[key] for key in rules.FACT_KEYS] == [None] * len(rules.FACT_KEYS)
+    assert decision.requeue_after is None
+    before["status"] = decision.status
+    assert asked(before, options=in_cluster) == Decision()
+
+
+def test_in_a_cluster_a_placeholder_is_told_all_the_same() -> None:
+    decision = asked(adapter(spec={"source": {"image": SEED}}), options=AdapterOptions({}))
+    assert reason(decision)[:2] == ("False", "InvalidImageReference")
 
 
 def test_facts_become_the_status() -> None:
@@ -100,7 +131,7 @@ def test_a_placeholder_that_nothing_maps_says_what_to_write() -> None:
 def test_an_image_of_a_registry_says_how_to_go_on() -> None:
     status, why, message = reason(asked(adapter(spec={"source": {"image": "registry.example/a:1"}})))
     assert (status, why) == ("False", "Unreadable")
-    assert "not pulled from registries yet" in message
+    assert "on one machine images are not pulled from registries" in message
     assert "--image registry.example/a:1=oci:DIRECTORY" in message
 
 

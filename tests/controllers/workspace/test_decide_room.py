@@ -264,6 +264,32 @@ class TestAdapters:
         assert len(observed.claims) == 1
         assert serving(observed)["adapterRanks"] == [1] * 10
 
+    @pytest.mark.parametrize("number", [1, 10])
+    def test_adapters_that_only_the_pod_reads_are_served_with_an_assumed_rank(self, number: int) -> None:
+        """The operator sees neither registries nor volumes. Ten of rank 16 would leave no room, if that were theirs."""
+        observed, _ = step(Observed(adapted(*(f"a{each}" for each in range(number)))))
+        assert observed.claims == ()
+        told = {
+            "type": "Ready",
+            "status": "True",
+            "reason": "ReadByPod",
+            "message": "not seen by the operator",
+        }
+        status = {"conditions": [told], "rank": None, "baseModel": None}
+        read_by_pod = {name: {**each, "status": status} for name, each in observed.adapters.items()}
+        observed, _ = step(replace(observed, adapters=read_by_pod))
+        assert len(observed.claims) == 1
+        assert serving(observed)["adapterRanks"] == [16] * number
+        uses = observed.workspace["status"]["adapters"]
+        assert {(use["state"], use["reason"]) for use in uses} == {("Ready", "ReadByPod")}
+        assert uses[0]["message"] == "adapter a0 is read by the pod that serves it"
+        observed, decision = step(provisioned(observed), now=later(60))
+        assert "Deployment" in kinds(decision)
+        pod = decision.writes[-1].body["spec"]["template"]["spec"]
+        pulled = [each for each in pod["initContainers"] if "registry.example/a0:1" in str(each)]
+        assert len(pulled) == 1
+        assert step(observed, now=later(61))[1].writes == ()
+
     @pytest.mark.parametrize(("names", "rank"), [(("one",), 8), (("one", "two"), 128), (("one",), 512)])
     def test_what_an_older_version_chose_without_counting_them_is_kept(
         self, names: tuple[str, ...], rank: int

@@ -162,7 +162,7 @@ def _assumed(plan: Plan) -> Iterator[str]:
     """What the operator will know and a file does not tell."""
     if plan.serving is not None and plan.serving.terms.ranks and plan.needs_gpu:
         text = f"each adapter is counted as one of rank {ASSUMED_RANK}"
-        yield f"{text}; the operator reads what rank it has before it asks for a node"
+        yield f"{text}; where the operator can read it, it does so before it asks for a node"
 
 
 def _told(problems: Iterable[Problem], found: Findings) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:

@@ -2,6 +2,9 @@
 
 Facts are read once for each generation of the spec and then kept. What could not be read is tried again now and then,
 since the directory, or the operator's image map, may have been put right.
+
+In a cluster the operator reads neither registries nor volumes. What is there is read by the pod that serves it, whose
+init container pulls the image and whose server holds its shapes against the model's.
 """
 
 from __future__ import annotations
@@ -12,7 +15,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from kaito.api.adapter import INVALID_IMAGE_REFERENCE, INVALID_SPEC, READABLE, READY, UNREADABLE, Adapter
+from kaito.api.adapter import (
+    INVALID_IMAGE_REFERENCE,
+    INVALID_SPEC,
+    READ_BY_POD,
+    READABLE,
+    READY,
+    UNREADABLE,
+    Adapter,
+)
 from kaito.api.conditions import find_condition, set_condition
 from kaito.api.images import InvalidImageReference, parse_image_reference
 from kaito.api.parts import AdapterSource
@@ -63,6 +74,13 @@ Read = ReadDirectory | ReadLayout
 
 
 @dataclass(frozen=True, slots=True)
+class OfPod:
+    """Only the pod that serves the adapter can read it: why, as the condition's message."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """read: do this and decide again. Otherwise: the status as it should be; None: leave it alone."""
 
@@ -93,29 +111,49 @@ def decide(
         return Decision()
     if outcome is None:
         found = locate(source, options)
+        if isinstance(found, OfPod):
+            unknown = dict.fromkeys(FACT_KEYS)
+            return _ready(adapter, describe(source), unknown, READ_BY_POD, found.message, now)
         if not isinstance(found, Refusal):
             return Decision(read=found)
         outcome = found
-    text = describe(source)
     if isinstance(outcome, Refusal):
-        return _refused(adapter, outcome, now, text, retry=RETRY)
+        return _refused(adapter, outcome, now, describe(source), retry=RETRY)
+    made_for = outcome.base_model or "a model it does not name"
+    message = f"rank {outcome.rank}, {outcome.size_bytes} bytes, made for {made_for}"
+    return _ready(adapter, describe(source), _facts(outcome), READABLE, message, now)
+
+
+def _ready(
+    adapter: Mapping[str, Any],
+    source: str,
+    facts: Mapping[str, Any],
+    reason: str,
+    message: str,
+    now: datetime,
+) -> Decision:
     conditions = set_condition(
-        status.get("conditions") or (),
+        (adapter.get("status") or {}).get("conditions") or (),
         READY,
         "True",
-        READABLE,
-        f"rank {outcome.rank}, {outcome.size_bytes} bytes, made for {outcome.base_model or 'a model it does not name'}",
-        generation=metadata.get("generation"),
+        reason,
+        message,
+        generation=adapter["metadata"].get("generation"),
         now=now,
     )
-    return Decision(status={**_facts(outcome), "source": text, "conditions": conditions})
+    return Decision(status={**facts, "source": source, "conditions": conditions})
 
 
-def locate(source: AdapterSource, options: AdapterOptions) -> Read | Refusal:
+def locate(source: AdapterSource, options: AdapterOptions) -> Read | Refusal | OfPod:
     """Where to read the adapter from, or why that is not possible."""
     if source.image:
         return _image(source.image, options)
     volume = source.volume_source or {}
+    if not options.host_paths:
+        return OfPod(
+            "spec.source.volumeSource is read by the pod that serves it: the operator does not see volumes, so its "
+            "rank and base model are not known before"
+        )
     path = (volume.get("hostPath") or {}).get("path") if isinstance(volume.get("hostPath"), dict) else None
     if not isinstance(path, str):
         kinds = ", ".join(sorted(volume)) or "nothing"
@@ -123,16 +161,10 @@ def locate(source: AdapterSource, options: AdapterOptions) -> Read | Refusal:
             UNREADABLE,
             f"spec.source.volumeSource is {kinds}; only hostPath can be read, or write spec.source.image",
         )
-    if not options.host_paths:
-        return Refusal(
-            UNREADABLE,
-            "spec.source.volumeSource.hostPath: this operator runs apart from the nodes and cannot read their "
-            "disks; write spec.source.image",
-        )
     return ReadDirectory(Path(path))
 
 
-def _image(text: str, options: AdapterOptions) -> Read | Refusal:
+def _image(text: str, options: AdapterOptions) -> Read | Refusal | OfPod:
     mapped = options.image_map.get(text)
     try:
         reference = parse_image_reference(text)
@@ -140,10 +172,15 @@ def _image(text: str, options: AdapterOptions) -> Read | Refusal:
         if mapped is not None:
             return ReadLayout(mapped, None)
         return Refusal(INVALID_IMAGE_REFERENCE, f"spec.source.image {error}")
+    if mapped is None and not options.host_paths:
+        return OfPod(
+            "spec.source.image is pulled and read by the pod that serves it, so its rank and base model are not known "
+            "before"
+        )
     if mapped is None:
         return Refusal(
             UNREADABLE,
-            f'spec.source.image "{text}": images are not pulled from registries yet; start with '
+            f'spec.source.image "{text}": on one machine images are not pulled from registries; start with '
             f"`--image {text}=oci:DIRECTORY` (an OCI image layout on this machine), or write "
             "spec.source.volumeSource.hostPath",
         )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from kaito.api.adapter import READY
+from kaito.api.adapter import READ_BY_POD, READY
 from kaito.api.conditions import find_condition
 from kaito.api.resources import ADAPTERS
 from kaito.catalog import AdapterFacts, Catalog, adapter_fits
@@ -134,7 +134,12 @@ def _use(
         return AdapterUse(wanted, "Pending", "AdapterPending", f"adapter {wanted.name} is being read")
     if ready.get("status") != "True":
         return _unreadable(wanted, str(ready.get("reason") or ""), str(ready.get("message") or ""))
-    return _judged(wanted, live, plan, catalog, config)
+    use = _judged(wanted, live, plan, catalog, config)
+    if use.state == "Ready" and ready.get("reason") == READ_BY_POD:
+        return replace(
+            use, reason=READ_BY_POD, message=f"adapter {wanted.name} is read by the pod that serves it"
+        )
+    return use
 
 
 def _unreadable(wanted: AdapterWanted, reason: str, message: str) -> AdapterUse:

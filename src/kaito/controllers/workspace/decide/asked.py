@@ -91,7 +91,7 @@ def serving_of(
         tuple((each, settings_of(settings or {}, each)) for each in preset.runtimes if each != first),
         concurrency_of(workspace) or 1,
         found.ranks,
-        not found.read,
+        found.assumed,
     )
     spec = key_of(
         {

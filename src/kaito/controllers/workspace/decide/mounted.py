@@ -35,10 +35,12 @@ class AdapterWanted:
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """ranks: of each adapter, in the Workspace's order. read: whether all of them are known as far as they ever are."""
+    """ranks: of each adapter, in the Workspace's order. read: whether all of them are known as far as they ever are.
+    assumed: whether one of them is a guess, since only the pod that serves it reads it, or it was not read yet."""
 
     ranks: tuple[int, ...] = ()
     read: bool = True
+    assumed: bool = False
 
 
 def adapters_wanted(workspace: Object) -> tuple[AdapterWanted, ...]:
@@ -66,7 +68,7 @@ def _wanted(workspace: str, index: int, entry: Object) -> AdapterWanted:
 def mounted(workspace: Object, adapters: Mapping[str, Object]) -> Mounted:
     """What is known of the Workspace's adapters; `adapters`: the Adapter objects of its namespace that it may use."""
     ranks = [_rank(each, adapters.get(each.object_name)) for each in adapters_wanted(workspace)]
-    return Mounted(tuple(each or ASSUMED_RANK for each in ranks), None not in ranks)
+    return Mounted(tuple(each or ASSUMED_RANK for each in ranks), None not in ranks, not all(ranks))
 
 
 def _rank(wanted: AdapterWanted, live: Object | None) -> int | None:
