@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from cluster import images
 from cluster.kubectl import Kubectl, KubectlError
 from cluster.places import NODE, REGISTRY
 from kaito.runtime.clock import LoopClock
+from kaito_presets.demo import adapter_path
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 EXAMPLE: Final = ROOT / "examples/inference/kaito_workspace_phi_3.yaml"
@@ -210,6 +212,38 @@ def test_the_model_answers_through_the_cluster_ip(kubectl: Kubectl) -> None:
     )
     answer = out[out.index("{") : out.rindex("}") + 1]
     assert json.loads(answer)["Result"] == "The capital of France is Paris."
+
+
+async def test_an_adapter_on_the_node_is_read_by_the_pod_and_answers(kubectl: Kubectl) -> None:
+    """The operator does not see the node's disk; the pod that serves the adapter does."""
+    folder = kubectl.places.folder / "adapter"
+    shutil.copytree(adapter_path(), folder)
+    source = {"name": "pirate", "volumeSource": {"hostPath": {"path": str(folder)}}}
+
+    def patch(adapters: list[Any] | None) -> None:
+        change = json.dumps({"inference": {"adapters": adapters}})
+        kubectl("patch", "workspace", WORKSPACE, "--type=merge", "-p", change)
+
+    async def answer() -> str:
+        async with aiohttp.ClientSession() as session:
+            body = json.loads(QUESTION)
+            async with session.post(f"http://{cluster_ip(kubectl)}/chat", json=body) as answer:
+                return str(json.loads(await answer.text()).get("Result"))
+
+    patch([{"source": source, "strength": "1.0"}])
+    await kubectl.until("the adapter is mounted", lambda: ready(kubectl) and _mounts(kubectl, "pirate"))
+    assert await answer() == "Arr! Paris, matey."
+    (adapter,) = kubectl.list("adapters")
+    assert [each["reason"] for each in adapter["status"]["conditions"]] == ["ReadByPod"]
+    patch(None)
+    await kubectl.until("it is gone again", lambda: ready(kubectl) and not _mounts(kubectl, "pirate"))
+    assert await answer() == "The capital of France is Paris."
+
+
+def _mounts(kubectl: Kubectl, adapter: str) -> bool:
+    """Whether the only pod that serves has the adapter."""
+    pods = kubectl.list("pods", "-l", f"kaito.sh/workspace={WORKSPACE}")
+    return len(pods) == 1 and f"/mnt/adapter/{adapter}" in json.dumps(pods[0]["spec"])
 
 
 async def test_the_webhook_is_asked_through_its_service(kubectl: Kubectl) -> None:

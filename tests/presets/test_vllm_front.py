@@ -16,8 +16,15 @@ SERVING = Serving("tiny-phi-3", None, None, (), max_num_seqs=2, max_queued=1)
 def behind() -> FastAPI:
     """What stands for vLLM: it answers everything."""
     app = FastAPI()
-    app.add_api_route("/health", dict)
-    app.add_api_route("/v1/completions", lambda: {"object": "text_completion"}, methods=["POST"])
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {}
+
+    @app.post("/v1/completions")
+    async def completions() -> dict[str, str]:
+        return {"object": "text_completion"}
+
     return app
 
 
