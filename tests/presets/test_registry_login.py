@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from email.message import Message
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kaito_presets import puller
 from kaito_presets.oci import BadImage
 from kaito_presets.registry import Reference, Registry
 
@@ -46,3 +49,13 @@ def test_it_is_sent_to_the_token_server_that_the_registry_names(monkeypatch: pyt
         registry.manifest()
     assert [request.host for request in seen] == ["registry.example.com", "token.example.com"]
     assert seen[1].unredirected_hdrs["Authorization"].startswith("Basic ")
+
+
+def test_a_user_who_may_not_look_for_credentials_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a mount root, as on a developer's machine: /root is somebody else's."""
+
+    def refused(path: Path, pattern: str) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "glob", refused)
+    assert puller.registry_of("registry.example/me/tiny:1")._user is None

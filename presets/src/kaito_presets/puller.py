@@ -70,7 +70,12 @@ def layout_of(image: str, image_map: str) -> Path:
 def registry_of(image: str) -> Registry:
     """The image's registry, with the credentials that the pod was given for it. Raises BadImage."""
     reference = Reference.parse(image)
-    configs = sorted(paths.resolve(DOCKER_CONFIGS).glob("*/config.json"))
+    try:
+        configs = sorted(paths.resolve(DOCKER_CONFIGS).glob("*/config.json"))
+    except (
+        PermissionError
+    ):  # outside of our images, whose /root is open: nothing was mounted for this user there
+        configs = []
     return Registry(reference, credentials(configs, reference.registry))
 
 
