@@ -12,7 +12,7 @@ from kaito.runtime.resources import NAMESPACES, NODES, Resource
 from kaito.testing.backends.base import BackendError
 
 SERVICEACCOUNTS: Final = Resource("", "v1", "serviceaccounts", "ServiceAccount")
-START_LIMIT: Final = 60.0
+START_LIMIT: Final = 180.0
 """Seconds for a program to serve; generous for a machine that builds something else meanwhile."""
 _PAUSE: Final = 0.05
 
